@@ -1,0 +1,1 @@
+//! The configuration file, `binlake.toml`: composed of the rooms' own parts.

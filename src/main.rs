@@ -1,0 +1,3 @@
+//! The `binlake` command: see [`binlake::cli`].
+
+fn main() {}

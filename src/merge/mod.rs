@@ -1,0 +1,1 @@
+//! ④ Rows up to a cut become what a table must hold.

@@ -1,0 +1,1 @@
+//! Running it: the capture loop, the apply loop, backfill, supervision.

@@ -1,0 +1,1 @@
+//! ⑥ What readers need after a commit.

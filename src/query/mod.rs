@@ -1,0 +1,1 @@
+//! ⑦ SQL over the lake.

@@ -1,0 +1,1 @@
+//! ② MySQL in: server checks, catalog and DDL, binlog, row images, snapshot.

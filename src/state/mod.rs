@@ -1,0 +1,1 @@
+//! The state store: a cache of what the stream and the lake know, and the audit of runs.

@@ -1,0 +1,92 @@
+//! ⑤ The Hudi table: copy-on-write, table version 6, key-range file groups.
+//!
+//! Knows Arrow and object_store; nothing of MySQL, streams or time axes. [`Table::commit`] is the one way in: it takes changes sorted
+//! by partition path and key, rewrites the file groups that they touch, and makes data and `extra_metadata` visible by one write.
+
+use crate::error::Result;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a table is when it is made.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    /// The catalog's database.
+    pub database: String,
+    /// The table's name.
+    pub name: String,
+    /// The columns without Hudi's own `_hoodie_…`: in the order of the files, partition columns last.
+    pub columns: SchemaRef,
+    /// Names of the record key's columns.
+    pub record_key: Vec<String>,
+    /// Name of the column by which Hudi writers order changes of one key (`precombine`).
+    pub ordering_field: String,
+    /// Names of the partition columns, hive style; empty for an unpartitioned table.
+    pub partition_columns: Vec<String>,
+}
+
+/// How a table is written.
+#[derive(Debug, Clone)]
+pub struct TableOptions {
+    /// The size at which a base file is split, in bytes.
+    pub target_file_bytes: u64,
+    /// How many completed commits a reader can travel back, at least.
+    pub retained_commits: usize,
+    /// Threads that rewrite file groups at once.
+    pub rewrite_threads: usize,
+    /// Bytes that all rewrites of one commit may hold at once.
+    pub memory_bytes: u64,
+    /// Who writes: shown to the operator when two writers meet.
+    pub writer_name: String,
+}
+
+/// Changes for one commit: a piece of the sequence that is sorted by (partition path, key) with at most one row for each.
+#[derive(Debug, Clone)]
+pub struct SortedChanges {
+    /// Rows with the commit's columns; of a deleted row only key and partition columns count.
+    pub rows: RecordBatch,
+    /// Whether the row is deleted (else it is upserted).
+    pub is_delete: BooleanArray,
+}
+
+/// One commit.
+pub struct CommitRequest {
+    /// The table's columns from now on: today's, in any order, and new ones or wider types.
+    pub columns: SchemaRef,
+    /// One row: what rows written before this commit have in columns that they lack. `None`: NULL.
+    pub fill: Option<RecordBatch>,
+    /// Whether all present rows go before `changes` apply.
+    pub truncate: bool,
+    /// The changes, sorted by (partition path as text, key in the order of `arrow::row` over the record key's columns).
+    pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
+    /// Written into the commit's `extraMetadata`, beside the Avro schema.
+    pub extra_metadata: BTreeMap<String, String>,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Default)]
+pub struct CommitSummary {
+    /// The instant's time, 17 digits.
+    pub instant: String,
+    /// Rows that are new.
+    pub inserted: u64,
+    /// Rows that were replaced.
+    pub updated: u64,
+    /// Rows that went.
+    pub deleted: u64,
+    /// Base files written.
+    pub files_written: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+}
+
+/// A table, opened for writing.
+#[derive(Debug)]
+pub struct Table {
+    store: Arc<dyn ObjectStore>,
+    base: Path,
+    options: TableOptions,
+}
