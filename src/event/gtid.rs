@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use uuid::Uuid;
 
 /// One transaction's global identifier.
@@ -40,7 +41,10 @@ impl fmt::Display for Gtid {
     }
 }
 
-/// A set of GTIDs: MySQL's as disjoint intervals a source and tag; MariaDB's as the last sequence (with its server) a domain.
+/// A set of GTIDs: MySQL's as disjoint intervals a source and tag; MariaDB's as the last sequence of each server in each domain.
+///
+/// MariaDB counts a domain's sequence upwards across servers, so "the last one is n" stands for all up to n; a server that isn't named is judged by
+/// the domain's highest sequence. The text form is the server's own (`gtid_executed`, `gtid_binlog_state`) on one line.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GtidSet {
@@ -48,4 +52,337 @@ pub struct GtidSet {
     mysql: BTreeMap<(Uuid, String), Vec<(u64, u64)>>,
     /// domain → server → last sequence.
     mariadb: BTreeMap<u32, BTreeMap<u32, u64>>,
+}
+
+impl GtidSet {
+    /// Whether no transaction is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.mysql.is_empty() && self.mariadb.is_empty()
+    }
+
+    /// Whether `gtid` is in the set.
+    pub fn contains(&self, gtid: &Gtid) -> bool {
+        match gtid {
+            Gtid::MySql { uuid, tag, number } => {
+                let Some(intervals) = self.mysql.get(&(*uuid, tag.clone())) else { return false };
+                let after = intervals.partition_point(|(first, _)| first <= number);
+                after > 0 && intervals.get(after - 1).is_some_and(|(_, last)| number <= last)
+            }
+            Gtid::MariaDb { domain, server, sequence } => self.mariadb_covers(*domain, *server, *sequence),
+        }
+    }
+
+    fn mariadb_covers(&self, domain: u32, server: u32, sequence: u64) -> bool {
+        let Some(servers) = self.mariadb.get(&domain) else { return false };
+        match servers.get(&server) {
+            Some(last) => sequence <= *last,
+            None => servers.values().max().is_some_and(|last| sequence <= *last),
+        }
+    }
+
+    /// Adds one transaction.
+    pub fn add(&mut self, gtid: &Gtid) {
+        match gtid {
+            Gtid::MySql { uuid, tag, number } => {
+                let intervals = self.mysql.entry((*uuid, tag.clone())).or_default();
+                match intervals.last_mut() {
+                    Some((_, last)) if last.checked_add(1) == Some(*number) => *last = *number,
+                    _ => add_interval(intervals, *number, *number),
+                }
+            }
+            Gtid::MariaDb { domain, server, sequence } => {
+                let last = self.mariadb.entry(*domain).or_default().entry(*server).or_default();
+                *last = (*last).max(*sequence);
+            }
+        }
+    }
+
+    /// Adds all of `other`.
+    pub fn union(&mut self, other: &GtidSet) {
+        for (source, intervals) in &other.mysql {
+            let ours = self.mysql.entry(source.clone()).or_default();
+            intervals.iter().for_each(|(first, last)| add_interval(ours, *first, *last));
+        }
+        for (domain, servers) in &other.mariadb {
+            let ours = self.mariadb.entry(*domain).or_default();
+            for (server, sequence) in servers {
+                let last = ours.entry(*server).or_default();
+                *last = (*last).max(*sequence);
+            }
+        }
+    }
+
+    /// What is in this set and not in `other`. (Of MariaDB's: the servers' last sequences that `other` doesn't cover.)
+    #[must_use]
+    pub fn subtract(&self, other: &GtidSet) -> GtidSet {
+        let mut rest = GtidSet::default();
+        for (source, intervals) in &self.mysql {
+            let left = match other.mysql.get(source) {
+                Some(taken) => subtract_intervals(intervals, taken),
+                None => intervals.clone(),
+            };
+            if !left.is_empty() {
+                rest.mysql.insert(source.clone(), left);
+            }
+        }
+        for (domain, servers) in &self.mariadb {
+            for (server, sequence) in servers {
+                if !other.mariadb_covers(*domain, *server, *sequence) {
+                    rest.mariadb.entry(*domain).or_default().insert(*server, *sequence);
+                }
+            }
+        }
+        rest
+    }
+
+    /// Whether all of this set is in `other`.
+    pub fn is_subset(&self, other: &GtidSet) -> bool {
+        self.subtract(other).is_empty()
+    }
+
+    /// MySQL's sources: uuid, tag, and intervals with both ends inclusive.
+    pub fn mysql_sources(&self) -> impl Iterator<Item = (Uuid, &str, &[(u64, u64)])> {
+        self.mysql.iter().map(|((uuid, tag), intervals)| (*uuid, tag.as_str(), intervals.as_slice()))
+    }
+
+    /// MariaDB's last transaction of each domain, as `slave_connect_state` wants it.
+    pub fn mariadb_position(&self) -> Vec<Gtid> {
+        let last = |servers: &BTreeMap<u32, u64>| servers.iter().map(|(server, sequence)| (*sequence, *server)).max();
+        self.mariadb
+            .iter()
+            .filter_map(|(domain, servers)| {
+                last(servers).map(|(sequence, server)| Gtid::MariaDb { domain: *domain, server, sequence })
+            })
+            .collect()
+    }
+
+    /// Removes empty sources, so that equal sets compare equal.
+    fn normalized(mut self) -> Self {
+        self.mysql.retain(|_, intervals| !intervals.is_empty());
+        self.mariadb.retain(|_, servers| !servers.is_empty());
+        self
+    }
+}
+
+/// Adds `first..=last` to sorted, disjoint, non-adjacent intervals.
+fn add_interval(intervals: &mut Vec<(u64, u64)>, first: u64, last: u64) {
+    let from = intervals.partition_point(|(_, end)| end.saturating_add(1) < first);
+    let to = intervals.partition_point(|(start, _)| *start <= last.saturating_add(1));
+    let (mut low, mut high) = (first, last);
+    for (start, end) in intervals.get(from..to).unwrap_or_default() {
+        low = low.min(*start);
+        high = high.max(*end);
+    }
+    intervals.splice(from..to.max(from), [(low, high)]);
+}
+
+fn subtract_intervals(intervals: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut left = Vec::new();
+    for &(mut first, last) in intervals {
+        let mut whole = true;
+        for &(start, end) in taken {
+            if end < first || start > last {
+                continue;
+            }
+            if start > first {
+                left.push((first, start - 1));
+            }
+            whole = end < last;
+            first = end.saturating_add(1);
+        }
+        if whole {
+            left.push((first, last));
+        }
+    }
+    left
+}
+
+impl fmt::Display for GtidSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before: Option<&Uuid> = None;
+        for ((uuid, tag), intervals) in &self.mysql {
+            if before != Some(uuid) {
+                write!(f, "{}{uuid}", if before.is_some() { "," } else { "" })?;
+            }
+            before = Some(uuid);
+            if !tag.is_empty() {
+                write!(f, ":{tag}")?;
+            }
+            for (first, last) in intervals {
+                if first == last { write!(f, ":{first}")? } else { write!(f, ":{first}-{last}")? }
+            }
+        }
+        let mut separator = if before.is_some() { "," } else { "" };
+        for (domain, servers) in &self.mariadb {
+            for (server, sequence) in servers {
+                write!(f, "{separator}{domain}-{server}-{sequence}")?;
+                separator = ",";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for GtidSet {
+    type Err = String;
+
+    /// Reads MySQL's `uuid[:tag]:n[-m]…,…` and MariaDB's `domain-server-sequence,…`, with white space as the servers print it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut set = GtidSet::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            if part.contains(':') {
+                set.parse_mysql(part)?;
+            } else {
+                set.add(&part.parse::<Gtid>()?);
+            }
+        }
+        Ok(set.normalized())
+    }
+}
+
+impl GtidSet {
+    fn parse_mysql(&mut self, part: &str) -> Result<(), String> {
+        let wrong = || format!("`{part}` is not a GTID set");
+        let mut fields = part.split(':').map(str::trim);
+        let uuid = Uuid::parse_str(fields.next().ok_or_else(wrong)?).map_err(|_| wrong())?;
+        let mut tag = String::new();
+        for field in fields {
+            if field.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+                tag = field.to_ascii_lowercase();
+                continue;
+            }
+            let (first, last) = field.split_once('-').unwrap_or((field, field));
+            let first: u64 = first.trim().parse().map_err(|_| wrong())?;
+            let last: u64 = last.trim().parse().map_err(|_| wrong())?;
+            if first == 0 {
+                return Err(wrong());
+            }
+            if first <= last {
+                add_interval(self.mysql.entry((uuid, tag.clone())).or_default(), first, last);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Gtid {
+    type Err = String;
+
+    /// Reads `uuid[:tag]:number` or `domain-server-sequence`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a GTID");
+        let text = text.trim();
+        if let Some((uuid, rest)) = text.split_once(':') {
+            let uuid = Uuid::parse_str(uuid.trim()).map_err(|_| wrong())?;
+            let (tag, number) = rest.rsplit_once(':').unwrap_or(("", rest));
+            let number = number.trim().parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+            return Ok(Gtid::MySql { uuid, tag: tag.trim().to_ascii_lowercase(), number });
+        }
+        let mut fields = text.split('-');
+        let (Some(domain), Some(server), Some(sequence), None) = (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(wrong());
+        };
+        Ok(Gtid::MariaDb {
+            domain: domain.parse().map_err(|_| wrong())?,
+            server: server.parse().map_err(|_| wrong())?,
+            sequence: sequence.parse().map_err(|_| wrong())?,
+        })
+    }
+}
+
+impl TryFrom<String> for GtidSet {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<GtidSet> for String {
+    fn from(set: GtidSet) -> Self {
+        set.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+    const B: &str = "4f22fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn set(text: &str) -> GtidSet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn mysql_text_and_back() {
+        assert_eq!(
+            set(&format!("{}:1-3:11:47-49:Tag_1:1-3:5,\n{B}:4-5:1-3", A.to_uppercase())).to_string(),
+            format!("{A}:1-3:11:47-49:tag_1:1-3:5,{B}:1-5")
+        );
+        assert_eq!(set(""), GtidSet::default());
+        assert_eq!(set(&format!("{A}:5-3")), GtidSet::default(), "an empty interval is allowed, and empty");
+        for wrong in ["x:1", &format!("{A}:0"), &format!("{A}:1-"), &format!("{A}:18446744073709551616"), "0-1", "0-1-2-3"] {
+            assert!(wrong.parse::<GtidSet>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_another_sequence() {
+        let tagged: Gtid = format!("{A}:backup:7").parse().unwrap();
+        let plain: Gtid = format!("{A}:7").parse().unwrap();
+        let mut set = GtidSet::default();
+        set.add(&tagged);
+        assert!(set.contains(&tagged) && !set.contains(&plain));
+        assert_eq!(tagged.to_string(), format!("{A}:backup:7"));
+    }
+
+    #[test]
+    fn mariadb_counts_a_domain_across_servers() {
+        let mut ours = set("0-2-105,3-1-7");
+        let gtid = |text: &str| text.parse::<Gtid>().unwrap();
+        assert!(ours.contains(&gtid("0-1-90")), "an earlier primary of the domain");
+        assert!(!ours.contains(&gtid("0-2-106")) && !ours.contains(&gtid("1-2-1")));
+        ours.add(&gtid("0-1-110"));
+        assert_eq!(ours.to_string(), "0-1-110,0-2-105,3-1-7");
+        assert_eq!(ours.mariadb_position(), [gtid("0-1-110"), gtid("3-1-7")]);
+        assert!(set("0-2-100").is_subset(&ours) && !set("4-1-1").is_subset(&ours));
+    }
+
+    fn model() -> impl Strategy<Value = BTreeSet<u64>> {
+        prop::collection::btree_set(1_u64..40, 0..25)
+    }
+
+    fn built(model: &BTreeSet<u64>) -> GtidSet {
+        let uuid = Uuid::parse_str(A).unwrap();
+        let mut set = GtidSet::default();
+        model.iter().rev().for_each(|number| set.add(&Gtid::MySql { uuid, tag: String::new(), number: *number }));
+        set
+    }
+
+    proptest! {
+        #[test]
+        fn sets_behave_as_sets_of_numbers(a in model(), b in model()) {
+            let (x, y) = (built(&a), built(&b));
+            let mut both = x.clone();
+            both.union(&y);
+            prop_assert_eq!(&both, &built(&a.union(&b).copied().collect()));
+            prop_assert_eq!(&x.subtract(&y), &built(&a.difference(&b).copied().collect()));
+            prop_assert_eq!(x.is_subset(&y), a.is_subset(&b));
+            prop_assert_eq!(&x.to_string().parse::<GtidSet>().unwrap(), &x);
+            for number in 1..40 {
+                let gtid = Gtid::MySql { uuid: Uuid::parse_str(A).unwrap(), tag: String::new(), number };
+                prop_assert_eq!(x.contains(&gtid), a.contains(&number));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[0-9a-f:,_x -]{0,60}") {
+            let _ = text.parse::<GtidSet>();
+            let _ = text.parse::<Gtid>();
+        }
+    }
 }
