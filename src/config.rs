@@ -1,1 +1,169 @@
-//! The configuration file, `binlake.toml`: composed of the rooms' own parts.
+//! `binlake.toml`: composes the rooms' own configuration and says where in the file a value is wrong.
+//!
+//! Reading takes four steps: parse TOML with the place of each value; refuse keys that only a later version knows; expand `${VAR}` and
+//! `${file:/path}` in every string; give the values to the rooms' structs, which check them. An error names the file, the line and the key.
+//! Paths in the file are relative to the file's own folder, so that every command finds the same lake from any working directory.
+
+mod document;
+mod expand;
+
+use crate::admin::AdminConfig;
+use crate::error::{Error, Result};
+use crate::merge::{TableRule, TableRules};
+use crate::source::SourceConfig;
+use crate::state::{StateConfig, StateUrl};
+use crate::stream::{StreamConfig, StreamUrl};
+use crate::table::{LakeConfig, LakeUrl};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The file that is read where no other is named.
+pub const DEFAULT_FILE: &str = "binlake.toml";
+
+/// All of `binlake.toml`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// `[source]`.
+    pub source: SourceConfig,
+    /// `[stream]`.
+    pub stream: StreamConfig,
+    /// `[lake]`.
+    pub lake: LakeConfig,
+    /// `[state]`.
+    pub state: StateConfig,
+    /// `[admin]`.
+    pub admin: AdminConfig,
+    /// `[[table]]`.
+    pub tables: TableRules,
+}
+
+/// The file's sections, as serde sees them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sections {
+    source: SourceConfig,
+    #[serde(default)]
+    stream: StreamConfig,
+    #[serde(default)]
+    lake: LakeConfig,
+    #[serde(default)]
+    state: StateConfig,
+    #[serde(default)]
+    admin: AdminConfig,
+    #[serde(default)]
+    table: Vec<TableRule>,
+}
+
+/// What a command needs of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// All of it.
+    All,
+    /// The lake alone: a `${VAR}` outside of `[lake]` may be unset, so that one can query without the source's password.
+    Lake,
+}
+
+impl Config {
+    /// Reads `file`; `None`: `./binlake.toml`.
+    pub fn load(file: Option<&Path>, needs: Needs) -> Result<Self> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let remedy = match file {
+                None => "write one (the README shows four lines that do), or name yours with -c FILE",
+                Some(_) => "name an existing file with -c FILE",
+            };
+            Error::config("the configuration can't be read").caused_by(error).with("file", path.display()).remedy(remedy)
+        })?;
+        Self::parse(path, &text, needs, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads the text of the file `path`; `variable` gives the value of an environment variable.
+    pub fn parse(path: &Path, text: &str, needs: Needs, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let document = document::Document::parse(path, text)?;
+        let sections: Sections = document.expand(folder, needs, variable)?.read()?;
+        let mut config = Self {
+            file: path.to_owned(),
+            source: sections.source,
+            stream: sections.stream,
+            lake: sections.lake,
+            state: sections.state,
+            admin: sections.admin,
+            tables: TableRules::new(sections.table),
+        };
+        config.resolve_paths(folder);
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        let resolve = |path: &mut PathBuf| *path = clean(&folder.join(&*path));
+        let StreamUrl::File(stream) = &mut self.stream.url;
+        resolve(stream);
+        let StateUrl::Sqlite(state) = &mut self.state.url;
+        resolve(state);
+        if let LakeUrl::File(lake) = &mut self.lake.url {
+            resolve(lake);
+        }
+        resolve(&mut self.lake.spill_dir);
+    }
+
+    /// What no single value shows.
+    fn check(&self, path: &Path) -> Result<()> {
+        let wrong = |what: &'static str, key: &'static str, remedy: &'static str| {
+            Err(Error::config(what).with("key", key).with("file", path.display()).remedy(remedy))
+        };
+        if self.tables.rules().is_empty() {
+            return wrong(
+                "there is no [[table]] section, so nothing would be replicated",
+                "table",
+                "add [[table]] with source = \"database.*\"",
+            );
+        }
+        if self.stream.lanes == 0 || self.stream.lanes > 1024 {
+            return wrong("a stream has 1 to 1024 lanes", "stream.lanes", "leave it out for 16");
+        }
+        if self.stream.chunk_size.0 < 1024 {
+            return wrong("a chunk has at least 1 KiB", "stream.chunk_size", "leave it out for 1MiB");
+        }
+        if self.source.snapshot_connections == 0 || self.source.snapshot_chunk_rows == 0 {
+            return wrong(
+                "a snapshot needs a connection and chunks of a row at least",
+                "source.snapshot_connections",
+                "leave it out for 4",
+            );
+        }
+        if self.source.heartbeat_interval.is_zero() || self.source.heartbeat_interval >= self.source.read_timeout {
+            return wrong(
+                "heartbeats must come more often than a silent connection counts as dead",
+                "source.heartbeat_interval",
+                "set it well below source.read_timeout",
+            );
+        }
+        if self.stream.cut_interval.is_zero() {
+            return wrong("cuts need some time between them", "stream.cut_interval", "leave it out for 1s");
+        }
+        if self.lake.commit_interval().is_zero() {
+            return wrong("commits need some time between them", "lake.commit_interval", "write \"1s\" or more");
+        }
+        if self.lake.target_file_size.0 < 1 << 20 {
+            return wrong("base files have at least 1 MiB", "lake.target_file_size", "leave it out for 64MiB");
+        }
+        if self.lake.memory.0 < 16 << 20 {
+            return wrong("the merge needs at least 16 MiB", "lake.memory", "leave it out for 256MiB");
+        }
+        Ok(())
+    }
+}
+
+/// `a/./b` → `a/b`; leaves `..` alone, which may pass a symbolic link.
+fn clean(path: &Path) -> PathBuf {
+    let short: PathBuf = path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect();
+    if short.as_os_str().is_empty() { ".".into() } else { short }
+}
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

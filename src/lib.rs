@@ -19,7 +19,7 @@
 //! 7. **Publish** ([`publish`]): what readers need besides: the DuckDB views.
 //! 8. **A query** ([`query`], or Athena, Spark, DuckDB, Trino) sees the ticket's new price, `_commit_ts` and `_position`.
 //!
-//! [`error`], [`time`] and [`metrics`] serve all rooms; [`config`] composes the rooms' own configuration; [`state`] keeps what may be lost;
+//! [`error`], [`time`], [`metrics`] and [`setting`] serve all rooms; [`config`] composes the rooms' own configuration; [`state`] keeps what may be lost;
 //! [`admin`] answers over HTTP; [`cli`] holds the commands. `tests/architecture.rs` checks which room may use which.
 
 pub mod admin;
@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod publish;
 pub mod query;
+pub mod setting;
 pub mod source;
 pub mod state;
 pub mod stream;

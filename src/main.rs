@@ -1,3 +1,5 @@
 //! The `binlake` command: see [`binlake::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    binlake::cli::main()
+}

@@ -1,1 +1,5 @@
 //! Health, readiness and metrics over HTTP.
+
+mod config;
+
+pub use config::{AdminConfig, Listen};

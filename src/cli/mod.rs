@@ -1,1 +1,159 @@
-//! The commands, one file each.
+//! The commands of `binlake`: one file each. Help texts are the doc comments.
+
+mod backfill;
+mod clean;
+mod demo;
+mod doctor;
+mod generate;
+mod later;
+mod logging;
+mod query;
+mod run;
+mod stream;
+mod tables;
+mod timeline;
+mod verify;
+
+pub use logging::LogFormat;
+
+use crate::config::{Config, Needs};
+use crate::error::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Replicates MySQL tables into a data lake: continuously, exactly once, in the order in which the source committed them.
+///
+/// One process reads the binlog, keeps the rows in a log of its own and writes Apache Hudi tables, which Athena, Spark, Trino,
+/// DuckDB and `binlake query` read.
+#[derive(Debug, Parser)]
+#[command(name = "binlake", version, max_term_width = 80, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Exit codes: 0 done, 1 the answer is no (verify, doctor), 2 usage or
+configuration, 3 source, 4 stream, 5 lake, 70 a fault of binlake's own.
+
+Try it, with nothing set up:   binlake demo")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", global = true, long_help = "The configuration file [default: ./binlake.toml]")]
+    config: Option<PathBuf>,
+    /// How log lines and the error at the end look on stderr
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    log_format: LogFormat,
+    /// error, warn, info, debug or trace; or as `info,binlake::source=debug`
+    #[arg(long, value_name = "LEVEL", default_value = "info", global = true)]
+    log_level: String,
+}
+
+impl Global {
+    /// Reads the configuration.
+    pub fn config(&self) -> Result<Config> {
+        Config::load(self.config.as_deref(), Needs::All)
+    }
+
+    /// Reads the configuration for a command that needs the lake alone.
+    pub fn lake_config(&self) -> Result<Config> {
+        Config::load(self.config.as_deref(), Needs::Lake)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Capture(later::Capture),
+    Merge(later::Merge),
+    Backfill(backfill::Backfill),
+    Query(query::Query),
+    Tables(tables::Tables),
+    Timeline(timeline::Timeline),
+    Rollback(later::Rollback),
+    Savepoint(later::Savepoint),
+    Restore(later::Restore),
+    Clean(clean::Clean),
+    Cluster(later::Cluster),
+    Verify(verify::Verify),
+    Doctor(doctor::Doctor),
+    Stream(stream::Stream),
+    Generate(generate::Generate),
+    Demo(demo::Demo),
+}
+
+/// What a command that went well answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Done: exit code 0.
+    Done,
+    /// The answer is no (verify, doctor): exit code 1.
+    No,
+}
+
+/// Reads the command line, does what it says, and returns the exit code that the contract has for the outcome.
+pub fn main() -> ExitCode {
+    // clap prints help and usage errors itself: 0 and 2
+    let cli = Cli::parse();
+    let format = cli.global.log_format;
+    match logging::start(&cli.global).and_then(|()| runtime()?.block_on(dispatch(cli))) {
+        Ok(Answer::Done) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(error) => {
+            logging::print_error(format, &error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// As many workers as cores; few threads for blocking calls, each gone after some idle seconds.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .thread_name("binlake")
+        .build()
+        .map_err(|error| {
+            Error::config("the process can't start its threads").caused_by(error).remedy("raise the limit of threads (ulimit -u)")
+        })
+}
+
+async fn dispatch(cli: Cli) -> Result<Answer> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Run(args) => args.run(global).await,
+        Command::Backfill(args) => args.run(global).await,
+        Command::Query(args) => args.run(global).await,
+        Command::Tables(args) => args.run(global).await,
+        Command::Timeline(args) => args.run(global).await,
+        Command::Clean(args) => args.run(global).await,
+        Command::Verify(args) => args.run(global).await,
+        Command::Doctor(args) => args.run(global).await,
+        Command::Stream(args) => args.run(global).await,
+        Command::Generate(args) => args.run(global).await,
+        Command::Demo(args) => args.run(global).await,
+        Command::Capture(_) => later::refuse("capture", "`binlake run` does both halves"),
+        Command::Merge(_) => later::refuse("merge", "`binlake run` does both halves"),
+        Command::Rollback(_) => later::refuse("rollback", "`binlake query --as-of INSTANT` shows how a table was"),
+        Command::Savepoint(_) => later::refuse("savepoint", "raise lake.retained_commits to keep older versions"),
+        Command::Restore(_) => later::refuse("restore", "`binlake backfill --table` makes a table anew from the source"),
+        Command::Cluster(_) => later::refuse("cluster", "files are split and filled as rows come"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -4,7 +4,9 @@
 
 mod builder;
 mod columns;
+mod config;
 mod value;
 
 pub use builder::{BatchBuilder, LaneRouter};
+pub use config::{OnGap, SourceConfig, parse_mysql_url};
 pub use value::{Value, write_time};

@@ -4,6 +4,10 @@
 //! on lanes; what they say is [`crate::event::ChunkContent`]'s business. `LaneProtocol` (epochs, gapless indexes, cuts)
 //! is a pure state machine over the records that any log gives back.
 
+mod config;
+
+pub use config::{StreamConfig, StreamFormat, StreamUrl};
+
 use crate::error::Result;
 use crate::event::Lane;
 use async_trait::async_trait;

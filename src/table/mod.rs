@@ -3,10 +3,12 @@
 //! Knows Arrow and object_store; nothing of MySQL, streams or time axes. [`Table::commit`] is the one way in: it takes changes sorted
 //! by partition path and key, rewrites the file groups that they touch, and makes data and `extra_metadata` visible by one write.
 
+mod config;
 mod file_slice;
 mod instant;
 mod write_stat;
 
+pub use config::{LakeConfig, LakeUrl};
 pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use instant::InstantTime;
 pub use write_stat::{RuntimeStats, WriteStat};

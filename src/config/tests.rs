@@ -1,0 +1,100 @@
+//! Each way in which a configuration can be wrong, and what is said about it.
+
+use super::*;
+use std::fmt::Write;
+
+const FOUR_LINES: &str = "[source]\nurl = \"mysql://repl@127.0.0.1\"\n[[table]]\nsource = \"shop.*\"\n";
+
+fn read(text: &str) -> Result<Config> {
+    let variable = |name: &str| (name == "PASSWORD").then(|| "hush".to_owned());
+    Config::parse(Path::new("conf/binlake.toml"), text, Needs::All, &variable)
+}
+
+#[test]
+fn four_lines_are_enough() {
+    let config = read(FOUR_LINES).unwrap();
+    assert_eq!(config.lake.url, LakeUrl::File("conf/data/lake".into()));
+    assert_eq!(config.stream.lanes, 16);
+    assert_eq!(config.lake.commit_interval(), std::time::Duration::from_secs(10));
+    assert_eq!(config.state.url, StateUrl::Sqlite("conf/data/state.db".into()));
+}
+
+#[test]
+fn the_contracts_example_is_read_but_for_what_comes_later() {
+    let text = r#"
+        [source]
+        url = "mysql://repl:${PASSWORD}@127.0.0.1:3306"
+        [stream]
+        url = "file:./data/stream"
+        lanes = 16
+        format = "binlake"
+        [lake]
+        url = "file:./data/lake"
+        commit_interval = "10s"
+        [state]
+        url = "sqlite:./data/state.db"
+        [admin]
+        listen = "127.0.0.1:8300"
+        [[table]]
+        source = "shop.ticket_activity"
+        key = ["ticketactivity_id"]
+        partition_by = "year(start_date)"
+    "#;
+    let config = read(text).unwrap();
+    assert_eq!(config.source.url.expose().password(), Some("hush"));
+    assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn a_query_needs_no_password() {
+    let text = FOUR_LINES.replace("repl@", "repl:${NONE}@");
+    assert!(read(&text).is_err());
+    let config = Config::parse(Path::new("binlake.toml"), &text, Needs::Lake, &|_| None).unwrap();
+    assert_eq!(config.lake.url, LakeUrl::File("data/lake".into()));
+}
+
+#[test]
+fn every_error_says_what_where_and_the_remedy() {
+    let with = |section: &str| format!("{FOUR_LINES}{section}\n");
+    let cases = [
+        ("unknown key", with("[lake]\ncommit_intervall = '10s'")),
+        ("unknown section", with("[lakes]\nurl = 'file:./x'")),
+        ("unknown key of a table", with("partition = 'a'")),
+        ("nothing like it", with("[admin]\nzzz = 1")),
+        ("missing url", "[source]\n[[table]]\nsource = 'a.b'\n".into()),
+        ("missing source section", "[[table]]\nsource = 'a.b'\n".into()),
+        ("no table", "[source]\nurl = 'mysql://u@h'\n".into()),
+        ("wrong type", with("[stream]\nlanes = 'many'")),
+        ("wrong duration", with("[lake]\ncommit_interval = '10'")),
+        ("wrong size", with("[lake]\nmemory = '1 quart'")),
+        ("wrong choice", with("zero_dates = 'nul'")),
+        ("wrong table name", FOUR_LINES.replace("shop.*", "shop")),
+        ("wrong glob", FOUR_LINES.replace("shop.*", "shop.[a")),
+        ("wrong regex", FOUR_LINES.replace("shop.*", "/shop.(/")),
+        ("wrong partition function", with("partition_by = 'week(day)'")),
+        ("wrong source url", FOUR_LINES.replace("mysql:", "postgres:")),
+        ("wrong lake url", with("[lake]\nurl = 'gs://bucket'")),
+        ("wrong lake option", with("[lake]\nurl = 's3://bucket?regoin=x'")),
+        ("wrong address", with("[admin]\nlisten = '8300'")),
+        ("a variable that isn't set", FOUR_LINES.replace("repl@", "repl:${NONE}@")),
+        ("a file that isn't there", FOUR_LINES.replace("repl@", "repl:${file:none}@")),
+        ("not toml", with("[lake")),
+        ("twice the same key", with("[lake]\nurl = 'file:a'\nurl = 'file:b'")),
+        ("later: transform", with("transform = 'SELECT * FROM input'")),
+        ("later: history", with("history = { valid_time = 'updated_at' }")),
+        ("later: lookup", with("[lookup.country]\nurl = 'file:country.csv'")),
+        ("later: deliver", with("[[deliver]]\nsource = 'a.b'")),
+        ("later: kinesis", with("[stream]\nurl = 'kinesis://x?region=y'")),
+        ("later: format", with("[stream]\nformat = 'dms-json'")),
+        ("later: dynamodb", with("[state]\nurl = 'dynamodb://x'")),
+        ("too many lanes", with("[stream]\nlanes = 5000")),
+        ("heartbeat too rare", FOUR_LINES.replace("[[table]]", "heartbeat_interval = '2m'\n[[table]]")),
+    ];
+    let mut shown = String::new();
+    for (name, text) in cases {
+        let error = read(&text).map(|_| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{name}");
+        writeln!(shown, "{name}:\n  {error}").unwrap();
+    }
+    insta::assert_snapshot!(shown);
+}

@@ -1,0 +1,86 @@
+//! `[stream]`: the log between the halves.
+
+use crate::setting::{ByteSize, duration, local_path};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[stream]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamConfig {
+    /// Where it is: `file:./data/stream`.
+    pub url: StreamUrl,
+    /// What a record is.
+    pub format: StreamFormat,
+    /// The number of lanes; fixed when the stream is first used.
+    pub lanes: u16,
+    /// The most bytes of one chunk, before compression. A larger row is split over parts.
+    pub chunk_size: ByteSize,
+    /// How often a cut is put on all lanes: a merger can commit no more often.
+    #[serde(deserialize_with = "duration")]
+    pub cut_interval: Duration,
+    /// The size at which the embedded log begins a new segment file.
+    pub segment_size: ByteSize,
+    /// How long the embedded log keeps segments that no merger needs any more.
+    #[serde(deserialize_with = "duration")]
+    pub retention: Duration,
+    /// The most bytes of such segments.
+    pub retention_size: ByteSize,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            url: StreamUrl::File("./data/stream".into()),
+            format: StreamFormat::Binlake,
+            lanes: 16,
+            chunk_size: ByteSize(1 << 20),
+            cut_interval: Duration::from_secs(1),
+            segment_size: ByteSize(64 << 20),
+            retention: Duration::from_secs(3600),
+            retention_size: ByteSize(1 << 30),
+        }
+    }
+}
+
+/// Where a stream is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StreamUrl {
+    /// The embedded log in a folder.
+    File(PathBuf),
+}
+
+impl TryFrom<String> for StreamUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.starts_with("kinesis:") {
+            return Err("kinesis: streams are not in this version yet; write file:./data/stream".into());
+        }
+        local_path(&text, "file")
+            .map(StreamUrl::File)
+            .ok_or_else(|| format!("`{text}` is not a stream's URL; write file:./data/stream"))
+    }
+}
+
+/// What a record on the stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StreamFormat {
+    /// Chunks of Arrow IPC.
+    Binlake,
+}
+
+impl TryFrom<String> for StreamFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "binlake" => Ok(StreamFormat::Binlake),
+            "dms-json" | "debezium-json" | "json" => Err(format!("the format {text} is not in this version yet; write binlake")),
+            _ => Err(format!("there is no format `{text}`; write binlake")),
+        }
+    }
+}
