@@ -322,7 +322,8 @@ impl Server {
     pub(crate) async fn create_repl_user(&self) {
         let mut root = self.client().await;
         root.run("CREATE USER IF NOT EXISTS repl@'%' IDENTIFIED BY 'secret'").await;
-        root.run("GRANT SELECT, RELOAD, LOCK TABLES, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO repl@'%'").await;
+        root.run("GRANT SELECT, RELOAD, LOCK TABLES, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO repl@'%'")
+            .await;
         if self.options.flavour == Flavour::MariaDb {
             root.run("GRANT BINLOG MONITOR ON *.* TO repl@'%'").await;
         }
