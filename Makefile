@@ -1,0 +1,54 @@
+# Everything that a developer does, each with all its set-up. `make test` and `make demo` need a Debian or Ubuntu machine with Rust.
+# Tools and build results live in $BINLAKE_CACHE (default ~/.cache/binlake), outside of the checkout.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint licences unit integration readers demo test-spark test-chaos test-engines bench bench-peers clean
+
+export BINLAKE_CACHE ?= $(HOME)/.cache/binlake
+export CARGO_TARGET_DIR ?= $(BINLAKE_CACHE)/target
+export BINLAKE_PYTHON ?= $(BINLAKE_CACHE)/python/bin/python
+CARGO := cargo --locked
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | column -t -s $$'\t'
+
+setup: ## what the tests need: packages, MySQL, MariaDB, Python
+	@scripts/packages.sh
+	@scripts/mysql.sh mysql >/dev/null
+	@scripts/mysql.sh mariadb >/dev/null
+	@scripts/python.sh tests/readers/requirements.txt
+
+test: setup lint licences ## set-up, lints, all tests with the three readers' Python
+	$(CARGO) test
+	@echo "make test: all passed"
+
+lint: ## format and clippy, warnings are errors
+	cargo fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+licences: ## only licences that go with Apache-2.0 among the dependencies
+	@scripts/licences.sh
+
+demo: ## a private MySQL, load, the service and a live chart, all on this machine
+	@scripts/packages.sh
+	@scripts/mysql.sh mysql >/dev/null
+	$(CARGO) build --bin binlake
+	@MYSQLD="$$(scripts/mysql.sh mysql)" "$$CARGO_TARGET_DIR/debug/binlake" demo
+
+test-spark: setup ## Spark 3.5 with Hudi 0.15 reads our tables, writes into them, and we go on (about 5 minutes)
+	@scripts/spark.sh
+	BINLAKE_TEST_SPARK=1 $(CARGO) test --test integration readers::spark -- --nocapture
+
+test-chaos: setup ## kill -9 at random for at least 50 rounds; CHAOS_ROUNDS and CHAOS_SEED choose
+	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration crash:: -- --nocapture
+
+test-engines: test-spark ## every engine that reads the tables: hudi-rs and DuckDB (with make test), Spark
+	$(CARGO) test --test integration readers:: -- --nocapture
+
+bench: setup ## capture, merge, end to end, freshness: see docs/benchmarks.md
+	@scripts/bench.sh
+
+bench-peers: setup ## the same data through Debezium, Spark with Hudi, delta-rs and DuckDB
+	@scripts/bench_peers.sh
