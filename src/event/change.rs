@@ -1,7 +1,7 @@
 //! Changes of one table, in columns.
 
 use super::{TableSchema, TransactionStamp};
-use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch, UInt8Array, UInt32Array};
+use arrow::array::{FixedSizeBinaryArray, RecordBatch, UInt8Array, UInt32Array};
 use std::sync::Arc;
 
 /// What happened to a row.

@@ -55,8 +55,38 @@ pub struct SnapshotProgress {
     pub low_watermark: SourcePosition,
     /// The position at which the latest chunk was read: from here on the table is consistent.
     pub high_watermark: SourcePosition,
-    /// The chunks: what remains to be read, as the snapshot module encodes them; empty when all were read.
-    pub remaining_chunks: Vec<serde_json::Value>,
+    /// What remains to be read, in the order of the key; empty when all was read.
+    pub remaining_chunks: Vec<KeyRange>,
+    /// The rows that are wanted, as an SQL condition; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     /// Rows read so far.
     pub rows_read: u64,
+    /// The server's estimate of all rows, for showing progress.
+    #[serde(default)]
+    pub estimated_rows: u64,
+}
+
+/// A range of a table's rows in the order of the index that its snapshot is split by: a chunk, or what is still to be split into chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRange {
+    /// The index's leading columns. Empty: the range is the whole table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// The range begins after this key: an SQL literal for each of `columns`, so that the server's collation decides; `None`: at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<String>>,
+    /// The range ends with this key, inclusive; `None`: at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Vec<String>>,
+    /// Whether it may hold more rows than a chunk and is split further before it is read.
+    #[serde(default)]
+    pub unsplit: bool,
+}
+
+impl KeyRange {
+    /// All of a table.
+    pub fn whole() -> Self {
+        Self { columns: Vec::new(), after: None, through: None, unsplit: true }
+    }
 }

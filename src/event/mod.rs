@@ -5,6 +5,7 @@
 //! - [`TableId`], [`TableSchema`], [`Column`]: a source table and its shape at one moment.
 //! - [`Gtid`], [`GtidSet`], [`BinlogCoordinates`], [`SourcePosition`]: where in the source's history.
 //! - [`ChangeBatch`]: changes of one table as Arrow columns; [`TransactionStamp`] says which transaction each row belongs to.
+//! - [`ValuePolicies`]: what becomes of values that the lake can't hold.
 //! - [`Lane`], [`Cut`], [`Section`], [`ChunkContent`]: what a record on the stream carries; `chunk` has its bytes.
 
 mod change;
@@ -12,15 +13,17 @@ mod chunk;
 mod cut;
 mod gtid;
 mod lane;
+mod policy;
 mod position;
 mod schema;
 mod table_id;
 
 pub use change::{ChangeBatch, ChangedColumns, Operation};
 pub use chunk::{ChunkContent, Section};
-pub use cut::{Cut, CutNumber, SnapshotProgress, TableState};
+pub use cut::{Cut, CutNumber, KeyRange, SnapshotProgress, TableState};
 pub use gtid::{Gtid, GtidSet};
 pub use lane::{ChunkIndex, Epoch, Lane};
+pub use policy::{InvalidText, ValuePolicies, ZeroDates};
 pub use position::{BinlogCoordinates, Lineage, SourcePosition, TransactionStamp};
 pub use schema::{Column, SourceType, TableSchema};
 pub use table_id::TableId;

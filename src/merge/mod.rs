@@ -2,6 +2,4 @@
 
 mod rule;
 
-pub use rule::{
-    InvalidText, PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1, ZeroDates,
-};
+pub use rule::{PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1};

@@ -1,6 +1,6 @@
 //! `[[table]]`: which source tables are replicated, and how.
 
-use crate::event::TableId;
+use crate::event::{InvalidText, TableId, ValuePolicies, ZeroDates};
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 use serde::{Deserialize, Deserializer};
@@ -32,26 +32,11 @@ pub struct TableRule {
     pub tinyint1: TinyInt1,
 }
 
-/// What becomes of a date that doesn't exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ZeroDates {
-    /// NULL; counted in the metrics.
-    #[default]
-    Null,
-    /// The table stops.
-    Error,
-}
-
-/// What becomes of text that is invalid in its column's character set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InvalidText {
-    /// The table stops.
-    #[default]
-    Error,
-    /// Invalid bytes become U+FFFD; counted in the metrics.
-    Replace,
+impl TableRule {
+    /// What it says about values.
+    pub fn policies(&self) -> ValuePolicies {
+        ValuePolicies { zero_dates: self.zero_dates, invalid_text: self.invalid_text }
+    }
 }
 
 /// What TINYINT(1) is in the lake.

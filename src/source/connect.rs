@@ -1,0 +1,105 @@
+//! Connections to the source for everything but its binlog, and the server's errors in our words.
+
+use crate::error::{Area, Error, Kind, Result};
+use mysql_async::{Conn, Opts, OptsBuilder};
+use std::time::Duration;
+use url::Url;
+
+/// The largest packet that the protocol has: rows with wide columns must pass.
+const MAX_PACKET_BYTES: usize = 1 << 30;
+
+/// The options of a connection to `url` (`mysql://user:password@host:port`).
+pub fn connection_options(url: &Url) -> Result<Opts> {
+    let opts = Opts::from_url(url.as_str()).map_err(|_| {
+        // the library's message may repeat the URL, which holds the password
+        Error::config("the source's URL can't be used").remedy("write mysql://user:password@host:3306 in [source] url")
+    })?;
+    let builder = OptsBuilder::from_opts(opts)
+        .max_allowed_packet(Some(MAX_PACKET_BYTES))
+        .prefer_socket(Some(false))
+        .tcp_keepalive(Some(Duration::from_secs(30)))
+        .stmt_cache_size(Some(0));
+    Ok(builder.into())
+}
+
+/// Connects, within `timeout`.
+pub async fn connect(options: &Opts, timeout: Duration) -> Result<Conn> {
+    let place = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
+    let connected = tokio::time::timeout(timeout, Conn::new(options.clone())).await;
+    let result = match connected {
+        Ok(result) => result.map_err(|error| source_error(error, "the source can't be connected")),
+        Err(_) => Err(Error::new(Area::Source, Kind::Transient, "the source doesn't answer")
+            .remedy("check that the server runs, and that the network lets this machine through")),
+    };
+    result.map_err(|error| error.with("server", place).with("user", options.user().unwrap_or_default()))
+}
+
+/// The number of a server's error, if `error` is one.
+pub fn server_code(error: &mysql_async::Error) -> Option<u16> {
+    match error {
+        mysql_async::Error::Server(error) => Some(error.code),
+        _ => None,
+    }
+}
+
+/// The server's or the client library's error as ours: `what` says what was tried.
+pub fn source_error(error: mysql_async::Error, what: &'static str) -> Error {
+    let (kind, remedy) = match &error {
+        mysql_async::Error::Server(server) => classify(server.code),
+        mysql_async::Error::Io(_) | mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => {
+            (Kind::Transient, Some("check that the server runs, and that host and port are right"))
+        }
+        mysql_async::Error::Url(_) => (Kind::Config, None),
+        _ => (Kind::Refused, None),
+    };
+    let ours = Error::new(Area::Source, kind, what).caused_by(error);
+    match remedy {
+        Some(remedy) => ours.remedy(remedy),
+        None => ours,
+    }
+}
+
+/// What the caller and the operator do about a server's error.
+fn classify(code: u16) -> (Kind, Option<&'static str>) {
+    match code {
+        1045 | 1698 => (Kind::Refused, Some("correct user and password in [source] url")),
+        1044 | 1142 | 1143 | 1227 | 1370 => (Kind::Refused, Some("grant the user what `binlake doctor` prints")),
+        // too many connections, shutdown, lock waits, deadlock, killed, lost connections, out of resources, user's limits
+        1040 | 1041 | 1053 | 1080 | 1129 | 1152..=1161 | 1184 | 1203 | 1205 | 1213 | 1226 | 1317 | 1927 | 3024 | 3169 | 4031 => {
+            (Kind::Transient, None)
+        }
+        1049 | 1051 | 1054 | 1109 | 1146 | 1412 => {
+            (Kind::Data, Some("the table was changed or dropped meanwhile: run `binlake backfill --table` for it"))
+        }
+        _ => (Kind::Refused, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: u16) -> Error {
+        let error = mysql_async::ServerError { code, message: "m".into(), state: "HY000".into() };
+        source_error(mysql_async::Error::Server(error), "it failed")
+    }
+
+    #[test]
+    fn kinds_say_what_to_do_next() {
+        assert_eq!(server(1045).kind(), Kind::Refused);
+        assert!(server(1045).advice().contains("password"));
+        assert!(server(1205).is_transient());
+        assert_eq!(server(1146).kind(), Kind::Data);
+        let io = mysql_async::Error::Io(std::io::Error::other("reset").into());
+        assert!(source_error(io, "it failed").is_transient());
+    }
+
+    #[test]
+    fn options_never_show_a_password() {
+        let url = Url::parse("mysql://u:s3cret@h:99999x/").err();
+        assert!(url.is_some(), "such a URL isn't even one");
+        let url = Url::parse("mysql://u:s3cret@h/?nonsense=1").unwrap();
+        let error = connection_options(&url).unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}
