@@ -1,1 +1,74 @@
-//! The names of all metrics, and how they are exported.
+//! The names of all metrics, with their units and labels. Counters end in `_total`; labels never hold a row's values.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Seconds since the source committed what was last read from its binlog (heartbeats count: an idle source has none).
+pub const CAPTURE_LAG_SECONDS: &str = "binlake_capture_lag_seconds";
+/// Seconds since the source committed what a table's last commit has. Label `table`.
+pub const TABLE_LAG_SECONDS: &str = "binlake_table_lag_seconds";
+/// Rows read from the source. Labels `table`, `operation` (c, u, d, r).
+pub const CAPTURED_ROWS: &str = "binlake_captured_rows_total";
+/// Bytes of binlog events read.
+pub const BINLOG_BYTES: &str = "binlake_binlog_bytes_total";
+/// Chunks appended to the stream.
+pub const CHUNKS: &str = "binlake_chunks_total";
+/// Bytes of these chunks as they lie in the stream.
+pub const CHUNK_BYTES: &str = "binlake_chunk_bytes_total";
+/// Cuts put on the stream.
+pub const CUTS: &str = "binlake_cuts_total";
+/// Times that the connection to the source was made anew after it was lost.
+pub const RECONNECTS: &str = "binlake_source_reconnects_total";
+/// Dates that don't exist and became NULL. Label `table`.
+pub const ZERO_DATES: &str = "binlake_zero_dates_total";
+/// Values with bytes that their character set doesn't have. Label `table`.
+pub const INVALID_TEXT: &str = "binlake_invalid_text_total";
+/// Commits to the lake. Label `table`.
+pub const COMMITS: &str = "binlake_commits_total";
+/// Seconds that a commit took. Label `table`.
+pub const COMMIT_SECONDS: &str = "binlake_commit_duration_seconds";
+/// Rows that commits changed. Labels `table`, `operation` (c, u, d).
+pub const COMMITTED_ROWS: &str = "binlake_committed_rows_total";
+/// Bytes of base files written. Label `table`.
+pub const WRITTEN_BYTES: &str = "binlake_written_bytes_total";
+/// Bytes of sorted runs spilled to local disk.
+pub const SPILLED_BYTES: &str = "binlake_spilled_bytes_total";
+/// When the table's last commit became visible, in seconds since 1970. Label `table`.
+pub const LAST_COMMIT_TIME: &str = "binlake_last_commit_timestamp_seconds";
+/// Seconds from the source's commit of the last transaction in a lake commit to its being visible.
+pub const FRESHNESS_SECONDS: &str = "binlake_freshness_seconds";
+/// Errors that were handled. Labels `table` (empty for none), `kind`.
+pub const ERRORS: &str = "binlake_errors_total";
+/// Tables that are stopped and need a person.
+pub const STOPPED_TABLES: &str = "binlake_stopped_tables";
+/// Memory of the process, in bytes.
+pub const RESIDENT_BYTES: &str = "binlake_resident_memory_bytes";
+/// Always 1. Label `version`.
+pub const BUILD_INFO: &str = "binlake_build_info";
+
+/// Upper ends of the buckets of all histograms of seconds.
+pub const SECONDS_BUCKETS: [f64; 13] = [0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Tells the exporter what each metric is.
+pub fn describe() {
+    describe_gauge!(CAPTURE_LAG_SECONDS, Unit::Seconds, "Since the source committed what was last read from its binlog");
+    describe_gauge!(TABLE_LAG_SECONDS, Unit::Seconds, "Since the source committed what the table's last commit has");
+    describe_counter!(CAPTURED_ROWS, Unit::Count, "Rows read from the source");
+    describe_counter!(BINLOG_BYTES, Unit::Bytes, "Binlog events read");
+    describe_counter!(CHUNKS, Unit::Count, "Chunks appended to the stream");
+    describe_counter!(CHUNK_BYTES, Unit::Bytes, "Chunks as they lie in the stream");
+    describe_counter!(CUTS, Unit::Count, "Cuts put on the stream");
+    describe_counter!(RECONNECTS, Unit::Count, "Connections to the source made anew");
+    describe_counter!(ZERO_DATES, Unit::Count, "Dates that don't exist and became NULL");
+    describe_counter!(INVALID_TEXT, Unit::Count, "Values with bytes that their character set doesn't have");
+    describe_counter!(COMMITS, Unit::Count, "Commits to the lake");
+    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Duration of a commit");
+    describe_counter!(COMMITTED_ROWS, Unit::Count, "Rows that commits changed");
+    describe_counter!(WRITTEN_BYTES, Unit::Bytes, "Base files written");
+    describe_counter!(SPILLED_BYTES, Unit::Bytes, "Sorted runs spilled to local disk");
+    describe_gauge!(LAST_COMMIT_TIME, Unit::Seconds, "When the table's last commit became visible");
+    describe_histogram!(FRESHNESS_SECONDS, Unit::Seconds, "From the source's commit to its being visible in the lake");
+    describe_counter!(ERRORS, Unit::Count, "Errors that were handled");
+    describe_gauge!(STOPPED_TABLES, Unit::Count, "Tables that are stopped and need a person");
+    describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Memory of the process");
+    describe_gauge!(BUILD_INFO, Unit::Count, "The version that runs");
+}

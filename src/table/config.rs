@@ -75,6 +75,15 @@ pub enum LakeUrl {
     },
 }
 
+impl std::fmt::Display for LakeUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LakeUrl::File(path) => write!(f, "file:{}", path.display()),
+            LakeUrl::S3 { bucket, prefix, .. } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
 /// What may stand after `?` in a lake's URL.
 const S3_OPTIONS: [&str; 4] = ["region", "endpoint", "path_style", "unsigned_payload"];
 

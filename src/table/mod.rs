@@ -6,11 +6,13 @@
 mod config;
 mod file_slice;
 mod instant;
+mod lake;
 mod write_stat;
 
 pub use config::{LakeConfig, LakeUrl};
 pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use instant::InstantTime;
+pub use lake::Lake;
 pub use write_stat::{RuntimeStats, WriteStat};
 
 use crate::error::{Error, Result};
