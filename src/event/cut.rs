@@ -1,6 +1,6 @@
 //! Cuts: the points, on all lanes at once, at which a merger may commit.
 
-use super::{SourcePosition, TableId};
+use super::{Epoch, SourcePosition, TableId};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,9 +11,34 @@ use std::fmt;
 #[serde(transparent)]
 pub struct CutNumber(pub u64);
 
+impl CutNumber {
+    /// The next number.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 impl fmt::Display for CutNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+/// One cut among those of all producers: two producers may each have made a cut of one number, when the later one resumed before it.
+///
+/// Ordered as a consumer reaches them: a later producer's cuts come after all of an earlier one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CutPoint {
+    /// The producer that made it.
+    pub epoch: Epoch,
+    /// Its number.
+    pub number: CutNumber,
+}
+
+impl fmt::Display for CutPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.epoch, self.number)
     }
 }
 

@@ -15,12 +15,14 @@ mod gtid;
 mod lane;
 mod policy;
 mod position;
+#[cfg(test)]
+pub(crate) mod sample;
 mod schema;
 mod table_id;
 
 pub use change::{ChangeBatch, ChangedColumns, Operation};
-pub use chunk::{ChunkContent, Section};
-pub use cut::{Cut, CutNumber, KeyRange, SnapshotProgress, TableState};
+pub use chunk::{ChunkContent, ChunkHeader, ChunkPayload, MAX_CHUNK_BYTES, Section};
+pub use cut::{Cut, CutNumber, CutPoint, KeyRange, SnapshotProgress, TableState};
 pub use gtid::{Gtid, GtidSet};
 pub use lane::{ChunkIndex, Epoch, Lane};
 pub use policy::{InvalidText, ValuePolicies, ZeroDates};

@@ -4,16 +4,26 @@ use super::{Gtid, GtidSet};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// A place in a server's binlog: a file and the offset in bytes of an event's start.
 ///
 /// Ordered by the number at the end of the file's name, then the offset; comparable only within one [`Lineage`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BinlogCoordinates {
-    /// The file's name, as `binlog.000042`.
-    pub file: String,
+    /// The file's name, as `binlog.000042`; shared, because every transaction of a file names it.
+    #[serde(serialize_with = "write_shared", deserialize_with = "read_shared")]
+    pub file: Arc<str>,
     /// Offset in bytes of the event's start in the file.
     pub offset: u64,
+}
+
+fn write_shared<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn read_shared<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    Ok(String::deserialize(deserializer)?.into())
 }
 
 impl BinlogCoordinates {

@@ -1,8 +1,29 @@
 //! ③ The ordered log between the halves.
 //!
-//! [`EventLog`] is the seam: the embedded log (segment files in a folder) and Kinesis both implement it. It moves opaque records
-//! on lanes; what they say is [`crate::event::ChunkContent`]'s business. `LaneProtocol` (epochs, gapless indexes, cuts)
-//! is a pure state machine over the records that any log gives back.
+//! [`EventLog`] is the seam: the embedded log (segment files in a folder), the memory log and Kinesis implement it. It moves opaque records
+//! on lanes; what they say is [`crate::event::ChunkContent`]'s business.
+//!
+//! - [`LaneWriter`] and [`Producer`]: chunks to records, numbered, one in flight a lane.
+//! - [`LaneProtocol`] and [`Consumer`]: the pure state machine over the records that any log gives back (epochs, gapless indexes, cuts), and the
+//!   loop that feeds it from a log.
+//! - [`find_last_cut`]: where a new producer resumes.
+
+mod consumer;
+mod memory;
+mod producer;
+mod protocol;
+mod tail;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use consumer::Consumer;
+pub use memory::MemoryLog;
+pub use producer::Producer;
+pub use protocol::{CutReached, LaneEvent, LaneProtocol, StartAt};
+pub use tail::{LastCut, find_last_cut};
+pub use writer::{ChunkRecords, LaneWriter};
 
 mod config;
 
@@ -20,13 +41,22 @@ use std::fmt::Debug;
 #[serde(transparent)]
 pub struct LogPosition(pub String);
 
-/// One record as it was read.
+/// One record: as it is to be appended, or as it was read.
 #[derive(Debug, Clone)]
 pub struct LaneRecord {
     /// Its lane.
     pub lane: Lane,
     /// What the producer appended, byte for byte.
     pub bytes: Bytes,
+}
+
+/// What a log is, from the day when it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogIdentity {
+    /// Names this very log: positions and cuts of another one mean nothing here.
+    pub stream_id: String,
+    /// How many lanes it has.
+    pub lanes: u16,
 }
 
 /// An ordered log of records on a fixed number of lanes, shared by one producer and any number of readers.
@@ -38,14 +68,29 @@ pub struct LaneRecord {
 /// - *Repeats*: a reader may get any record more than once, but never a later one of a lane before the first sight of an earlier one.
 #[async_trait]
 pub trait EventLog: Send + Sync + Debug {
+    /// Which log this is.
+    fn identity(&self) -> &LogIdentity;
+
     /// Appends records, at most one a lane, and returns when all are durable.
     async fn append(&self, records: Vec<LaneRecord>) -> Result<()>;
 
     /// Reads all lanes from `after` on (`None`: from the oldest record that is kept). Retention lost is an error of kind `Corrupt`.
     async fn read(&self, after: Option<&LogPosition>) -> Result<Box<dyn LogReader>>;
 
-    /// Says that no reader needs what lies before `position`: the log may drop it, as its retention allows.
+    /// Says that no reader needs what lies before `position`: the log may drop it, as its retention allows. It keeps the last cut
+    /// that is on all lanes, whatever was released.
     async fn release(&self, position: &LogPosition) -> Result<()>;
+
+    /// The most bytes that a record may have.
+    fn most_record_bytes(&self) -> usize {
+        1 << 20
+    }
+
+    /// A place not long ago at which to look for the last cut; each higher `reach` lies about four times as far back. `None`: the oldest.
+    async fn recent(&self, reach: u32) -> Result<Option<LogPosition>> {
+        let _ = reach;
+        Ok(None)
+    }
 }
 
 /// A reader over all lanes of a log.

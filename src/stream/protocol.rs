@@ -1,0 +1,366 @@
+//! What the records of all lanes mean together: a pure state machine, without I/O or clock.
+//!
+//! **Within a lane** a producer's records have gapless indexes. The next index is taken, a lower one is a repeat and dropped, a higher one is a gap:
+//! something is lost, and the answer is an error of kind `Corrupt`.
+//!
+//! **Producers** have epochs. Each record names the cut from which its producer resumed, so one record of a producer is enough to know
+//! which part of the others' records counts: the producers form a chain (the highest epoch known, the producer whose cut it resumed from, and so
+//! on), and of a producer on the chain the windows up to that cut count; all else is void. A lane that lags behind still gives the old
+//! producer's windows up to that cut, because each lane has them before the new producer's first record: the new one
+//! began only when it had seen the cut on all lanes. On a lane that the new producer has opened, the old one's late records are ignored.
+//!
+//! **Cuts** are reached when all lanes have them. Lanes that have nothing to say get cuts, too, so none holds the others back. Rows are handed
+//! on as they come, with the number of the window that holds them; nothing is kept here but unfinished parts of chunks.
+//!
+//! **Positions.** When the first lane reaches a cut, all that comes after it on any lane is read from that batch or a later one. So the position
+//! before that batch is where reading must start again to get all rows that the cut doesn't cover.
+
+use super::{LaneRecord, LogPosition};
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::{
+    ChunkHeader, ChunkIndex, ChunkPayload, Cut, CutNumber, CutPoint, Epoch, Lane, MAX_CHUNK_BYTES, Section,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Where on the stream a consumer starts, and so what it must find there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At the stream's first record. If that is gone, it is an error.
+    Beginning,
+    /// At the position that came with this cut. If a record after the cut is missing, it is an error. What the cut covers isn't handed on.
+    AfterCut(CutPoint),
+    /// Wherever the first records are: for who looks at the stream and doesn't need all of it.
+    Anywhere,
+}
+
+/// What a record brought about.
+#[derive(Debug, Clone)]
+pub enum LaneEvent {
+    /// A chunk's sections.
+    Sections {
+        /// The producer.
+        epoch: Epoch,
+        /// The number of the cut that will cover them, if the producer comes to it.
+        window: CutNumber,
+        /// Their lane.
+        lane: Lane,
+        /// The index of the chunk's last record.
+        index: ChunkIndex,
+        /// The sections, in the order of the source.
+        sections: Vec<Section>,
+    },
+    /// All lanes have this cut: its window is complete.
+    CutReached(CutReached),
+    /// A new producer goes on from `after_cut`: what producers before `epoch` sent behind that cut is void, also where a cut behind it was reached.
+    Void {
+        /// The new producer.
+        epoch: Epoch,
+        /// The last cut that stays; `None`: nothing stays.
+        after_cut: Option<CutPoint>,
+    },
+}
+
+/// A cut that all lanes have.
+#[derive(Debug, Clone)]
+pub struct CutReached {
+    /// Which.
+    pub point: CutPoint,
+    /// What it says.
+    pub cut: Arc<Cut>,
+    /// From here on all can be read again that the cut doesn't cover: goes into the checkpoint, with `point`.
+    pub position: LogPosition,
+}
+
+/// The state machine of one consumer.
+#[derive(Debug)]
+pub struct LaneProtocol {
+    start: StartAt,
+    skip_rows: bool,
+    lanes: Vec<LaneState>,
+    /// The producers seen, each with the cut from which it resumed.
+    producers: BTreeMap<Epoch, Option<CutPoint>>,
+    cuts: BTreeMap<CutPoint, PendingCut>,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    /// Whose record came last, and which is next; `None` before the first record.
+    next: Option<(Epoch, ChunkIndex)>,
+    /// The window of the next chunk, where it is known.
+    window: Option<CutNumber>,
+    last_cut: Option<CutPoint>,
+    chunk: Joining,
+}
+
+/// A chunk whose parts are still coming.
+#[derive(Debug, Default)]
+enum Joining {
+    /// None: the next record starts a chunk.
+    #[default]
+    No,
+    /// Its first parts were before the start, or it isn't wanted.
+    Skipped,
+    /// These bytes of its payload have come.
+    Yes(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct PendingCut {
+    cut: Option<Cut>,
+    lanes: usize,
+    position: LogPosition,
+}
+
+impl LaneProtocol {
+    /// A consumer of a stream with `lanes` lanes.
+    pub fn new(lanes: u16, start: StartAt) -> Self {
+        let lanes = (0..lanes).map(|_| LaneState::default()).collect();
+        Self { start, skip_rows: false, lanes, producers: BTreeMap::new(), cuts: BTreeMap::new() }
+    }
+
+    /// The same, but rows aren't unpacked or handed on: only cuts and producers count.
+    #[must_use]
+    pub fn without_rows(mut self) -> Self {
+        self.skip_rows = true;
+        self
+    }
+
+    /// The highest epoch seen.
+    pub fn highest_epoch(&self) -> Option<Epoch> {
+        self.producers.keys().next_back().copied()
+    }
+
+    /// Takes the next record of a reader. `position` is the reader's position before it gave the record out (before the call of `next` that did).
+    ///
+    /// # Errors
+    /// `Corrupt` if a record is damaged, or one is missing, or they contradict each other.
+    pub fn accept(&mut self, position: &LogPosition, record: &LaneRecord) -> Result<Vec<LaneEvent>> {
+        let mut events = Vec::new();
+        match ChunkHeader::read(&record.bytes) {
+            Ok((header, part)) => self
+                .take(position, record.lane, &header, &part, &mut events)
+                .map_err(|error| error.with("epoch", header.epoch).with("index", header.index).with("window", header.window)),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| error.with("lane", record.lane).with("log_position", &position.0))?;
+        Ok(events)
+    }
+
+    fn take(
+        &mut self,
+        position: &LogPosition,
+        lane: Lane,
+        header: &ChunkHeader,
+        part: &Bytes,
+        events: &mut Vec<LaneEvent>,
+    ) -> Result<()> {
+        if header.lane != lane || usize::from(lane.0) >= self.lanes.len() {
+            return Err(contradiction("a record lies on another lane than it names, or the stream has another number of lanes"));
+        }
+        self.meet(header, events)?;
+        if !self.advance(header, is_last_part(header, part))? || point(header) > self.limit(header.epoch) {
+            return Ok(());
+        }
+        let is_wanted = !matches!(self.start, StartAt::AfterCut(cut) if point(header) <= cut);
+        let Some(payload) = self.join(header, part, is_wanted)? else { return Ok(()) };
+        let has_rows = payload.len() > header.control_bytes as usize;
+        if is_wanted && has_rows && !self.skip_rows {
+            let sections = ChunkPayload::decode(&payload, header.control_bytes)?.sections;
+            let (epoch, window, index) = (header.epoch, header.window, header.index);
+            events.push(LaneEvent::Sections { epoch, window, lane, index, sections });
+        }
+        if header.ends_with_cut {
+            self.lanes[usize::from(lane.0)].last_cut = Some(point(header));
+            if is_wanted {
+                let cut = ChunkPayload::decode_cut(&payload, header.control_bytes)?;
+                events.extend(self.reach(position, point(header), cut)?.map(LaneEvent::CutReached));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the record's producer; tells if it is a new one after others.
+    fn meet(&mut self, header: &ChunkHeader, events: &mut Vec<LaneEvent>) -> Result<()> {
+        if let Some(known) = self.producers.get(&header.epoch) {
+            return if *known == header.resumed_from { Ok(()) } else { Err(contradiction("two producers have one epoch")) };
+        }
+        if header.resumed_from.is_some_and(|cut| cut.epoch >= header.epoch) {
+            return Err(contradiction("a producer resumes from a later one's cut"));
+        }
+        if self.highest_epoch().is_some_and(|highest| highest < header.epoch) {
+            if let Some(cut) = header.resumed_from.filter(|cut| *cut > self.limit(cut.epoch)) {
+                return Err(contradiction("a producer resumes from a cut that an earlier one has made void").with("cut", cut));
+            }
+            events.push(LaneEvent::Void { epoch: header.epoch, after_cut: header.resumed_from });
+        }
+        self.producers.insert(header.epoch, header.resumed_from);
+        Ok(())
+    }
+
+    /// The last window of `epoch` that counts, seen from the highest epoch: as a cut, so that "all" and "none" are among the answers.
+    fn limit(&self, epoch: Epoch) -> CutPoint {
+        let at = |number| CutPoint { epoch, number: CutNumber(number) };
+        let mut producers = self.producers.range((std::ops::Bound::Excluded(epoch), std::ops::Bound::Unbounded)).rev();
+        let mut limit = at(u64::MAX);
+        let Some((_, mut parent)) = producers.next() else { return limit };
+        loop {
+            match parent {
+                None => return at(0),
+                Some(cut) if cut.epoch == epoch => return at(cut.number.0.min(limit.number.0)),
+                Some(cut) if cut.epoch < epoch => return at(0),
+                Some(cut) => {
+                    limit.number = CutNumber(cut.number.0.min(limit.number.0));
+                    match self.producers.get(&cut.epoch) {
+                        Some(next) => parent = next,
+                        None => return limit,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the record is the lane's next one; if so, moves the lane past it.
+    fn advance(&mut self, header: &ChunkHeader, is_last_part: bool) -> Result<bool> {
+        let start = self.start;
+        let lane = &mut self.lanes[usize::from(header.lane.0)];
+        let opens = header.opens_epoch && header.is_first_part();
+        match lane.next {
+            Some((epoch, _)) if header.epoch < epoch => return Ok(false),
+            Some((epoch, next)) if header.epoch == epoch => {
+                if header.index < next {
+                    return Ok(false);
+                }
+                if header.index > next {
+                    return Err(missing().with("expected_index", next));
+                }
+            }
+            Some(_) => {
+                let lost = header.resumed_from.is_some_and(|cut| lane.last_cut.is_some_and(|last| last < cut));
+                if !opens || header.index != ChunkIndex(0) || lost {
+                    return Err(missing());
+                }
+            }
+            None => {
+                let is_there = match start {
+                    StartAt::Beginning => opens && header.resumed_from.is_none(),
+                    StartAt::AfterCut(cut) => {
+                        let is_next = header.epoch == cut.epoch && header.window == cut.number.next() && header.starts_window;
+                        point(header) <= cut || (header.is_first_part() && (opens || is_next))
+                    }
+                    StartAt::Anywhere => true,
+                };
+                if !is_there {
+                    return Err(missing());
+                }
+                lane.chunk = if header.is_first_part() { Joining::No } else { Joining::Skipped };
+            }
+        }
+        if opens {
+            lane.window = Some(header.resumed_from.map_or(CutNumber(1), |cut| cut.number.next()));
+            lane.chunk = Joining::No;
+        }
+        if lane.window.is_some_and(|window| window != header.window) {
+            return Err(contradiction("a chunk is not of its lane's next window"));
+        }
+        lane.next = Some((header.epoch, header.index.next()));
+        lane.window = Some(if is_last_part && header.ends_with_cut { header.window.next() } else { header.window });
+        Ok(true)
+    }
+
+    /// Adds a part; gives the payload when it is whole and wanted.
+    fn join(&mut self, header: &ChunkHeader, part: &Bytes, is_wanted: bool) -> Result<Option<Bytes>> {
+        let lane = &mut self.lanes[usize::from(header.lane.0)];
+        let is_last_part = is_last_part(header, part);
+        if header.is_first_part() {
+            if !matches!(lane.chunk, Joining::No) {
+                return Err(contradiction("a chunk starts within another"));
+            }
+            if is_last_part {
+                return Ok(Some(part.clone()));
+            }
+            if header.payload_bytes > MAX_CHUNK_BYTES {
+                return Err(Error::new(Area::Stream, Kind::Corrupt, "a chunk on the stream is larger than can be read")
+                    .with("bytes", header.payload_bytes)
+                    .with("most", MAX_CHUNK_BYTES));
+            }
+            lane.chunk = Joining::Skipped;
+            if is_wanted {
+                let mut joined = Vec::new();
+                let bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
+                joined.try_reserve_exact(bytes).map_err(|error| {
+                    Error::new(Area::Stream, Kind::Refused, "there is no memory for a large chunk").caused_by(error).with("bytes", bytes)
+                })?;
+                joined.extend_from_slice(part);
+                lane.chunk = Joining::Yes(joined);
+            }
+            return Ok(None);
+        }
+        match &mut lane.chunk {
+            Joining::No => return Err(contradiction("a chunk starts with a later part")),
+            Joining::Skipped => {}
+            Joining::Yes(joined) => {
+                if joined.len() as u64 != header.part_start {
+                    return Err(contradiction("the parts of a chunk don't follow each other"));
+                }
+                joined.extend_from_slice(part);
+            }
+        }
+        if !is_last_part {
+            return Ok(None);
+        }
+        match std::mem::take(&mut lane.chunk) {
+            Joining::Yes(joined) => Ok(Some(joined.into())),
+            // a cut before the start still counts as the lane's last one
+            Joining::No | Joining::Skipped => {
+                if header.ends_with_cut {
+                    lane.last_cut = Some(point(header));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes that one more lane has a cut.
+    fn reach(&mut self, position: &LogPosition, point: CutPoint, cut: Option<Cut>) -> Result<Option<CutReached>> {
+        if cut.as_ref().is_some_and(|cut| cut.number != point.number) {
+            return Err(contradiction("a cut has another number than its window"));
+        }
+        let pending = self.cuts.entry(point).or_insert_with(|| PendingCut { cut: None, lanes: 0, position: position.clone() });
+        pending.lanes += 1;
+        if cut.is_some() {
+            pending.cut = cut;
+        }
+        if pending.lanes < self.lanes.len() {
+            return Ok(None);
+        }
+        let later = self.cuts.split_off(&point);
+        // cuts before it that not all lanes have are void, or were before the start
+        self.cuts = later;
+        let Some(PendingCut { cut, position, .. }) = self.cuts.remove(&point) else { return Ok(None) };
+        let cut = cut.ok_or_else(|| contradiction("no lane has the cut itself"))?;
+        let lowest = self.lanes.iter().filter_map(|lane| lane.next.map(|(epoch, _)| epoch)).min();
+        self.producers.retain(|epoch, _| Some(*epoch) >= lowest);
+        Ok(Some(CutReached { point, cut: Arc::new(cut), position }))
+    }
+}
+
+fn is_last_part(header: &ChunkHeader, part: &Bytes) -> bool {
+    header.part_start + part.len() as u64 == header.payload_bytes
+}
+
+/// The cut that will cover the record.
+fn point(header: &ChunkHeader) -> CutPoint {
+    CutPoint { epoch: header.epoch, number: header.window }
+}
+
+fn missing() -> Error {
+    Error::new(Area::Stream, Kind::Corrupt, "records are missing on the stream").remedy(
+        "if the stream's retention was too short, take the tables anew with `binlake backfill`; else restore the stream's files",
+    )
+}
+
+fn contradiction(what: &'static str) -> Error {
+    Error::new(Area::Stream, Kind::Corrupt, what)
+}

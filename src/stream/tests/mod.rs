@@ -1,0 +1,3 @@
+//! What the stream's parts do together.
+
+mod lanes;
