@@ -131,7 +131,7 @@ impl ServerInfo {
         let file: Option<String> = row.take(0);
         let offset: Option<u64> = row.take(1);
         let (Some(file), Some(offset)) = (file, offset) else { return Err(binlog_off()) };
-        let coordinates = BinlogCoordinates { file, offset };
+        let coordinates = BinlogCoordinates { file: file.into(), offset };
         let gtid_set = match self.flavor {
             Flavor::MySql => gtid_set,
             Flavor::MariaDb => Some(self.mariadb_gtid_set(conn, &coordinates).await?),
