@@ -96,7 +96,8 @@ pub(crate) fn ticket_changes(first: u64, rows: u64, rows_each: u64) -> ChangeBat
         times.map(|column| Arc::new(TimestampMicrosecondArray::from(column).with_timezone("UTC")) as ArrayRef);
     let (ids, prices) = (Arc::new(Int32Array::from(ids)), Arc::new(Int32Array::from(prices)));
     let rows_array =
-        RecordBatch::try_new(schema.arrow(), vec![ids, sport, start, city, level, seat, prices, name, mail, created, updated]).unwrap();
+        RecordBatch::try_new(schema.arrow(), vec![ids, sport, start, city, level, seat, prices, name, mail, created, updated])
+            .unwrap();
     ChangeBatch {
         schema,
         rows: rows_array,

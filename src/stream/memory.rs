@@ -52,9 +52,10 @@ impl MemoryLog {
 
 /// Reads a position that `MemoryReader` made.
 fn parse(position: &LogPosition) -> Result<u64> {
-    position.0.parse().map_err(|_| {
-        Error::new(Area::Stream, Kind::Corrupt, "a position of another kind of log").with("position", &position.0)
-    })
+    position
+        .0
+        .parse()
+        .map_err(|_| Error::new(Area::Stream, Kind::Corrupt, "a position of another kind of log").with("position", &position.0))
 }
 
 #[async_trait]
@@ -65,7 +66,9 @@ impl EventLog for MemoryLog {
 
     async fn append(&self, records: Vec<LaneRecord>) -> Result<()> {
         if let Some(record) = records.iter().find(|record| record.bytes.len() > self.most_record_bytes) {
-            return Err(Error::bug("a record is larger than the log takes").with("lane", record.lane).with("bytes", record.bytes.len()));
+            return Err(Error::bug("a record is larger than the log takes")
+                .with("lane", record.lane)
+                .with("bytes", record.bytes.len()));
         }
         let end = {
             let mut kept = self.kept();

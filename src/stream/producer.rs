@@ -35,9 +35,8 @@ impl Producer {
     /// The producer `epoch`, which goes on from `resumed_from`. Each lane is opened by the first chunk that is sent on it, at the latest by the first cut.
     pub fn new(log: Arc<dyn EventLog>, epoch: Epoch, resumed_from: Option<CutPoint>) -> Self {
         let most = log.most_record_bytes();
-        let lanes = (0..log.identity().lanes)
-            .map(|lane| LaneSlot::Idle(LaneWriter::new(Lane(lane), epoch, resumed_from, most)))
-            .collect();
+        let lanes =
+            (0..log.identity().lanes).map(|lane| LaneSlot::Idle(LaneWriter::new(Lane(lane), epoch, resumed_from, most))).collect();
         Self { log, epoch, lanes, next_cut: resumed_from.map_or(CutNumber(1), |cut| cut.number.next()) }
     }
 

@@ -17,9 +17,7 @@
 
 use super::{LaneRecord, LogPosition};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{
-    ChunkHeader, ChunkIndex, ChunkPayload, Cut, CutNumber, CutPoint, Epoch, Lane, MAX_CHUNK_BYTES, Section,
-};
+use crate::event::{ChunkHeader, ChunkIndex, ChunkPayload, Cut, CutNumber, CutPoint, Epoch, Lane, MAX_CHUNK_BYTES, Section};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -290,7 +288,9 @@ impl LaneProtocol {
                 let mut joined = Vec::new();
                 let bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
                 joined.try_reserve_exact(bytes).map_err(|error| {
-                    Error::new(Area::Stream, Kind::Refused, "there is no memory for a large chunk").caused_by(error).with("bytes", bytes)
+                    Error::new(Area::Stream, Kind::Refused, "there is no memory for a large chunk")
+                        .caused_by(error)
+                        .with("bytes", bytes)
                 })?;
                 joined.extend_from_slice(part);
                 lane.chunk = Joining::Yes(joined);

@@ -45,7 +45,10 @@ impl LaneWriter {
         // the cut itself travels on lane 0; elsewhere the header's flag says the same
         let cut = content.cut.as_deref();
         if let Some(cut) = cut.filter(|cut| cut.number != self.window) {
-            return Err(Error::bug("a cut is not the next one").with("cut", cut.number).with("next", self.window).with("lane", self.lane));
+            return Err(Error::bug("a cut is not the next one")
+                .with("cut", cut.number)
+                .with("next", self.window)
+                .with("lane", self.lane));
         }
         let payload = ChunkPayload::encode(&content.sections, cut.filter(|_| self.lane == Lane(0)))?;
         let header = ChunkHeader {

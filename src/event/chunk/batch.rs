@@ -60,9 +60,8 @@ fn check_layout(schema: &Schema, layout: &Layout<'_>, body_len: usize) -> Result
         let end = buffer.offset().checked_add(buffer.length());
         buffer.offset() >= 0 && buffer.length() >= 0 && end.is_some_and(|end| end as usize <= body_len)
     });
-    let nodes_fit = nodes
-        .iter()
-        .all(|node| (0..=most_rows).contains(&node.length()) && (0..=node.length()).contains(&node.null_count()));
+    let nodes_fit =
+        nodes.iter().all(|node| (0..=most_rows).contains(&node.length()) && (0..=node.length()).contains(&node.null_count()));
     let is_plain = layout.compression().is_none() && layout.variadicBufferCounts().is_none_or(|counts| counts.is_empty());
     let (mut nodes, mut buffers) = (nodes.iter(), buffers.iter());
     let arrays_fit = schema.fields().iter().all(|field| array_fits(field.data_type(), &mut nodes, &mut buffers));

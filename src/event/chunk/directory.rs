@@ -58,7 +58,8 @@ impl<'a> Directory<'a> {
         let mut out = Vec::with_capacity(directory.sections.len() + 1024);
         put_len(&mut out, directory.shapes.len());
         for shape in &directory.shapes {
-            let text = serde_json::to_vec(shape).map_err(|error| Error::bug("a table's shape can't be written").caused_by(error))?;
+            let text =
+                serde_json::to_vec(shape).map_err(|error| Error::bug("a table's shape can't be written").caused_by(error))?;
             put_bytes(&mut out, &text);
         }
         put_len(&mut out, directory.lists.len());
@@ -167,7 +168,12 @@ fn check_batch(batch: &ChangeBatch) -> Result<()> {
     let rows = batch.rows.num_rows();
     let changed_fits = batch.changed.as_ref().is_none_or(|changed| changed.len() == rows);
     let types_fit = batch.rows.num_columns() == batch.schema.columns.len()
-        && batch.schema.columns.iter().zip(batch.rows.columns()).all(|(column, array)| column.source_type.lake_type() == *array.data_type());
+        && batch
+            .schema
+            .columns
+            .iter()
+            .zip(batch.rows.columns())
+            .all(|(column, array)| column.source_type.lake_type() == *array.data_type());
     if batch.operations.len() != rows || batch.stamps.len() != rows || !changed_fits || !types_fit {
         return Err(Error::bug("a batch of changes contradicts itself").with("table", &batch.schema.table));
     }
@@ -230,8 +236,8 @@ pub(super) fn decode_sections(body: &Buffer) -> Result<Vec<Section>> {
     let next_batch = start.position().next_multiple_of(ALIGNMENT);
     let mut reader = Reader { body, wire, directory_start, shapes: Vec::new(), lists: Vec::new(), next_batch };
     for _ in 0..reader.wire.count()? {
-        let shape: TableSchema =
-            serde_json::from_slice(reader.wire.bytes()?).map_err(|error| damaged("a table's shape can't be read").caused_by(error))?;
+        let shape: TableSchema = serde_json::from_slice(reader.wire.bytes()?)
+            .map_err(|error| damaged("a table's shape can't be read").caused_by(error))?;
         if shape.columns.is_empty() || shape.key.iter().any(|column| *column >= shape.columns.len()) {
             return Err(damaged("a table's shape contradicts itself"));
         }
@@ -293,7 +299,8 @@ impl Reader<'_> {
     }
 
     fn piece(&mut self, len: usize) -> Result<Buffer> {
-        let end = self.next_batch.checked_add(len).filter(|end| *end <= self.body.len()).ok_or_else(|| damaged("a batch ends early"))?;
+        let end =
+            self.next_batch.checked_add(len).filter(|end| *end <= self.body.len()).ok_or_else(|| damaged("a batch ends early"))?;
         let piece = self.body.slice_with_length(self.next_batch, len);
         self.next_batch = end + padding(end);
         Ok(piece)

@@ -117,9 +117,13 @@ impl ChunkHeader {
             return Err(damaged("it does not start as a chunk does"));
         }
         if bytes[4] != VERSION {
-            return Err(Error::new(Area::Stream, Kind::Refused, "a chunk on the stream has a format that this version does not know")
-                .with("format_version", bytes[4])
-                .remedy("run the version of binlake that wrote it, or a newer one"));
+            return Err(Error::new(
+                Area::Stream,
+                Kind::Refused,
+                "a chunk on the stream has a format that this version does not know",
+            )
+            .with("format_version", bytes[4])
+            .remedy("run the version of binlake that wrote it, or a newer one"));
         }
         let number = |at: usize| bytes[at..at + 8].iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
         let short = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);

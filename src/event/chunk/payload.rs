@@ -163,7 +163,8 @@ mod tests {
         third.changed = None;
         let mut wider = TableSchema::clone(&first.schema);
         wider.columns.push(Column { name: "note".into(), source_type: SourceType::TinyInt { unsigned: false }, nullable: false });
-        let fill = RecordBatch::try_from_iter([("note", Arc::new(arrow::array::Int32Array::from(vec![7])) as Arc<dyn Array>)]).unwrap();
+        let fill =
+            RecordBatch::try_from_iter([("note", Arc::new(arrow::array::Int32Array::from(vec![7])) as Arc<dyn Array>)]).unwrap();
         let stamp = stamps(1, 9)[0].clone();
         vec![
             Section::Rows(first),
@@ -186,10 +187,7 @@ mod tests {
             match (a, b) {
                 (Section::Rows(a), Section::Rows(b)) => assert_same(a, b),
                 (Section::Truncate { table: a, stamp: s }, Section::Truncate { table: b, stamp: t }) => assert_eq!((a, s), (b, t)),
-                (
-                    Section::NewShape { schema: a, fill: f, stamp: s },
-                    Section::NewShape { schema: b, fill: g, stamp: t },
-                ) => {
+                (Section::NewShape { schema: a, fill: f, stamp: s }, Section::NewShape { schema: b, fill: g, stamp: t }) => {
                     assert_eq!((a, s), (b, t));
                     assert_eq!(f.as_ref().map(|fill| fill.columns()), g.as_ref().map(|fill| fill.columns()));
                 }

@@ -21,7 +21,9 @@ impl Origin {
     fn number(&self, gtid: Option<&Gtid>) -> Option<u64> {
         match (self, gtid) {
             (Origin::None, None) => Some(0),
-            (Origin::MySql { uuid, tag }, Some(Gtid::MySql { uuid: its, tag: its_tag, number })) if uuid == its && tag == its_tag => {
+            (Origin::MySql { uuid, tag }, Some(Gtid::MySql { uuid: its, tag: its_tag, number }))
+                if uuid == its && tag == its_tag =>
+            {
                 Some(*number)
             }
             (Origin::MariaDb { domain, server }, Some(Gtid::MariaDb { domain: its, server: its_server, sequence }))
@@ -45,9 +47,7 @@ impl Origin {
         match self {
             Origin::None => None,
             Origin::MySql { uuid, tag } => Some(Gtid::MySql { uuid: *uuid, tag: tag.clone(), number }),
-            Origin::MariaDb { domain, server } => {
-                Some(Gtid::MariaDb { domain: *domain, server: *server, sequence: number })
-            }
+            Origin::MariaDb { domain, server } => Some(Gtid::MariaDb { domain: *domain, server: *server, sequence: number }),
         }
     }
 
