@@ -3,10 +3,16 @@
 //! Knows Arrow and object_store; nothing of MySQL, streams or time axes. [`Table::commit`] is the one way in: it takes changes sorted
 //! by partition path and key, rewrites the file groups that they touch, and makes data and `extra_metadata` visible by one write.
 
+mod base_file;
 mod config;
+mod file_group;
 mod file_slice;
 mod instant;
 mod lake;
+mod partition_path;
+mod record_key;
+mod rewrite;
+mod splice;
 mod write_stat;
 
 pub use config::{LakeConfig, LakeUrl};
