@@ -420,16 +420,20 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// Waits until `holds` says yes, asking again each 20 ms, at most as long as a hung test should live.
-pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
-    let patience = Duration::from_secs(120);
-    let waited = tokio::time::timeout(patience, async {
+/// Asks each 20 ms until `holds` says yes; whether it did so within `patience`.
+pub(crate) async fn within<F: AsyncFnMut() -> bool>(patience: Duration, mut holds: F) -> bool {
+    let asked = async {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         while !holds().await {
             tick.tick().await;
         }
-    });
-    assert!(waited.await.is_ok(), "after {patience:?} still not: {what}");
+    };
+    tokio::time::timeout(patience, asked).await.is_ok()
+}
+
+/// Waits until `holds` says yes, at most as long as a hung test should live.
+pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, holds: F) {
+    assert!(within(Duration::from_secs(120), holds).await, "after two minutes still not: {what}");
 }
 
 #[tokio::test]

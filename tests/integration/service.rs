@@ -1,0 +1,239 @@
+//! The real `binlake` binary over a folder of its own: configuration, data, log. Gone when the test is gone.
+
+#![allow(dead_code)] // each topic uses its own part of the harness
+
+use super::lake::{LakeTable, Values};
+use super::mysql::{Server, within};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A folder with a `binlake.toml`.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Answer { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+impl Pipeline {
+    /// A pipeline from `server` with quick commits; `tables` is the configuration's `[[table]]` sections.
+    pub(crate) fn new(server: &Server, tables: &str) -> Self {
+        Self::with_source(&server.repl_url(), "", tables)
+    }
+
+    /// As [`Pipeline::new`], with lines for `[lake]`.
+    pub(crate) fn with_lake(server: &Server, lake: &str, tables: &str) -> Self {
+        Self::with_source(&server.repl_url(), lake, tables)
+    }
+
+    /// With any source.
+    pub(crate) fn with_source(url: &str, lake: &str, tables: &str) -> Self {
+        let mut lake = lake.to_owned();
+        for (key, value) in [("url", "\"file:./data/lake\""), ("commit_interval", "\"200ms\""), ("target_file_size", "\"1MiB\"")] {
+            if !lake.lines().any(|line| line.trim_start().starts_with(key)) {
+                lake += &format!("{key} = {value}\n");
+            }
+        }
+        Self::from_text(&format!(
+            "[source]\nurl = \"{url}\"\nheartbeat_interval = \"200ms\"\n[stream]\nurl = \"file:./data/stream\"\nlanes = 4\n\
+             cut_interval = \"50ms\"\n[lake]\n{lake}[state]\nurl = \"sqlite:./data/state.db\"\n[admin]\nlisten = \"off\"\n{tables}"
+        ))
+    }
+
+    /// With any configuration.
+    pub(crate) fn from_text(text: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("binlake-pipeline-").tempdir().unwrap();
+        fs::write(folder.path().join("binlake.toml"), text).unwrap();
+        Pipeline { folder, environment: Vec::new() }
+    }
+
+    /// With a variable in the environment of every command.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The folder of the configuration.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The configuration's text.
+    pub(crate) fn config(&self) -> String {
+        fs::read_to_string(self.path().join("binlake.toml")).unwrap()
+    }
+
+    /// Changes the configuration.
+    pub(crate) fn set_config(&self, text: &str) {
+        fs::write(self.path().join("binlake.toml"), text).unwrap();
+    }
+
+    /// The lake's folder.
+    pub(crate) fn lake(&self) -> PathBuf {
+        self.path().join("data/lake")
+    }
+
+    /// A table of the lake, as files.
+    pub(crate) fn table(&self, database: &str, name: &str) -> LakeTable {
+        LakeTable::new(self.lake().join(database).join(name))
+    }
+
+    /// The service's log, of all its runs.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path().join("service.log")).unwrap_or_default()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_binlake"));
+        command.args(arguments).arg("-c").arg(self.path().join("binlake.toml")).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn answer(&self, arguments: &[&str]) -> Answer {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let answer = self.answer(arguments);
+        assert_eq!(answer.code, 0, "binlake {} said: {}{}", arguments.join(" "), answer.out, answer.err);
+        answer.out
+    }
+
+    /// Starts `binlake run`.
+    pub(crate) fn run(&self) -> Service {
+        self.start(&["run"])
+    }
+
+    /// Starts a command that goes on until it is stopped; its output goes to the log.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Service {
+        let log = File::options().create(true).append(true).open(self.path().join("service.log")).unwrap();
+        let child = self.command(arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        Service { keeper: keep(&child), child }
+    }
+
+    /// Waits until the lake table holds what `SELECT * FROM` the source's table gives, with no key twice. The source must be at rest.
+    pub(crate) async fn catches_up(&self, server: &Server, database: &str, name: &str) {
+        let (columns, expected) = source_rows(server, database, name).await;
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let table = self.table(database, name);
+        let mut last = Vec::new();
+        let same = within(Duration::from_secs(90), async || {
+            last = table.values(None, &columns).unwrap_or_default(); // a file that was just cleaned away: look again
+            last.sort();
+            last == expected
+        });
+        if !same.await {
+            panic!("{database}.{name}: {}\n{}", difference(&expected, &last), self.log_tail());
+        }
+        let (keys, mut distinct) = (table.record_keys(None), table.record_keys(None));
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(keys.len(), distinct.len(), "{database}.{name} holds a key twice");
+    }
+
+    /// The end of the service's log.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+/// A source table's columns, and its rows as `SELECT *` gives them, sorted.
+pub(crate) async fn source_rows(server: &Server, database: &str, name: &str) -> (Vec<String>, Vec<Values>) {
+    let mut client = server.client().await;
+    let columns = client.rows(&format!("SHOW COLUMNS FROM {database}.{name}")).await;
+    let mut rows = client.rows(&format!("SELECT * FROM {database}.{name}")).await;
+    rows.sort();
+    (columns.into_iter().map(|mut column| column.remove(0).unwrap()).collect(), rows)
+}
+
+/// The first rows that two sorted sets of rows don't share.
+pub(crate) fn difference(expected: &[Values], found: &[Values]) -> String {
+    let missing: Vec<_> = expected.iter().filter(|row| found.binary_search(row).is_err()).take(3).collect();
+    let surplus: Vec<_> = found.iter().filter(|row| expected.binary_search(row).is_err()).take(3).collect();
+    format!("{} rows expected, {} found; missing {missing:?}; not expected {surplus:?}", expected.len(), found.len())
+}
+
+/// A running `binlake`. Dropped: killed.
+#[derive(Debug)]
+pub(crate) struct Service {
+    child: Child,
+    keeper: Child,
+}
+
+/// Kills the process when this one ends, however it ends: the shell's standard input is a pipe from here.
+fn keep(child: &Child) -> Child {
+    let script = "trap '' INT TERM HUP; while read -r line; do :; done; kill -9 $1";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "keeper", &child.id().to_string()]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+impl Service {
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().ok();
+        self.child.wait().unwrap();
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn terminate(self) -> ExitStatus {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.wait()
+    }
+
+    /// Waits for the end, at most as long as a hung test should live.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        // A process that hangs must not hang the tests: after two minutes it is killed, and the status says so.
+        let pid = self.pid().to_string();
+        let script = "i=0; while kill -0 $1 2>/dev/null && [ $i -lt 1200 ]; do sleep 0.1; i=$((i+1)); done; kill -9 $1";
+        let mut watchdog = Command::new("sh").args(["-c", script, "watchdog", &pid]).stderr(Stdio::null()).spawn().unwrap();
+        let status = self.child.wait().unwrap();
+        watchdog.kill().ok();
+        watchdog.wait().ok();
+        status
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let stdin: Option<ChildStdin> = self.keeper.stdin.take();
+        self.keeper.kill().ok(); // it must not kill a stranger with the same number later
+        drop(stdin);
+        self.keeper.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
