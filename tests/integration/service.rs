@@ -186,7 +186,11 @@ pub(crate) struct Service {
 fn keep(child: &Child) -> Child {
     let script = "trap '' INT TERM HUP; while read -r line; do :; done; kill -9 $1";
     let mut command = Command::new("sh");
-    command.args(["-c", script, "keeper", &child.id().to_string()]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["-c", script, "keeper", &child.id().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
