@@ -1,5 +1,6 @@
 //! The type of a column, from what `information_schema.columns` says about it. No I/O.
 
+use super::charset::Charset;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::SourceType;
 
@@ -77,6 +78,7 @@ fn charset(row: &TypeRow) -> Result<String> {
     match row.charset.as_deref() {
         // the name before MySQL 8.0.28 and in MariaDB
         Some("utf8") => Ok("utf8mb3".to_owned()),
+        Some(name) if Charset::named(name).is_none() => Err(unsupported(&format!("{} in character set {name}", row.data_type))),
         Some(name) => Ok(name.to_owned()),
         None => Err(Error::new(Area::Source, Kind::Data, "the server doesn't name the column's character set")),
     }

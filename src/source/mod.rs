@@ -7,11 +7,14 @@
 mod builder;
 mod catalog;
 mod catalog_type;
+mod charset;
+mod charset_table;
 mod columns;
 mod config;
 mod connect;
 mod server;
 mod value;
+mod value_rules;
 
 pub use builder::{BatchBuilder, LaneRouter};
 pub use catalog::{Catalog, CatalogTable, SplitColumn, Wanted, load_catalog, load_table, no_such_table};
