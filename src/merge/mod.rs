@@ -1,5 +1,23 @@
 //! ④ Rows up to a cut become what a table must hold.
+//!
+//! [`TablePending`] collects one table's sections lane by lane; [`Fold`] is what a commit takes from it: the last change of each
+//! (partition path, key), sorted, in the lake's columns ([`LakeShape`]), read from memory and from sorted runs on local disk.
+//! [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
 
+mod checkpoint;
+mod fold;
+mod kway;
+mod order;
+mod partition;
+mod pending;
+mod piece;
 mod rule;
+mod shape;
+mod spill;
 
+pub use checkpoint::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY, Resume, SnapshotStage};
+pub use fold::Fold;
+pub use pending::{Committed, TablePending};
 pub use rule::{PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1};
+pub use shape::{COMMIT_TS, LakeShape, POSITION};
+pub use spill::SpillFolder;

@@ -1,0 +1,132 @@
+//! What a commit carries beside its rows: how far stream and source are in the table.
+
+use super::Committed;
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::{CutPoint, SourcePosition, TableSchema};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The key in `extraMetadata` of the [`Checkpoint`]'s JSON.
+pub const CHECKPOINT_KEY: &str = "binlake.checkpoint";
+/// The key in `extraMetadata` of the source's position as text, for people.
+pub const POSITION_KEY: &str = "binlake.position";
+
+const VERSION: u32 = 1;
+
+/// How far a table is. A sample of each version is in `tests/data/state/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    version: u32,
+    /// The stream that the rest is about.
+    pub stream_id: String,
+    /// The cut at which the commit was made: the table has all of the stream up to it.
+    pub cut: CutPoint,
+    /// Where to read on; `None`: from the stream's beginning.
+    pub resume: Option<Resume>,
+    /// The source's position at the cut.
+    pub position: SourcePosition,
+    /// When the source committed the last transaction before the cut.
+    pub source_commit_time: Timestamp,
+    /// The source's shape of the table.
+    pub source_schema: TableSchema,
+    /// `complete`: all rows of the source's table up to `position` are in the table.
+    pub snapshot: SnapshotStage,
+}
+
+/// From here on the stream has all that the pipeline's tables lacked when the checkpoint was written, those without a commit, too:
+/// a cut that is the table's own or an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The cut.
+    pub cut: CutPoint,
+    /// The log's position behind it.
+    pub log_position: String,
+}
+
+/// Whether a table has all rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotStage {
+    /// All.
+    Complete,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a commit at a cut.
+    pub fn new(
+        stream_id: impl Into<String>,
+        cut: CutPoint,
+        resume: Option<Resume>,
+        position: SourcePosition,
+        source_commit_time: Timestamp,
+        source_schema: TableSchema,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            stream_id: stream_id.into(),
+            cut,
+            resume,
+            position,
+            source_commit_time,
+            source_schema,
+            snapshot: SnapshotStage::Complete,
+        }
+    }
+
+    /// What the table has, for who reads the stream `stream_id`.
+    pub fn committed(&self, stream_id: &str) -> Committed {
+        Committed {
+            at: (self.stream_id == stream_id).then_some(self.cut),
+            position: self.position.clone(),
+            schema: Arc::new(self.source_schema.clone()),
+        }
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| Error::bug("a checkpoint can't be written").caused_by(error))
+    }
+
+    /// From JSON.
+    ///
+    /// # Errors
+    /// `Refused` for a version that this program doesn't know, `Corrupt` for what is no checkpoint.
+    pub fn from_json(text: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let corrupt = |error: serde_json::Error| {
+            Error::new(Area::Lake, Kind::Corrupt, "the checkpoint in the table's last commit can't be read").caused_by(error)
+        };
+        let Versioned { version } = serde_json::from_str(text).map_err(corrupt)?;
+        if version != VERSION {
+            return Err(Error::new(Area::Lake, Kind::Refused, "the checkpoint in the table's last commit is of a version that is not known")
+                .with("version", version)
+                .remedy("run the version of binlake that wrote it, or a newer one"));
+        }
+        serde_json::from_str(text).map_err(corrupt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{CutNumber, Epoch};
+
+    #[test]
+    fn the_sample_of_version_1_is_read_and_written_alike() {
+        let sample = include_str!("../../tests/data/state/checkpoint-v1.json");
+        let checkpoint = Checkpoint::from_json(sample).unwrap();
+        assert_eq!(checkpoint.cut, CutPoint { epoch: Epoch(2), number: CutNumber(1234) });
+        assert_eq!(checkpoint.to_json().unwrap(), sample.trim());
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused_and_damage_is_corrupt() {
+        assert_eq!(Checkpoint::from_json(r#"{"version":9}"#).unwrap_err().kind(), Kind::Refused);
+        assert_eq!(Checkpoint::from_json(r#"{"version":1}"#).unwrap_err().kind(), Kind::Corrupt);
+        assert_eq!(Checkpoint::from_json("").unwrap_err().kind(), Kind::Corrupt);
+    }
+}

@@ -1,0 +1,100 @@
+//! What one commit brings to a table: sorted, each key once, read from memory and from spilled runs.
+
+use super::kway::{MergedRuns, Sequence};
+use super::partition::PartitionNames;
+use super::piece::{Piece, SortedPieces};
+use super::shape::LakeShape;
+use super::spill::{Run, RunReader};
+use crate::error::Result;
+use crate::table::SortedChanges;
+use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+/// Bytes of a batch that is given to the table.
+const BATCH_BYTES: usize = 8 << 20;
+/// The same where runs are merged: a batch of each sequence is in memory.
+const MERGED_BATCH_BYTES: usize = 512 << 10;
+
+/// All changes of a table up to a cut. Cloning is cheap; [`Fold::changes`] can be asked for again, for a commit that is tried again.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    pub(super) shape: Arc<LakeShape>,
+    pub(super) fill: Option<RecordBatch>,
+    pub(super) truncate: bool,
+    pub(super) is_changed: bool,
+    pub(super) pieces: Vec<Arc<Piece>>,
+    pub(super) runs: Vec<Arc<Run>>,
+    pub(super) names: PartitionNames,
+}
+
+impl Fold {
+    /// The table's shape from this commit on.
+    pub fn shape(&self) -> &Arc<LakeShape> {
+        &self.shape
+    }
+
+    /// One row: what existing rows have in columns that are new.
+    pub fn fill(&self) -> Option<&RecordBatch> {
+        self.fill.as_ref()
+    }
+
+    /// Whether all existing rows go first.
+    pub fn truncate(&self) -> bool {
+        self.truncate
+    }
+
+    /// Whether the table changes at all: else only the checkpoint moves.
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Changes before they are folded.
+    pub fn rows(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum::<usize>() + self.runs.iter().map(|run| run.rows).sum::<usize>()
+    }
+
+    /// For each batch as it came, the commit time of its first transaction in microseconds; snapshots aside.
+    pub fn source_commit_times(&self) -> impl Iterator<Item = i64> {
+        let pieces = self.pieces.iter().filter_map(|piece| piece.first_commit_time());
+        pieces.chain(self.runs.iter().filter_map(|run| run.label.first_commit_time))
+    }
+
+    /// The changes, sorted by (partition path, key), each key once. All work is done when the iterator is read.
+    pub fn changes(&self) -> Box<dyn Iterator<Item = Result<SortedChanges>> + Send> {
+        if self.pieces.is_empty() && self.runs.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let fold = self.clone();
+        let mut opened = None;
+        Box::new(std::iter::from_fn(move || {
+            let changes = match &mut opened {
+                Some(changes) => changes,
+                closed => closed.insert(fold.open()),
+            };
+            match changes {
+                Ok(changes) => changes.next(),
+                Err(_) => match std::mem::replace(changes, Ok(Box::new(std::iter::empty()))) {
+                    Err(error) => Some(Err(error)),
+                    Ok(_) => None,
+                },
+            }
+        }))
+    }
+
+    fn open(&self) -> Result<Box<dyn Iterator<Item = Result<SortedChanges>> + Send>> {
+        let mut names = self.names.clone();
+        let batch_bytes = if self.runs.is_empty() { BATCH_BYTES } else { MERGED_BATCH_BYTES };
+        let memory = SortedPieces::new(&self.shape, self.pieces.clone(), self.fill.as_ref(), &mut names, batch_bytes)?;
+        if self.runs.is_empty() {
+            return Ok(Box::new(memory.map(|piece| piece.map(|piece| SortedChanges { rows: piece.rows, is_delete: piece.is_delete }))));
+        }
+        let mut sequences: Vec<Sequence> = Vec::with_capacity(self.runs.len() + 1);
+        for run in &self.runs {
+            sequences.push(Box::new(RunReader::new(run, &self.shape, self.fill.clone())?));
+        }
+        if memory.len() > 0 {
+            sequences.push(Box::new(memory));
+        }
+        Ok(Box::new(MergedRuns::new(&self.shape, names.ranks(), sequences)?))
+    }
+}

@@ -1,0 +1,211 @@
+//! Several sorted sequences become one, with each key's last arrival.
+
+use super::order::{KeyMaker, Keys};
+use super::piece::SortedPiece;
+use super::shape::{LakeShape, arrow_error};
+use crate::error::{Error, Result};
+use crate::table::SortedChanges;
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::interleave;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// Most rows in a batch that comes out.
+const OUTPUT_ROWS: usize = 8 * 1024;
+
+/// A sorted sequence that is read piece by piece.
+pub(super) type Sequence = Box<dyn Iterator<Item = Result<SortedPiece>> + Send>;
+
+/// A piece of a sequence, with what its rows sort by.
+struct Loaded {
+    piece: SortedPiece,
+    keys: Keys,
+    /// Each row's partition rank; empty: unpartitioned.
+    ranks: Vec<u32>,
+}
+
+/// Where a sequence stands.
+struct Cursor {
+    sequence: Sequence,
+    /// Index into `loaded`.
+    slot: usize,
+    row: usize,
+}
+
+/// A row in `loaded`.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    slot: usize,
+    row: usize,
+}
+
+/// Merges sequences that are each sorted by (partition, key) and free of duplicates.
+pub(super) struct MergedRuns {
+    shape: Arc<LakeShape>,
+    maker: KeyMaker,
+    key_columns: Vec<usize>,
+    ranks: Vec<u32>,
+    cursors: Vec<Cursor>,
+    /// Indices into `cursors`, a binary heap with the smallest row first.
+    heap: Vec<usize>,
+    loaded: Vec<Loaded>,
+    chosen: Vec<Spot>,
+    failed: bool,
+}
+
+impl MergedRuns {
+    /// `ranks` has the rank of each partition number.
+    pub(super) fn new(shape: &Arc<LakeShape>, ranks: Vec<u32>, sequences: Vec<Sequence>) -> Result<Self> {
+        let key_names = shape.key_names();
+        let key_columns: Vec<usize> = key_names
+            .iter()
+            .map(|name| shape.columns().index_of(name).map_err(arrow_error))
+            .collect::<Result<_>>()?;
+        let types: Vec<_> = key_columns.iter().map(|&i| shape.columns().field(i).data_type().clone()).collect();
+        let mut merged = Self {
+            shape: shape.clone(),
+            maker: KeyMaker::new(key_names, &types)?,
+            key_columns,
+            ranks,
+            cursors: Vec::new(),
+            heap: Vec::new(),
+            loaded: Vec::new(),
+            chosen: Vec::new(),
+            failed: false,
+        };
+        for mut sequence in sequences {
+            if let Some(slot) = merged.load(&mut sequence)? {
+                merged.heap.push(merged.cursors.len());
+                merged.cursors.push(Cursor { sequence, slot, row: 0 });
+            }
+        }
+        for i in (0..merged.heap.len() / 2).rev() {
+            merged.sift_down(i);
+        }
+        Ok(merged)
+    }
+
+    /// The next piece of a sequence that has rows.
+    fn load(&mut self, sequence: &mut Sequence) -> Result<Option<usize>> {
+        let piece = loop {
+            match sequence.next().transpose()? {
+                Some(piece) if piece.rows.num_rows() == 0 => {}
+                Some(piece) => break piece,
+                None => return Ok(None),
+            }
+        };
+        let columns: Vec<ArrayRef> = self.key_columns.iter().map(|&i| piece.rows.column(i).clone()).collect();
+        let keys = self.maker.keys(&columns)?;
+        let ranks = piece.partitions.iter().map(|number| self.ranks[*number as usize]).collect();
+        self.loaded.push(Loaded { piece, keys, ranks });
+        Ok(Some(self.loaded.len() - 1))
+    }
+
+    /// By partition and key alone.
+    fn compare_keys(&self, a: Spot, b: Spot) -> Ordering {
+        let (x, y) = (&self.loaded[a.slot], &self.loaded[b.slot]);
+        let rank = |loaded: &Loaded, row: usize| loaded.ranks.get(row).copied().unwrap_or(0);
+        rank(x, a.row).cmp(&rank(y, b.row)).then_with(|| x.keys.compare(a.row, &y.keys, b.row))
+    }
+
+    fn spot(&self, cursor: usize) -> Spot {
+        Spot { slot: self.cursors[cursor].slot, row: self.cursors[cursor].row }
+    }
+
+    fn is_before(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.spot(a), self.spot(b));
+        let arrival = |spot: Spot| self.loaded[spot.slot].piece.arrivals[spot.row];
+        self.compare_keys(a, b).then_with(|| arrival(a).cmp(&arrival(b))).is_lt()
+    }
+
+    fn sift_down(&mut self, mut at: usize) {
+        loop {
+            let mut least = at;
+            for child in [2 * at + 1, 2 * at + 2] {
+                if child < self.heap.len() && self.is_before(self.heap[child], self.heap[least]) {
+                    least = child;
+                }
+            }
+            if least == at {
+                return;
+            }
+            self.heap.swap(at, least);
+            at = least;
+        }
+    }
+
+    /// Moves the first cursor on by one row.
+    fn advance(&mut self) -> Result<()> {
+        let first = self.heap[0];
+        self.cursors[first].row += 1;
+        if self.cursors[first].row == self.loaded[self.cursors[first].slot].piece.rows.num_rows() {
+            let mut sequence = std::mem::replace(&mut self.cursors[first].sequence, Box::new(std::iter::empty()));
+            match self.load(&mut sequence)? {
+                Some(slot) => self.cursors[first] = Cursor { sequence, slot, row: 0 },
+                None => {
+                    self.heap.swap_remove(0);
+                }
+            }
+        }
+        self.sift_down(0);
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<SortedChanges>> {
+        while let Some(&first) = self.heap.first() {
+            let spot = self.spot(first);
+            match self.chosen.last().copied() {
+                Some(last) if self.compare_keys(last, spot).is_eq() => {
+                    if let Some(last) = self.chosen.last_mut() {
+                        *last = spot;
+                    }
+                }
+                _ => {
+                    // pieces that are used up stay until the rows chosen from them are out
+                    if self.chosen.len() >= OUTPUT_ROWS || self.loaded.len() > 2 * self.cursors.len() + 8 {
+                        return self.gather().map(Some);
+                    }
+                    self.chosen.push(spot);
+                }
+            }
+            self.advance()?;
+        }
+        if self.chosen.is_empty() { Ok(None) } else { self.gather().map(Some) }
+    }
+
+    /// The chosen rows; lets go of the pieces that are used up.
+    fn gather(&mut self) -> Result<SortedChanges> {
+        let indices: Vec<(usize, usize)> = self.chosen.iter().map(|spot| (spot.slot, spot.row)).collect();
+        let columns: Vec<ArrayRef> = (0..self.shape.columns().fields().len())
+            .map(|i| {
+                let values: Vec<&dyn Array> = self.loaded.iter().map(|loaded| loaded.piece.rows.column(i).as_ref()).collect();
+                interleave(&values, &indices).map_err(arrow_error)
+            })
+            .collect::<Result<_>>()?;
+        let deleted = self.chosen.iter().map(|spot| self.loaded[spot.slot].piece.is_delete.value(spot.row));
+        let is_delete = BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deleted), None);
+        let rows = RecordBatch::try_new(self.shape.columns().clone(), columns).map_err(arrow_error)?;
+        self.chosen.clear();
+        let mut kept: Vec<Option<Loaded>> = std::mem::take(&mut self.loaded).into_iter().map(Some).collect();
+        for &cursor in &self.heap {
+            let slot = self.cursors[cursor].slot;
+            let loaded = kept[slot].take().ok_or_else(|| Error::bug("two cursors share a piece"))?;
+            self.cursors[cursor].slot = self.loaded.len();
+            self.loaded.push(loaded);
+        }
+        Ok(SortedChanges { rows, is_delete })
+    }
+}
+
+impl Iterator for MergedRuns {
+    type Item = Result<SortedChanges>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let step = self.step().transpose();
+        self.failed = matches!(step, Some(Err(_)));
+        step
+    }
+}

@@ -1,0 +1,272 @@
+//! A batch of changes as it waits for its commit, and sorted batches made of such pieces.
+
+use super::order::{Entry, KeyMaker, Keys, last_of_each};
+use super::partition::{PartitionNames, evaluate};
+use super::shape::{LakeShape, Origin, adapt, arrow_error, data};
+use crate::error::{Error, Result};
+use crate::event::{ChangeBatch, CutPoint, Operation, TableSchema};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{filter, filter_record_batch, interleave};
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Bytes that a sort needs a row besides the row itself.
+const SORT_BYTES_A_ROW: usize = 40;
+/// Most rows in a batch of sorted changes.
+const OUTPUT_ROWS: usize = 16 * 1024;
+
+/// What rows say about their transactions: commit times, and position texts in one buffer.
+#[derive(Debug)]
+pub(super) struct Stamps {
+    commit_times: Vec<i64>,
+    texts: String,
+    ends: Vec<usize>,
+}
+
+impl Stamps {
+    fn of(batch: &ChangeBatch) -> Self {
+        let count = batch.transactions.len();
+        let mut stamps = Self {
+            commit_times: Vec::with_capacity(count),
+            texts: String::with_capacity(count * 44),
+            ends: Vec::with_capacity(count),
+        };
+        for stamp in batch.transactions.iter() {
+            stamps.commit_times.push(stamp.source_commit_time.as_micros());
+            // writing into a String doesn't fail
+            let _ = match &stamp.gtid {
+                Some(gtid) => write!(stamps.texts, "{gtid}"),
+                None => write!(stamps.texts, "{}", stamp.coordinates),
+            };
+            stamps.ends.push(stamps.texts.len());
+        }
+        stamps
+    }
+
+    fn text(&self, i: usize) -> &str {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.texts[start..self.ends[i]]
+    }
+
+    fn bytes(&self) -> usize {
+        self.texts.len() + 16 * self.ends.len()
+    }
+}
+
+/// Where a piece belongs in its table's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The cut that closes its window.
+    pub(super) closing: CutPoint,
+    /// How many truncations of the table came before it on its lane.
+    pub(super) generation: u64,
+    /// Its number among all pieces of the table: later pieces win.
+    pub(super) arrival: u64,
+}
+
+/// Changes of one table that wait for their commit, in the shape that they came in.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) place: Place,
+    pub(super) schema: Arc<TableSchema>,
+    pub(super) bytes: usize,
+    rows: RecordBatch,
+    is_delete: BooleanArray,
+    stamps: UInt32Array,
+    transactions: Stamps,
+    is_snapshot: bool,
+}
+
+impl Piece {
+    /// Takes `batch` without the rows of the transactions that `is_covered` names; `None` if nothing remains.
+    pub(super) fn new(place: Place, batch: &ChangeBatch, is_covered: impl Fn(usize) -> bool) -> Result<Option<Self>> {
+        check(batch)?;
+        let covered: Vec<bool> = (0..batch.transactions.len()).map(is_covered).collect();
+        let deletes = batch.operations.values().iter().map(|code| *code == Operation::Delete.code());
+        let is_delete = BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deletes), None);
+        let (rows, is_delete, stamps) = if covered.contains(&true) {
+            let kept = batch.stamps.values().iter().map(|stamp| !covered[*stamp as usize]);
+            let mask = BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(kept), None);
+            let filtered = |array: &dyn Array| filter(array, &mask).map_err(arrow_error);
+            (
+                filter_record_batch(&batch.rows, &mask).map_err(arrow_error)?,
+                BooleanArray::from(filtered(&is_delete)?.to_data()),
+                UInt32Array::from(filtered(&batch.stamps)?.to_data()),
+            )
+        } else {
+            (batch.rows.clone(), is_delete, batch.stamps.clone())
+        };
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let transactions = Stamps::of(batch);
+        let values: usize = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+        let bytes = values + transactions.bytes() + rows.num_rows() * SORT_BYTES_A_ROW;
+        let is_snapshot = batch.transactions[stamps.value(0) as usize].is_snapshot;
+        Ok(Some(Self { place, schema: batch.schema.clone(), bytes, rows, is_delete, stamps, transactions, is_snapshot }))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// When the source committed its first transaction; `None` for a snapshot's rows.
+    pub(super) fn first_commit_time(&self) -> Option<i64> {
+        self.stamps.values().first().filter(|_| !self.is_snapshot).map(|stamp| self.transactions.commit_times[*stamp as usize])
+    }
+}
+
+/// Whether a batch's parts fit together: they came from the stream.
+fn check(batch: &ChangeBatch) -> Result<()> {
+    let rows = batch.rows.num_rows();
+    let transactions = u32::try_from(batch.transactions.len()).unwrap_or(u32::MAX);
+    let fits = batch.operations.len() == rows
+        && batch.stamps.len() == rows
+        && batch.stamps.null_count() == 0
+        && batch.stamps.values().iter().all(|stamp| *stamp < transactions)
+        && batch.operations.values().iter().all(|code| Operation::from_code(*code).is_some());
+    if fits { Ok(()) } else { Err(Error::new(crate::error::Area::Stream, crate::error::Kind::Corrupt, "a batch of changes contradicts itself")) }
+}
+
+/// A piece of a sorted sequence of changes, with the lake's columns.
+#[derive(Debug)]
+pub(super) struct SortedPiece {
+    pub(super) rows: RecordBatch,
+    pub(super) is_delete: BooleanArray,
+    /// Each row's partition number; empty: the table is unpartitioned.
+    pub(super) partitions: Vec<u32>,
+    /// Each row's arrival.
+    pub(super) arrivals: Vec<u64>,
+}
+
+/// Pieces, sorted and folded: gives their rows out in the lake's columns.
+#[derive(Debug)]
+pub(super) struct SortedPieces {
+    shape: Arc<LakeShape>,
+    pieces: Vec<Arc<Piece>>,
+    /// The source's columns in today's shape: [piece][column].
+    columns: Vec<Vec<ArrayRef>>,
+    partitions: Vec<Vec<u32>>,
+    entries: Vec<Entry>,
+    next: usize,
+    row_bytes: Vec<usize>,
+    most_bytes: usize,
+}
+
+impl SortedPieces {
+    /// Sorts `pieces` (in the order of arrival) by (partition, key) and keeps each key's last row.
+    /// Batches of about `most_bytes` are given out.
+    pub(super) fn new(
+        shape: &Arc<LakeShape>,
+        pieces: Vec<Arc<Piece>>,
+        fill: Option<&RecordBatch>,
+        names: &mut PartitionNames,
+        most_bytes: usize,
+    ) -> Result<Self> {
+        let key = &shape.source().key;
+        let types: Vec<_> = key.iter().map(|&i| shape.source_arrow().field(i).data_type().clone()).collect();
+        let maker = KeyMaker::new(shape.key_names(), &types)?;
+        let mut columns = Vec::with_capacity(pieces.len());
+        let mut keys: Vec<Keys> = Vec::with_capacity(pieces.len());
+        let mut partitions = Vec::new();
+        for piece in &pieces {
+            let adapted = adapt(&piece.rows, shape.source_arrow(), fill)?;
+            let key_columns: Vec<_> = key.iter().map(|&i| adapted[i].clone()).collect();
+            keys.push(maker.keys(&key_columns)?);
+            if shape.partition_by().is_some() {
+                partitions.push(names.numbers(shape.partition_columns(), &partition_values(shape, &adapted)?)?);
+            }
+            columns.push(adapted);
+        }
+        let of_number = names.ranks();
+        let ranks: Vec<Vec<u32>> =
+            partitions.iter().map(|numbers| numbers.iter().map(|number| of_number[*number as usize]).collect()).collect();
+        let entries = last_of_each(&keys, &ranks);
+        let row_bytes = pieces.iter().map(|piece| piece.bytes / piece.len().max(1) + 1).collect();
+        Ok(Self { shape: shape.clone(), pieces, columns, partitions, entries, next: 0, row_bytes, most_bytes })
+    }
+
+    /// Rows in all.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn gather(&self, entries: &[Entry]) -> Result<SortedPiece> {
+        let indices: Vec<(usize, usize)> = entries.iter().map(|entry| (entry.batch as usize, entry.row as usize)).collect();
+        let mut source: Vec<ArrayRef> = Vec::with_capacity(self.shape.source_arrow().fields().len());
+        for i in 0..self.shape.source_arrow().fields().len() {
+            let values: Vec<&dyn Array> = self.columns.iter().map(|columns| columns[i].as_ref()).collect();
+            source.push(interleave(&values, &indices).map_err(arrow_error)?);
+        }
+        let transactions = || indices.iter().map(|(piece, row)| (&self.pieces[*piece], self.pieces[*piece].stamps.value(*row) as usize));
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shape.origins().len());
+        for origin in self.shape.origins() {
+            columns.push(match *origin {
+                Origin::Source(i) => source[i].clone(),
+                Origin::CommitTs => {
+                    let times: ScalarBuffer<i64> =
+                        transactions().map(|(piece, stamp)| piece.transactions.commit_times[stamp]).collect();
+                    Arc::new(TimestampMicrosecondArray::new(times, None).with_timezone("UTC"))
+                }
+                Origin::Position => Arc::new(texts(transactions().map(|(piece, stamp)| piece.transactions.text(stamp)))?),
+                Origin::Derived(field) => {
+                    let field = &self.shape.partition_by().map_or(&[][..], |by| &by.fields)[field];
+                    let column = self.shape.source().index_of(&field.column).ok_or_else(|| Error::bug("a partition column is missing"))?;
+                    evaluate(field, &source[column])?
+                }
+            });
+        }
+        let deleted = indices.iter().map(|(piece, row)| self.pieces[*piece].is_delete.value(*row));
+        let rows = RecordBatch::try_new(self.shape.columns().clone(), columns)
+            .map_err(|error| data("a row doesn't fit the table's columns").caused_by(error))?;
+        Ok(SortedPiece {
+            rows,
+            is_delete: BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deleted), None),
+            partitions: match self.shape.partition_by() {
+                Some(_) => indices.iter().map(|(piece, row)| self.partitions[*piece][*row]).collect(),
+                None => Vec::new(),
+            },
+            arrivals: indices.iter().map(|(piece, _)| self.pieces[*piece].place.arrival).collect(),
+        })
+    }
+}
+
+impl Iterator for SortedPieces {
+    type Item = Result<SortedPiece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.next;
+        let mut bytes = 0;
+        while self.next < self.entries.len()
+            && (self.next == start || (bytes < self.most_bytes && self.next - start < OUTPUT_ROWS))
+        {
+            bytes += self.row_bytes[self.entries[self.next].batch as usize];
+            self.next += 1;
+        }
+        (self.next > start).then(|| self.gather(&self.entries[start..self.next]))
+    }
+}
+
+/// The partition columns' values, from the source's columns.
+fn partition_values(shape: &LakeShape, source: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    let fields = shape.partition_by().map_or(&[][..], |by| &by.fields);
+    fields
+        .iter()
+        .map(|field| {
+            let column = shape.source().index_of(&field.column).ok_or_else(|| Error::bug("a partition column is missing"))?;
+            evaluate(field, &source[column])
+        })
+        .collect()
+}
+
+/// A string array without an allocation a value.
+fn texts<'a>(values: impl Iterator<Item = &'a str>) -> Result<StringArray> {
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut ends: Vec<i32> = vec![0];
+    for value in values {
+        bytes.extend_from_slice(value.as_bytes());
+        ends.push(i32::try_from(bytes.len()).map_err(|_| Error::bug("a batch of positions is too large"))?);
+    }
+    StringArray::try_new(OffsetBuffer::new(ends.into()), Buffer::from_vec(bytes), None).map_err(arrow_error)
+}

@@ -1,0 +1,101 @@
+//! One commit of one table: opened, tried until it is done, and never done twice.
+//!
+//! A failed attempt may have taken effect. So each attempt after the first opens the table again and reads the checkpoint of its last
+//! commit: our own means that it is done; the one that we started from means that it isn't; any other is another service's, which gave
+//! the table a commit since: then this one gives way.
+
+use super::lake::LakeWriter;
+use super::prefetch::prefetched;
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::TableId;
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, POSITION_KEY};
+use crate::table::{CommitRequest, CommitSummary, Table};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The pauses between attempts grow from this …
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// … to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A commit to be done.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) table: TableId,
+    pub(super) lake: LakeWriter,
+    /// The table, if it is open.
+    pub(super) writer: Option<Table>,
+    pub(super) fold: Fold,
+    /// What the last commit said.
+    pub(super) before: Option<Checkpoint>,
+    pub(super) checkpoint: Checkpoint,
+}
+
+/// What became of a [`Job`].
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) table: TableId,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) took: Duration,
+    /// The table, open; and what was done: `None` if an earlier attempt whose answer was lost did it.
+    pub(super) done: Result<(Table, Option<CommitSummary>)>,
+    pub(super) fold: Fold,
+}
+
+impl Job {
+    /// Commits, for as long as failures are transient.
+    pub(super) async fn run(mut self) -> Outcome {
+        let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let done = loop {
+            match self.attempt().await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(table = %self.table, %error, "a commit is tried again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                other => break other.map_err(|error| error.with("table", &self.table)),
+            }
+        };
+        Outcome { table: self.table, checkpoint: self.checkpoint, took: started.elapsed(), done, fold: self.fold }
+    }
+
+    async fn attempt(&mut self) -> Result<(Table, Option<CommitSummary>)> {
+        let mut table = match self.writer.take() {
+            Some(table) => table,
+            None => {
+                let table = self.lake.open(&self.table, &self.fold.shape().spec()).await?;
+                let found = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+                if found.as_ref() == Some(&self.checkpoint) {
+                    return Ok((table, None));
+                }
+                if found != self.before {
+                    return Err(Error::new(Area::Lake, Kind::Conflict, "another binlake service writes to this lake")
+                        .remedy("run one service for a lake, or let this one take over after the other has stopped"));
+                }
+                table
+            }
+        };
+        let summary = table.commit(self.request()?).await?;
+        Ok((table, Some(summary)))
+    }
+
+    fn request(&self) -> Result<CommitRequest> {
+        let position = &self.checkpoint.position;
+        let shown = match &position.gtid_set {
+            Some(set) => set.to_string(),
+            None => position.coordinates.to_string(),
+        };
+        Ok(CommitRequest {
+            columns: self.fold.shape().columns().clone(),
+            fill: self.fold.fill().cloned(),
+            truncate: self.fold.truncate(),
+            changes: prefetched(&self.fold),
+            extra_metadata: BTreeMap::from([
+                (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
+                (POSITION_KEY.to_owned(), shown),
+            ]),
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! The tables as the apply loop meets them: found, opened, made.
+
+use crate::error::{Error, Result};
+use crate::event::TableId;
+use crate::merge::{CHECKPOINT_KEY, Checkpoint};
+use crate::table::{Lake, Table, TableOptions, TableSpec};
+use object_store::path::Path;
+
+/// Where the tables are, and how they are written.
+#[derive(Debug, Clone)]
+pub struct LakeWriter {
+    lake: Lake,
+    options: TableOptions,
+}
+
+impl LakeWriter {
+    /// Writes the tables of `lake`.
+    pub fn new(lake: Lake, options: TableOptions) -> Self {
+        Self { lake, options }
+    }
+
+    fn base(&self, table: &TableId) -> Path {
+        self.lake.table_path(table.database(), table.name())
+    }
+
+    /// The checkpoint of a table's last commit; `None` if there is no such table, or no commit of ours.
+    pub async fn checkpoint(&self, table: &TableId) -> Result<Option<Checkpoint>> {
+        let at = |error: Error| error.with("table", table);
+        if !Table::exists(self.lake.store(), &self.base(table)).await.map_err(at)? {
+            return Ok(None);
+        }
+        let view = Table::view(self.lake.store().clone(), self.base(table)).await.map_err(at)?;
+        view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(at)
+    }
+
+    /// Opens a table for writing, and makes it first if it isn't there.
+    pub(super) async fn open(&self, table: &TableId, spec: &TableSpec) -> Result<Table> {
+        let base = self.base(table);
+        if Table::exists(self.lake.store(), &base).await? {
+            Table::open(self.lake.store().clone(), base, spec, self.options.clone()).await
+        } else {
+            Table::create(self.lake.store().clone(), base, spec, self.options.clone()).await
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The apply loop: from the stream into the tables.
+//!
+//! One task reads the stream and collects; each commit is a task of its own, at most one a table, so reading goes on meanwhile. All
+//! decisions are taken here, between two events: what a cut allows, which table is due, what is spilled, when reading pauses. A restart is
+//! always right: reading begins at the lowest checkpoint, and each table skips what it has.
+
+mod cadence;
+mod commit;
+mod lake;
+mod prefetch;
+mod progress;
+mod tables;
+
+pub use cadence::Cadence;
+pub use lake::LakeWriter;
+
+use crate::error::{Error, Kind, Result};
+use crate::event::{CutPoint, Section, TableId};
+use crate::merge::{Checkpoint, SpillFolder, TableRules};
+use crate::pipeline::status::{Status, TableStage};
+use crate::stream::{Consumer, CutReached, EventLog, LaneEvent, LogPosition, find_last_cut};
+use crate::table::CommitSummary;
+use commit::Outcome;
+use progress::Progress;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tables::{AppliedTable, Standing};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// What the apply loop works with.
+#[derive(Debug, Clone)]
+pub struct ApplyConfig {
+    /// Which tables, and how they are partitioned.
+    pub rules: Arc<TableRules>,
+    /// How often tables are committed.
+    pub cadence: Cadence,
+    /// Bytes of rows that wait in memory, over all tables.
+    pub memory_bytes: usize,
+    /// Where the rest waits.
+    pub spill: SpillFolder,
+}
+
+/// A commit that is visible.
+#[derive(Debug, Clone)]
+pub struct AppliedCommit {
+    /// The table.
+    pub table: TableId,
+    /// What the commit says about stream and source.
+    pub checkpoint: Checkpoint,
+    /// What it did; `None` if that isn't known, because the answer was lost.
+    pub summary: Option<CommitSummary>,
+}
+
+/// The loop's state: see the module's documentation.
+#[derive(Debug)]
+pub struct Apply {
+    log: Arc<dyn EventLog>,
+    lake: LakeWriter,
+    config: ApplyConfig,
+    status: Status,
+    commits_done: mpsc::UnboundedSender<AppliedCommit>,
+    tables: BTreeMap<TableId, AppliedTable>,
+    progress: Progress,
+    last_cut: Option<CutReached>,
+    running: JoinSet<Outcome>,
+    to_release: Option<LogPosition>,
+}
+
+impl Apply {
+    /// Reads the checkpoints of the tables that the stream knows. `commits_done` is told of each commit.
+    pub async fn start(
+        log: Arc<dyn EventLog>,
+        lake: LakeWriter,
+        config: ApplyConfig,
+        status: Status,
+        commits_done: mpsc::UnboundedSender<AppliedCommit>,
+    ) -> Result<Self> {
+        let stream_id = log.identity().stream_id.clone();
+        let last = find_last_cut(log.as_ref(), None).await?;
+        let known = last.cut.iter().flat_map(|(_, cut)| cut.tables.keys()).filter(|table| config.rules.rule_for(table).is_some());
+        let mut tables = BTreeMap::new();
+        let mut durable = BTreeMap::new();
+        for table in known {
+            let checkpoint = lake.checkpoint(table).await?;
+            if let Some(checkpoint) = &checkpoint {
+                let resume = if checkpoint.stream_id == stream_id { checkpoint.resume.clone() } else { None };
+                durable.insert(table.clone(), resume);
+            }
+            tables.insert(table.clone(), AppliedTable::new(table, &config.rules, checkpoint, &stream_id));
+        }
+        let progress = Progress::new(durable);
+        Ok(Self {
+            log,
+            lake,
+            config,
+            status,
+            commits_done,
+            tables,
+            progress,
+            last_cut: None,
+            running: JoinSet::new(),
+            to_release: None,
+        })
+    }
+
+    /// Applies until `stop` is true and all that the stream has by then is in the lake.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
+        let start = self.progress.start().map(|resume| (resume.cut, LogPosition(resume.log_position.clone())));
+        let mut consumer = Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await?;
+        let mut is_at_end = false;
+        loop {
+            let stopping = *stop.borrow_and_update();
+            self.make_room(stopping && is_at_end)?;
+            self.start_commits(stopping && is_at_end)?;
+            if let Some(position) = self.to_release.take() {
+                self.release(&position).await;
+            }
+            if stopping && is_at_end && self.running.is_empty() {
+                return Ok(());
+            }
+            let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
+            let next_due = self.next_due();
+            tokio::select! {
+                biased;
+                Some(outcome) = self.running.join_next() => {
+                    self.finish(outcome.map_err(|panic| Error::bug("a commit's task has died").caused_by(panic))?)?;
+                }
+                changed = stop.changed(), if !stopping => {
+                    if changed.is_err() {
+                        return Err(Error::bug("nobody is left to stop the apply loop"));
+                    }
+                    // what came before the signal may not have been read yet
+                    is_at_end = false;
+                }
+                () = sleep_until(next_due) => {}
+                event = consumer.next_if_any(), if has_room && !(stopping && is_at_end) => {
+                    let event = event?;
+                    is_at_end = event.is_none();
+                    if let Some(event) = event {
+                        self.take(event)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, event: LaneEvent) -> Result<()> {
+        match event {
+            LaneEvent::Sections { epoch, window, lane, sections, .. } => {
+                let closing = CutPoint { epoch, number: window };
+                for section in &sections {
+                    let table = match section {
+                        Section::Rows(batch) => &batch.schema.table,
+                        Section::Truncate { table, .. } => table,
+                        Section::NewShape { schema, .. } => &schema.table,
+                    };
+                    let Some(applied) = self.table(table) else { continue };
+                    if applied.is_failed() {
+                        continue;
+                    }
+                    if let Err(error) = applied.pending.take_section(lane, closing, section) {
+                        let table = table.clone();
+                        self.fail(&table, error)?;
+                    }
+                }
+            }
+            LaneEvent::CutReached(reached) => {
+                for (table, state) in &reached.cut.tables {
+                    let status = self.status.clone();
+                    if let Some(applied) = self.table(table) {
+                        applied.stand(state, reached.point);
+                        if !applied.is_failed() {
+                            status.table(table, applied.stage(state));
+                        }
+                    }
+                }
+                self.progress.reached(&reached);
+                self.last_cut = Some(reached);
+            }
+            LaneEvent::Void { epoch, after_cut } => {
+                for applied in self.tables.values_mut().filter(|table| !table.is_failed()) {
+                    applied.pending.void(epoch, after_cut)?;
+                }
+                self.progress.void(epoch, after_cut);
+                // a cut that is void must not be committed at; the new producer's next one will be reached soon
+                self.last_cut = self.last_cut.take().filter(|cut| Some(cut.point) <= after_cut);
+            }
+        }
+        Ok(())
+    }
+
+    /// A table that the rules name; made at its first sight.
+    fn table(&mut self, table: &TableId) -> Option<&mut AppliedTable> {
+        if !self.tables.contains_key(table) {
+            self.config.rules.rule_for(table)?;
+            let applied = AppliedTable::new(table, &self.config.rules, None, "");
+            self.tables.insert(table.clone(), applied);
+        }
+        self.tables.get_mut(table)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.tables.values().map(|table| table.pending.bytes()).sum()
+    }
+
+    /// Starts the commits that are due; with `all`, of all tables that have something to say.
+    fn start_commits(&mut self, all: bool) -> Result<()> {
+        let Some(cut) = self.last_cut.clone() else { return Ok(()) };
+        let due: Vec<TableId> = self
+            .tables
+            .iter()
+            .filter(|(_, table)| if all { table.has_news(&cut) } else { table.due(&cut, &self.config.cadence).is_some_and(is_past) })
+            .map(|(table, _)| table.clone())
+            .collect();
+        due.iter().try_for_each(|table| self.start_commit(table, &cut))
+    }
+
+    fn start_commit(&mut self, table: &TableId, cut: &CutReached) -> Result<()> {
+        let others = self.tables.iter().filter(|(other, _)| *other != table);
+        let first_window = others.filter_map(|(_, applied)| applied.first_window()).min();
+        let Some(applied) = self.tables.get_mut(table) else { return Ok(()) };
+        let own = applied.pending.first_window_after(cut.point);
+        let resume = self.progress.resume([first_window, own].into_iter().flatten().min());
+        let stream_id = &self.log.identity().stream_id;
+        match applied.job(table, &self.lake, cut, resume, stream_id) {
+            Ok(Some(job)) => {
+                self.running.spawn(job.run());
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => self.fail(table, error),
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Result<()> {
+        let Outcome { table, checkpoint, took, done, fold } = outcome;
+        let (writer, summary) = match done {
+            Ok(done) => done,
+            Err(error) => return self.fail(&table, error),
+        };
+        let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
+        applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
+        let resume = checkpoint.resume.clone();
+        let last_cut = self.last_cut.as_ref();
+        let is_needed = |table: &TableId| last_cut.is_none_or(|reached| reached.cut.tables.contains_key(table));
+        if let Some(position) = self.progress.committed(&table, resume, is_needed) {
+            self.to_release = Some(position);
+        }
+        // nobody listens where nobody asked
+        let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary });
+        Ok(())
+    }
+
+    /// An error of kind `Data` stops the one table; any other is the loop's own.
+    fn fail(&mut self, table: &TableId, error: Error) -> Result<()> {
+        let error = error.with("table", table);
+        if error.kind() != Kind::Data {
+            return Err(error);
+        }
+        tracing::error!(table = %table, %error, "the table is stopped; the others go on");
+        self.status.table(table, TableStage::Stopped { reason: error.to_string() });
+        if let Some(applied) = self.tables.get_mut(table) {
+            applied.standing = Standing::Failed(applied.pending.first_window());
+            applied.is_running = false;
+            applied.pending.forget_rows();
+        }
+        Ok(())
+    }
+
+    async fn release(&self, position: &LogPosition) {
+        if let Err(error) = self.log.release(position).await {
+            tracing::warn!(%error, "the stream can't be released; it is tried again after a later commit");
+        }
+    }
+
+    /// When the next table is due.
+    fn next_due(&self) -> Option<Instant> {
+        let cut = self.last_cut.as_ref()?;
+        self.tables.values().filter_map(|table| table.due(cut, &self.config.cadence)).min()
+    }
+
+    /// Keeps the rows that wait within their memory: by commits where that is allowed, else by moving sorted runs to disk.
+    fn make_room(&mut self, is_last: bool) -> Result<()> {
+        if is_last || self.waiting_bytes() <= self.config.memory_bytes || !self.running.is_empty() {
+            return Ok(());
+        }
+        let mut by_size: Vec<(usize, TableId)> =
+            self.tables.iter().map(|(table, applied)| (applied.pending.bytes(), table.clone())).collect();
+        by_size.sort_unstable_by(|a, b| b.cmp(a));
+        let mut freed = 0;
+        if let Some(cut) = self.last_cut.clone() {
+            for (_, table) in &by_size {
+                let Some(applied) = self.tables.get(table) else { continue };
+                let bytes = applied.pending.bytes_up_to(cut.point);
+                if freed < self.config.memory_bytes / 2 && bytes > self.config.memory_bytes / 16 && applied.has_news(&cut) {
+                    freed += bytes;
+                    self.start_commit(table, &cut)?;
+                }
+            }
+        }
+        let reached = self.last_cut.as_ref().map(|cut| cut.point);
+        for (_, table) in by_size {
+            if freed >= self.config.memory_bytes / 2 {
+                break;
+            }
+            let Some(applied) = self.tables.get_mut(&table) else { continue };
+            let spilled = may_block(|| applied.pending.spill(&self.config.spill, reached));
+            match spilled {
+                Ok(bytes) => {
+                    metrics::counter!(crate::metrics::SPILLED_BYTES).increment(bytes as u64);
+                    freed += bytes;
+                }
+                Err(error) => self.fail(&table, error)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_past(time: Instant) -> bool {
+    time <= Instant::now()
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs what takes long without holding up the other tasks, where the runtime has other threads.
+fn may_block<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    if matches!(flavor, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) { tokio::task::block_in_place(work) } else { work() }
+}

@@ -1,0 +1,118 @@
+//! Where the stream must be read from, should all start again.
+
+use crate::event::{CutPoint, Epoch, TableId};
+use crate::merge::Resume;
+use crate::stream::{CutReached, LogPosition};
+use std::collections::BTreeMap;
+
+/// Most cuts that are remembered; in between, some are forgotten.
+const MOST_CUTS: usize = 4096;
+
+/// The cuts reached that something may still wait behind, and what the tables' checkpoints say.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// In the order in which they were reached.
+    reached: Vec<(CutPoint, LogPosition)>,
+    /// Where this reading began.
+    start: Option<Resume>,
+    /// What each table's last commit says.
+    durable: BTreeMap<TableId, Option<Resume>>,
+    released: Option<CutPoint>,
+}
+
+impl Progress {
+    /// With what the tables' checkpoints on this stream say; reading starts at the lowest.
+    pub(super) fn new(durable: BTreeMap<TableId, Option<Resume>>) -> Self {
+        let start = lowest(durable.values()).flatten();
+        Self { start, durable, ..Self::default() }
+    }
+
+    /// Where reading starts; `None`: at the stream's beginning.
+    pub(super) fn start(&self) -> Option<&Resume> {
+        self.start.as_ref()
+    }
+
+    pub(super) fn reached(&mut self, cut: &CutReached) {
+        self.reached.push((cut.point, cut.position.clone()));
+        if self.reached.len() > MOST_CUTS {
+            // any earlier cut serves as well, only longer to read again
+            let mut i = 0;
+            self.reached.retain(|_| {
+                i += 1;
+                i % 2 == 1 || i + 2 > MOST_CUTS
+            });
+        }
+    }
+
+    pub(super) fn void(&mut self, epoch: Epoch, after: Option<CutPoint>) {
+        self.reached.retain(|(point, _)| point.epoch >= epoch || after.is_some_and(|after| *point <= after));
+    }
+
+    /// From where all can be read again that waits, if the first that waits is in the window `first_window`.
+    pub(super) fn resume(&self, first_window: Option<CutPoint>) -> Option<Resume> {
+        let before = self.reached.iter().rev().find(|(point, _)| first_window.is_none_or(|window| *point < window));
+        before.map(|(cut, position)| Resume { cut: *cut, log_position: position.0.clone() }).or_else(|| self.start.clone())
+    }
+
+    /// A table's commit is durable; `is_needed` says which tables still take part. Gives the log's position that no table needs any more.
+    pub(super) fn committed(
+        &mut self,
+        table: &TableId,
+        resume: Option<Resume>,
+        is_needed: impl Fn(&TableId) -> bool,
+    ) -> Option<LogPosition> {
+        self.durable.insert(table.clone(), resume);
+        let floor = lowest(self.durable.iter().filter(|(table, _)| is_needed(table)).map(|(_, resume)| resume))??;
+        if self.released >= Some(floor.cut) {
+            return None;
+        }
+        self.released = Some(floor.cut);
+        self.reached.retain(|(point, _)| *point >= floor.cut);
+        Some(LogPosition(floor.log_position))
+    }
+}
+
+fn lowest<'a>(resumes: impl Iterator<Item = &'a Option<Resume>>) -> Option<Option<Resume>> {
+    resumes.min_by_key(|resume| resume.as_ref().map(|resume| resume.cut)).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Cut, CutNumber, SourcePosition};
+    use std::sync::Arc;
+
+    fn point(number: u64) -> CutPoint {
+        CutPoint { epoch: Epoch(1), number: CutNumber(number) }
+    }
+
+    fn reached(number: u64) -> CutReached {
+        let position = SourcePosition {
+            lineage: crate::event::Lineage("a".into()),
+            coordinates: crate::event::BinlogCoordinates { file: "b.1".into(), offset: number },
+            gtid_set: None,
+        };
+        let cut = Cut {
+            number: CutNumber(number),
+            position,
+            source_commit_time: crate::time::Timestamp::default(),
+            tables: BTreeMap::new(),
+        };
+        CutReached { point: point(number), cut: Arc::new(cut), position: LogPosition(format!("p{number}")) }
+    }
+
+    #[test]
+    fn the_slowest_table_holds_the_stream() {
+        let mut progress = Progress::default();
+        (1..=5).for_each(|number| progress.reached(&reached(number)));
+        assert_eq!(progress.resume(Some(point(4))).unwrap().log_position, "p3");
+        assert_eq!(progress.resume(None).unwrap().log_position, "p5");
+        assert_eq!(progress.resume(Some(point(1))), None);
+        let (a, b): (TableId, TableId) = ("s.a".parse().unwrap(), "s.b".parse().unwrap());
+        let at = |progress: &Progress, window| progress.resume(Some(point(window)));
+        let (early, late) = (at(&progress, 3), at(&progress, 5));
+        progress.durable.insert(b.clone(), early);
+        assert_eq!(progress.committed(&a, late.clone(), |_| true), Some(LogPosition("p2".into())));
+        assert_eq!(progress.committed(&b, late, |_| true), Some(LogPosition("p4".into())));
+    }
+}

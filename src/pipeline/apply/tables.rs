@@ -1,0 +1,217 @@
+//! One table as the apply loop sees it: what waits, where it stands, when it is due.
+
+use super::cadence::Cadence;
+use super::commit::Job;
+use super::lake::LakeWriter;
+use crate::error::Result;
+use crate::event::{CutPoint, SourcePosition, TableId, TableState};
+use crate::merge::{Checkpoint, Fold, Resume, TablePending, TableRules};
+use crate::metrics as names;
+use crate::pipeline::status::{CommittedRows, LastCommit, Status, TableStage};
+use crate::stream::CutReached;
+use crate::table::{CommitSummary, Table};
+use crate::time::Timestamp;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Where a table stands at the last cut.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Standing {
+    /// No cut has named it yet.
+    Unknown,
+    /// It can be committed.
+    Live,
+    /// Its snapshot is under way: nothing is committed.
+    Snapshot,
+    /// Nothing comes any more after this position, and all that waits can be committed.
+    Stopped(SourcePosition),
+    /// It can't be applied. What came from this window on is needed when it is tried again after a restart.
+    Failed(Option<CutPoint>),
+}
+
+/// A table in the apply loop.
+#[derive(Debug)]
+pub(super) struct AppliedTable {
+    pub(super) pending: TablePending,
+    pub(super) standing: Standing,
+    /// Whether a commit is under way.
+    pub(super) is_running: bool,
+    checkpoint: Option<Checkpoint>,
+    writer: Option<Table>,
+    last_started: Option<Instant>,
+    last_cost: Duration,
+    /// When the checkpoint was last known to be current.
+    last_moved: Instant,
+}
+
+impl AppliedTable {
+    pub(super) fn new(table: &TableId, rules: &TableRules, checkpoint: Option<Checkpoint>, stream_id: &str) -> Self {
+        let partition_by = rules.rule_for(table).and_then(|rule| rule.partition_by.clone());
+        let committed = checkpoint.as_ref().map(|checkpoint| checkpoint.committed(stream_id));
+        Self {
+            pending: TablePending::new(table.clone(), partition_by, committed),
+            standing: Standing::Unknown,
+            is_running: false,
+            checkpoint,
+            writer: None,
+            last_started: None,
+            last_cost: Duration::ZERO,
+            last_moved: Instant::now(),
+        }
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        matches!(self.standing, Standing::Failed(_))
+    }
+
+    /// A cut says where the table stands.
+    pub(super) fn stand(&mut self, state: &TableState, at: CutPoint) {
+        self.standing = match state {
+            _ if self.is_failed() => return,
+            TableState::Live => Standing::Live,
+            TableState::Snapshot(_) => Standing::Snapshot,
+            TableState::Stopped { position, .. } => {
+                // stopped in the middle of a snapshot: what came of it will never be whole
+                if self.standing == Standing::Snapshot || self.pending.is_incomplete(at) {
+                    self.pending.drop_up_to(at);
+                }
+                Standing::Stopped(position.clone())
+            }
+        };
+    }
+
+    /// From which window on the table needs the stream.
+    pub(super) fn first_window(&self) -> Option<CutPoint> {
+        match &self.standing {
+            Standing::Failed(first_window) => *first_window,
+            _ => self.pending.first_window(),
+        }
+    }
+
+    pub(super) fn stage(&self, state: &TableState) -> TableStage {
+        match state {
+            TableState::Live => TableStage::Live,
+            TableState::Snapshot(progress) => TableStage::Snapshot { rows_read: progress.rows_read },
+            TableState::Stopped { reason, .. } => TableStage::Stopped { reason: reason.clone() },
+        }
+    }
+
+    /// The position that a commit at `cut` would carry; `None` if there must be no commit.
+    fn position_at(&self, cut: &CutReached) -> Option<SourcePosition> {
+        let position = match &self.standing {
+            Standing::Live => &cut.cut.position,
+            Standing::Stopped(position) if self.pending.has_changes(cut.point) => position,
+            // nothing more will come: the checkpoint moves along the stream, the position stays
+            Standing::Stopped(_) => &self.pending.committed()?.position,
+            Standing::Unknown | Standing::Snapshot | Standing::Failed(_) => return None,
+        };
+        let committed = self.pending.committed();
+        let is_ahead = committed.is_none_or(|committed| {
+            // an older producer's cut may have been committed that went further than this one
+            committed.at.is_none_or(|at| at < cut.point) && has_reached(position, &committed.position)
+        });
+        (is_ahead && !self.is_running).then(|| position.clone())
+    }
+
+    /// Whether a commit at `cut` would say anything new: rows, or a position.
+    pub(super) fn has_news(&self, cut: &CutReached) -> bool {
+        let Some(position) = self.position_at(cut) else { return false };
+        let has_moved = self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.position != position);
+        self.pending.has_changes(cut.point) || has_moved
+    }
+
+    /// When a commit at `cut` is due; `None`: not at all.
+    pub(super) fn due(&self, cut: &CutReached, cadence: &Cadence) -> Option<Instant> {
+        let position = self.position_at(cut)?;
+        if self.pending.has_changes(cut.point) {
+            let wait = cadence.wait(self.pending.bytes_up_to(cut.point), self.last_cost);
+            return Some(self.last_started.map_or_else(Instant::now, |started| started + wait));
+        }
+        let checkpoint = self.checkpoint.as_ref()?;
+        Some(self.last_moved + cadence.checkpoint_wait(checkpoint.position != position))
+    }
+
+    /// Takes what waits, for a commit at `cut`.
+    pub(super) fn job(
+        &mut self,
+        table: &TableId,
+        lake: &LakeWriter,
+        cut: &CutReached,
+        resume: Option<Resume>,
+        stream_id: &str,
+    ) -> Result<Option<Job>> {
+        let Some(position) = self.position_at(cut) else { return Ok(None) };
+        let Some(fold) = self.pending.take(cut.point, &position)? else { return Ok(None) };
+        let schema = fold.shape().source().as_ref().clone();
+        let checkpoint = Checkpoint::new(stream_id, cut.point, resume, position, cut.cut.source_commit_time, schema);
+        self.is_running = true;
+        self.last_started = Some(Instant::now());
+        Ok(Some(Job {
+            table: table.clone(),
+            lake: lake.clone(),
+            writer: self.writer.take(),
+            fold,
+            before: self.checkpoint.clone(),
+            checkpoint,
+        }))
+    }
+
+    /// The commit is visible.
+    #[expect(clippy::too_many_arguments, reason = "one call; all of it is what the commit says about itself")]
+    pub(super) fn committed(
+        &mut self,
+        status: &Status,
+        table: &TableId,
+        writer: Table,
+        summary: Option<&CommitSummary>,
+        checkpoint: &Checkpoint,
+        took: Duration,
+        fold: &Fold,
+    ) {
+        self.writer = Some(writer);
+        self.is_running = false;
+        self.last_cost = took;
+        self.last_moved = Instant::now();
+        self.pending.done(checkpoint.cut, checkpoint.position.clone(), fold.shape().source().clone());
+        self.checkpoint = Some(checkpoint.clone());
+        let visible_at = Timestamp::now();
+        for time in fold.source_commit_times() {
+            metrics::histogram!(names::FRESHNESS_SECONDS).record(visible_at.since(Timestamp::from_micros(time)));
+        }
+        let rows = summary.map_or_else(CommittedRows::default, |summary| CommittedRows {
+            inserted: summary.inserted,
+            updated: summary.updated,
+            deleted: summary.deleted,
+            bytes_written: summary.bytes_written,
+        });
+        let position = match &checkpoint.position.gtid_set {
+            Some(set) => set.to_string(),
+            None => checkpoint.position.coordinates.to_string(),
+        };
+        tracing::info!(
+            table = %table,
+            cut = %checkpoint.cut,
+            inserted = rows.inserted,
+            updated = rows.updated,
+            deleted = rows.deleted,
+            millis = took.as_millis() as u64,
+            "committed"
+        );
+        let last = LastCommit {
+            instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
+            visible_at,
+            source_commit_time: checkpoint.source_commit_time,
+            position,
+            took,
+        };
+        status.committed(table, rows, last);
+    }
+}
+
+/// Whether `position` has all of `before` behind it.
+fn has_reached(position: &SourcePosition, before: &SourcePosition) -> bool {
+    match (&position.gtid_set, &before.gtid_set) {
+        (Some(now), Some(before)) => before.is_subset(now),
+        _ => position.lineage != before.lineage || position.coordinates >= before.coordinates,
+    }
+}
