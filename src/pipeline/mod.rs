@@ -1,5 +1,7 @@
 //! Running it: the capture loop, the apply loop, backfill, supervision.
 
+mod apply;
 mod status;
 
+pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};
