@@ -102,9 +102,13 @@ impl Checkpoint {
         };
         let Versioned { version } = serde_json::from_str(text).map_err(corrupt)?;
         if version != VERSION {
-            return Err(Error::new(Area::Lake, Kind::Refused, "the checkpoint in the table's last commit is of a version that is not known")
-                .with("version", version)
-                .remedy("run the version of binlake that wrote it, or a newer one"));
+            return Err(Error::new(
+                Area::Lake,
+                Kind::Refused,
+                "the checkpoint in the table's last commit is of a version that is not known",
+            )
+            .with("version", version)
+            .remedy("run the version of binlake that wrote it, or a newer one"));
         }
         serde_json::from_str(text).map_err(corrupt)
     }

@@ -86,7 +86,9 @@ impl Fold {
         let batch_bytes = if self.runs.is_empty() { BATCH_BYTES } else { MERGED_BATCH_BYTES };
         let memory = SortedPieces::new(&self.shape, self.pieces.clone(), self.fill.as_ref(), &mut names, batch_bytes)?;
         if self.runs.is_empty() {
-            return Ok(Box::new(memory.map(|piece| piece.map(|piece| SortedChanges { rows: piece.rows, is_delete: piece.is_delete }))));
+            return Ok(Box::new(
+                memory.map(|piece| piece.map(|piece| SortedChanges { rows: piece.rows, is_delete: piece.is_delete })),
+            ));
         }
         let mut sequences: Vec<Sequence> = Vec::with_capacity(self.runs.len() + 1);
         for run in &self.runs {

@@ -57,10 +57,8 @@ impl MergedRuns {
     /// `ranks` has the rank of each partition number.
     pub(super) fn new(shape: &Arc<LakeShape>, ranks: Vec<u32>, sequences: Vec<Sequence>) -> Result<Self> {
         let key_names = shape.key_names();
-        let key_columns: Vec<usize> = key_names
-            .iter()
-            .map(|name| shape.columns().index_of(name).map_err(arrow_error))
-            .collect::<Result<_>>()?;
+        let key_columns: Vec<usize> =
+            key_names.iter().map(|name| shape.columns().index_of(name).map_err(arrow_error)).collect::<Result<_>>()?;
         let types: Vec<_> = key_columns.iter().map(|&i| shape.columns().field(i).data_type().clone()).collect();
         let mut merged = Self {
             shape: shape.clone(),

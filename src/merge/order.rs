@@ -51,7 +51,9 @@ impl KeyMaker {
             types => {
                 let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
                 Some(RowConverter::new(fields).map_err(|error| {
-                    data("a column of this type can't be part of a key").caused_by(error).remedy("declare another `key` in the [[table]]")
+                    data("a column of this type can't be part of a key")
+                        .caused_by(error)
+                        .remedy("declare another `key` in the [[table]]")
                 })?)
             }
         };
@@ -62,7 +64,9 @@ impl KeyMaker {
     pub(super) fn keys(&self, columns: &[ArrayRef]) -> Result<Keys> {
         for (name, column) in self.names.iter().zip(columns) {
             if column.null_count() > 0 {
-                return Err(data("a row has NULL in its key").with("column", name).remedy("declare a `key` without NULLs in the [[table]]"));
+                return Err(data("a row has NULL in its key")
+                    .with("column", name)
+                    .remedy("declare a `key` without NULLs in the [[table]]"));
             }
         }
         let Some(converter) = &self.converter else { return integer_keys(&columns[0]) };

@@ -17,7 +17,10 @@ const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
 /// The lake type of a partition column over a source column of `data_type`.
 pub(super) fn lake_type(field: &PartitionField, data_type: &DataType) -> Result<DataType> {
     let wrong = |what: &'static str| {
-        Err(data(what).with("column", &field.column).with("type", data_type).remedy("correct `partition_by` in the table's [[table]]"))
+        Err(data(what)
+            .with("column", &field.column)
+            .with("type", data_type)
+            .remedy("correct `partition_by` in the table's [[table]]"))
     };
     match (field.function, data_type) {
         (None, DataType::Float32 | DataType::Float64 | DataType::Binary | DataType::List(_)) => {
@@ -56,7 +59,8 @@ pub(super) fn evaluate(field: &PartitionField, column: &ArrayRef) -> Result<Arra
         let start = micros.div_euclid(unit) * unit;
         if shown != Some(start) {
             text.clear();
-            write_start(&mut text, function, start).map_err(|_| data("a time is out of the calendar").with("column", &field.column))?;
+            write_start(&mut text, function, start)
+                .map_err(|_| data("a time is out of the calendar").with("column", &field.column))?;
             shown = Some(start);
         }
         names.append_value(&text);

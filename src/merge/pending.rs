@@ -177,9 +177,13 @@ impl TablePending {
     pub fn void(&mut self, epoch: Epoch, after: Option<CutPoint>) -> Result<()> {
         let is_void = |closing: CutPoint| closing.epoch < epoch && after.is_none_or(|after| closing > after);
         if self.runs.iter().any(|run| is_void(run.label.last_closing) && !is_void(run.label.first_closing)) {
-            return Err(Error::new(Area::Stream, Kind::Conflict, "a producer resumed before rows that are in one run with older ones")
-                .with("table", &self.table)
-                .remedy("the stream is read again from the last commit"));
+            return Err(Error::new(
+                Area::Stream,
+                Kind::Conflict,
+                "a producer resumed before rows that are in one run with older ones",
+            )
+            .with("table", &self.table)
+            .remedy("the stream is read again from the last commit"));
         }
         self.runs.retain(|run| !is_void(run.label.last_closing));
         self.pieces.retain(|piece| !is_void(piece.place.closing));
@@ -258,8 +262,9 @@ impl TablePending {
     pub fn spill(&mut self, folder: &SpillFolder, reached: Option<CutPoint>) -> Result<usize> {
         let before = self.bytes();
         let mut groups: HashMap<(bool, Option<CutPoint>, u64), Vec<Arc<Piece>>> = HashMap::new();
-        let (kept, moved): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.pieces).into_iter().partition(|piece| self.taken.is_some_and(|taken| piece.place.closing <= taken));
+        let (kept, moved): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pieces)
+            .into_iter()
+            .partition(|piece| self.taken.is_some_and(|taken| piece.place.closing <= taken));
         self.pieces = kept;
         for piece in moved {
             let is_reached = reached.is_some_and(|reached| piece.place.closing <= reached);

@@ -126,7 +126,11 @@ fn check(batch: &ChangeBatch) -> Result<()> {
         && batch.stamps.null_count() == 0
         && batch.stamps.values().iter().all(|stamp| *stamp < transactions)
         && batch.operations.values().iter().all(|code| Operation::from_code(*code).is_some());
-    if fits { Ok(()) } else { Err(Error::new(crate::error::Area::Stream, crate::error::Kind::Corrupt, "a batch of changes contradicts itself")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::new(crate::error::Area::Stream, crate::error::Kind::Corrupt, "a batch of changes contradicts itself"))
+    }
 }
 
 /// A piece of a sorted sequence of changes, with the lake's columns.
@@ -199,7 +203,8 @@ impl SortedPieces {
             let values: Vec<&dyn Array> = self.columns.iter().map(|columns| columns[i].as_ref()).collect();
             source.push(interleave(&values, &indices).map_err(arrow_error)?);
         }
-        let transactions = || indices.iter().map(|(piece, row)| (&self.pieces[*piece], self.pieces[*piece].stamps.value(*row) as usize));
+        let transactions =
+            || indices.iter().map(|(piece, row)| (&self.pieces[*piece], self.pieces[*piece].stamps.value(*row) as usize));
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.shape.origins().len());
         for origin in self.shape.origins() {
             columns.push(match *origin {
@@ -212,7 +217,8 @@ impl SortedPieces {
                 Origin::Position => Arc::new(texts(transactions().map(|(piece, stamp)| piece.transactions.text(stamp)))?),
                 Origin::Derived(field) => {
                     let field = &self.shape.partition_by().map_or(&[][..], |by| &by.fields)[field];
-                    let column = self.shape.source().index_of(&field.column).ok_or_else(|| Error::bug("a partition column is missing"))?;
+                    let column =
+                        self.shape.source().index_of(&field.column).ok_or_else(|| Error::bug("a partition column is missing"))?;
                     evaluate(field, &source[column])?
                 }
             });
@@ -238,8 +244,7 @@ impl Iterator for SortedPieces {
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.next;
         let mut bytes = 0;
-        while self.next < self.entries.len()
-            && (self.next == start || (bytes < self.most_bytes && self.next - start < OUTPUT_ROWS))
+        while self.next < self.entries.len() && (self.next == start || (bytes < self.most_bytes && self.next - start < OUTPUT_ROWS))
         {
             bytes += self.row_bytes[self.entries[self.next].batch as usize];
             self.next += 1;

@@ -46,7 +46,9 @@ impl LakeShape {
     pub fn new(source: Arc<TableSchema>, partition_by: Option<&PartitionBy>) -> Result<Self> {
         let at = |error: Error| error.with("table", &source.table);
         if source.key.is_empty() {
-            return Err(at(data("the table has no key").remedy("declare `key = [\"column\"]` in its [[table]], or add a primary key")));
+            return Err(at(
+                data("the table has no key").remedy("declare `key = [\"column\"]` in its [[table]], or add a primary key")
+            ));
         }
         let source_arrow = source.arrow();
         let mut fields: Vec<Field> = Vec::new();

@@ -83,8 +83,7 @@ impl Run {
         for piece in pieces {
             let piece = piece?;
             rows += piece.rows.num_rows();
-            let partitions =
-                if piece.partitions.is_empty() { vec![0; piece.rows.num_rows()] } else { piece.partitions };
+            let partitions = if piece.partitions.is_empty() { vec![0; piece.rows.num_rows()] } else { piece.partitions };
             let mut columns: Vec<ArrayRef> = piece.rows.columns().to_vec();
             columns.push(Arc::new(piece.is_delete));
             columns.push(Arc::new(UInt32Array::from(partitions)));

@@ -211,7 +211,9 @@ impl Apply {
         let due: Vec<TableId> = self
             .tables
             .iter()
-            .filter(|(_, table)| if all { table.has_news(&cut) } else { table.due(&cut, &self.config.cadence).is_some_and(is_past) })
+            .filter(
+                |(_, table)| if all { table.has_news(&cut) } else { table.due(&cut, &self.config.cadence).is_some_and(is_past) },
+            )
             .map(|(table, _)| table.clone())
             .collect();
         due.iter().try_for_each(|table| self.start_commit(table, &cut))
