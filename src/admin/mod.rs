@@ -1,5 +1,15 @@
-//! Health, readiness and metrics over HTTP.
+//! Health, readiness, metrics and a status page over HTTP.
+//!
+//! `/healthz` 200 while the process lives · `/readyz` 200 when the lake follows the source, else 503 with the reason · `/metrics` for Prometheus ·
+//! `/status` as JSON · `/` for people. Only reads [`crate::pipeline::Status`]; a slow or broken client never holds the pipeline up.
 
 mod config;
+mod page;
+mod prometheus;
+mod readiness;
+mod server;
 
 pub use config::{AdminConfig, Listen};
+pub use prometheus::MetricsPage;
+pub use readiness::{Readiness, readiness};
+pub use server::{Admin, bind};

@@ -1,1 +1,16 @@
-//! ⑦ SQL over the lake.
+//! ⑦ SQL over the lake: DataFusion over the slices of a table at one instant.
+//!
+//! [`Engine`] answers one statement. Each table that it names is opened once, so that a statement sees each table as of one instant
+//! however long it runs; [`AsOf`] says as of when. Hudi's own `_hoodie_…` columns are hidden unless asked for.
+
+mod as_of;
+#[cfg(any())]
+mod engine;
+mod lake_table;
+mod output;
+mod spelling;
+
+pub use as_of::AsOf;
+#[cfg(any())]
+pub use engine::{Engine, QueryOptions};
+pub use output::{OutputFormat, write_rows};
