@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // each topic uses its own part of the harness
 
+use super::service::without_zeros;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -123,10 +124,15 @@ fn texts(array: &ArrayRef) -> Values {
         _ => array.clone(),
     };
     let is_time = matches!(array.data_type(), DataType::Timestamp(..));
+    let is_float = matches!(array.data_type(), DataType::Float32 | DataType::Float64);
     let formatter = ArrayFormatter::try_new(array.as_ref(), &options).unwrap();
     let text = |row: usize| {
         let text = formatter.value(row).to_string();
-        if is_time { text.replace('T', " ") } else { text }
+        match (is_time, is_float) {
+            (true, _) => without_zeros(&text.replace('T', " ")),
+            (_, true) => text.trim_end_matches(".0").to_owned(),
+            _ => text,
+        }
     };
     (0..array.len()).map(|row| array.is_valid(row).then(|| text(row))).collect()
 }

@@ -1,5 +1,9 @@
 //! The integration tests: one binary, a module a topic.
 
+mod bad_input;
+mod crash;
 mod lake;
 mod mysql;
+mod random;
+mod readers;
 mod service;

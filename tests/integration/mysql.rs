@@ -98,6 +98,7 @@ impl Options {
             "--bind-address=127.0.0.1",
             "--log-bin=binlog",
             "--server-id=1",
+            "--default-time-zone=+00:00",
             // A crash of the machine may lose what a test wrote; a crash of the server may not.
             "--innodb-flush-log-at-trx-commit=2",
             "--sync-binlog=0",

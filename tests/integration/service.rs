@@ -10,6 +10,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
+const BINLAKE: &str = env!("CARGO_BIN_EXE_binlake");
+
 /// A folder with a `binlake.toml`.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -100,16 +102,16 @@ impl Pipeline {
         fs::read_to_string(self.path().join("service.log")).unwrap_or_default()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_binlake"));
-        command.args(arguments).arg("-c").arg(self.path().join("binlake.toml")).stdin(Stdio::null());
+    fn command(&self, program: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).args(arguments).arg("-c").arg(self.path().join("binlake.toml")).stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end; one that hangs is killed, so that the test ends.
     pub(crate) fn answer(&self, arguments: &[&str]) -> Answer {
-        self.command(arguments).output().unwrap().into()
+        self.command(&["timeout", "--signal=KILL", "120", BINLAKE], arguments).output().unwrap().into()
     }
 
     /// Runs a command that must succeed, and returns what it printed.
@@ -127,7 +129,7 @@ impl Pipeline {
     /// Starts a command that goes on until it is stopped; its output goes to the log.
     pub(crate) fn start(&self, arguments: &[&str]) -> Service {
         let log = File::options().create(true).append(true).open(self.path().join("service.log")).unwrap();
-        let child = self.command(arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let child = self.command(&[BINLAKE], arguments).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Service { keeper: keep(&child), child }
     }
 
@@ -164,8 +166,19 @@ pub(crate) async fn source_rows(server: &Server, database: &str, name: &str) -> 
     let mut client = server.client().await;
     let columns = client.rows(&format!("SHOW COLUMNS FROM {database}.{name}")).await;
     let mut rows = client.rows(&format!("SELECT * FROM {database}.{name}")).await;
+    for (i, column) in columns.iter().enumerate() {
+        // The server prints as many digits as the column has; readers know only the value.
+        if column[1].as_ref().is_some_and(|kind| kind.starts_with("timestamp(") || kind.starts_with("datetime(")) {
+            rows.iter_mut().filter_map(|row| row[i].as_mut()).for_each(|text| *text = without_zeros(text));
+        }
+    }
     rows.sort();
     (columns.into_iter().map(|mut column| column.remove(0).unwrap()).collect(), rows)
+}
+
+/// `12:00:00.500000` → `12:00:00.5`.
+pub(crate) fn without_zeros(text: &str) -> String {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
 }
 
 /// The first rows that two sorted sets of rows don't share.
