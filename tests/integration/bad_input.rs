@@ -47,7 +47,9 @@ fn neutral(line: &str) -> String {
         (r"\b(offset|bytes|length|expected|found|actual|size)=\d+", "${1}=…"),
         (r"_\d+\b", ""),
     ];
-    replacements.iter().fold(line.to_owned(), |line, (pattern, with)| Regex::new(pattern).unwrap().replace_all(&line, *with).into_owned())
+    replacements
+        .iter()
+        .fold(line.to_owned(), |line, (pattern, with)| Regex::new(pattern).unwrap().replace_all(&line, *with).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

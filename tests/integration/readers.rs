@@ -59,8 +59,11 @@ impl Scene {
     async fn insert(&self, first: u32, count: u32) {
         let rows = |row: &dyn Fn(u32) -> String| (first..first + count).map(row).collect::<Vec<_>>().join(",");
         let tickets = rows(&|i| {
-            format!("('sport {}','2026-01-01 10:00:00' + INTERVAL {i} HOUR,{i}.25,18446744073709551615-{i},{i}%2,{i}/8,'2026-01-01' + INTERVAL {i} DAY,\
-                     ELT({i}%3+1,'a','b','ü'),NULL,'2026-01-01 00:00:00.000001' + INTERVAL {i} SECOND)", i % 7)
+            format!(
+                "('sport {}','2026-01-01 10:00:00' + INTERVAL {i} HOUR,{i}.25,18446744073709551615-{i},{i}%2,{i}/8,'2026-01-01' + INTERVAL {i} DAY,\
+                     ELT({i}%3+1,'a','b','ü'),NULL,'2026-01-01 00:00:00.000001' + INTERVAL {i} SECOND)",
+                i % 7
+            )
         });
         let orders = rows(&|i| format!("('kunde-{}',{i},'{}-06-01 00:00:00',{i}.125)", i % 11, 2020 + i % 5));
         self.sql(&format!(

@@ -38,7 +38,9 @@ pub(super) async fn create(client: &mut Client) {
     client.run(&format!("INSERT INTO accounts VALUES {}", rows(ACCOUNTS, &|i| format!("({i},{START},NULL)")))).await;
     client.run(&format!("INSERT INTO words VALUES {}", rows(WORDS, &|i| format!("('wört-{i}',0,'first')")))).await;
     client.run(&format!("INSERT INTO stock VALUES {}", rows(STOCK, &|i| format!("({},'item {}',100.125)", i % 5, i / 5)))).await;
-    client.run(&format!("INSERT INTO orders VALUES {}", rows(ORDERS, &|i| format!("({i},'2026-0{}-15',9.99,'new')", i % 9 + 1)))).await;
+    client
+        .run(&format!("INSERT INTO orders VALUES {}", rows(ORDERS, &|i| format!("({i},'2026-0{}-15',9.99,'new')", i % 9 + 1))))
+        .await;
 }
 
 /// Runs random transactions until `stop`; `committed` counts them.

@@ -92,11 +92,8 @@ async fn spark_reads_our_tables_and_writes_into_them_and_we_go_on() {
         let sql = replace_column(&scene, name, column, value, row);
         spark.ask(&["upsert", &scene.folder(name), key, partition, &sql]);
     }
-    let spark_rows: Vec<Vec<Values>> = TABLES
-        .into_iter()
-        .enumerate()
-        .map(|(i, name)| spark.read("snapshot", &scene.folder(name), &second[i], None))
-        .collect();
+    let spark_rows: Vec<Vec<Values>> =
+        TABLES.into_iter().enumerate().map(|(i, name)| spark.read("snapshot", &scene.folder(name), &second[i], None)).collect();
     for (i, name) in TABLES.into_iter().enumerate() {
         let mut rows = spark_rows[i].clone();
         rows.sort();
@@ -120,7 +117,12 @@ async fn spark_reads_our_tables_and_writes_into_them_and_we_go_on() {
     let mut expected = third[0].rows.clone();
     let sport = third[0].columns.iter().position(|column| column == "sport").unwrap();
     expected.iter_mut().filter(|row| row[0].as_deref() == Some("46")).for_each(|row| row[sport] = Some("Spark again".into()));
-    compare("Spark after it wrote once more", "tickets", &expected, spark.read("snapshot", &scene.folder("tickets"), &third[0], None));
+    compare(
+        "Spark after it wrote once more",
+        "tickets",
+        &expected,
+        spark.read("snapshot", &scene.folder("tickets"), &third[0], None),
+    );
 }
 
 /// The table's rows that match, with one column's value changed.
