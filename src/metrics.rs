@@ -14,6 +14,8 @@ pub const BINLOG_BYTES: &str = "binlake_binlog_bytes_total";
 pub const CHUNKS: &str = "binlake_chunks_total";
 /// Bytes of these chunks as they lie in the stream.
 pub const CHUNK_BYTES: &str = "binlake_chunk_bytes_total";
+/// Seconds that it took to make one group of appends to the embedded log durable.
+pub const STREAM_SYNC_SECONDS: &str = "binlake_stream_sync_duration_seconds";
 /// Cuts put on the stream.
 pub const CUTS: &str = "binlake_cuts_total";
 /// Times that the connection to the source was made anew after it was lost.
@@ -56,6 +58,7 @@ pub fn describe() {
     describe_counter!(BINLOG_BYTES, Unit::Bytes, "Binlog events read");
     describe_counter!(CHUNKS, Unit::Count, "Chunks appended to the stream");
     describe_counter!(CHUNK_BYTES, Unit::Bytes, "Chunks as they lie in the stream");
+    describe_histogram!(STREAM_SYNC_SECONDS, Unit::Seconds, "Making one group of appends durable");
     describe_counter!(CUTS, Unit::Count, "Cuts put on the stream");
     describe_counter!(RECONNECTS, Unit::Count, "Connections to the source made anew");
     describe_counter!(ZERO_DATES, Unit::Count, "Dates that don't exist and became NULL");

@@ -74,6 +74,11 @@ impl Consumer {
         &self.before
     }
 
+    /// The reader's position behind all records that it has given out.
+    pub fn reader_position(&self) -> LogPosition {
+        self.reader.position()
+    }
+
     /// The protocol's state.
     pub fn protocol(&self) -> &LaneProtocol {
         &self.protocol

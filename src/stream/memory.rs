@@ -1,5 +1,6 @@
 //! A log in memory: for tests, and for whoever wants no durability.
 
+use super::last_cut::LastCutTracker;
 use super::{EventLog, LaneRecord, LogIdentity, LogPosition, LogReader};
 use crate::error::{Area, Error, Kind, Result};
 use async_trait::async_trait;
@@ -20,11 +21,12 @@ pub struct MemoryLog {
     end: Arc<watch::Sender<u64>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
     /// The number of the first record that is kept.
     first: u64,
     records: VecDeque<LaneRecord>,
+    last_cut: LastCutTracker<u64>,
 }
 
 impl MemoryLog {
@@ -33,7 +35,7 @@ impl MemoryLog {
         Self {
             identity: LogIdentity { stream_id: uuid::Uuid::new_v4().to_string(), lanes },
             most_record_bytes: 1 << 20,
-            kept: Arc::default(),
+            kept: Arc::new(Mutex::new(Kept { first: 0, records: VecDeque::new(), last_cut: LastCutTracker::new(lanes) })),
             end: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -72,7 +74,11 @@ impl EventLog for MemoryLog {
         }
         let end = {
             let mut kept = self.kept();
-            kept.records.extend(records);
+            for record in records {
+                let number = kept.first + kept.records.len() as u64;
+                kept.last_cut.observe(number, &record.bytes);
+                kept.records.push_back(record);
+            }
             kept.first + kept.records.len() as u64
         };
         self.end.send_replace(end);
@@ -82,15 +88,14 @@ impl EventLog for MemoryLog {
     async fn read(&self, after: Option<&LogPosition>) -> Result<Box<dyn LogReader>> {
         let first = self.kept().first;
         let next = after.map(parse).transpose()?.unwrap_or(first);
-        Ok(Box::new(MemoryReader { log: self.clone(), next, end: self.end.subscribe() }))
+        Ok(Box::new(MemoryReader { log: self.clone(), next, end: self.end.subscribe(), gave_records: true }))
     }
 
     async fn release(&self, position: &LogPosition) -> Result<()> {
         let position = parse(position)?;
         let mut kept = self.kept();
-        // always the last records of each lane, for who looks for the last cut
-        let most = kept.records.len().saturating_sub(16 * usize::from(self.identity.lanes)) as u64;
-        let count = position.saturating_sub(kept.first).min(most);
+        let needed_from = position.min(kept.last_cut.place().unwrap_or(0));
+        let count = needed_from.saturating_sub(kept.first);
         kept.records.drain(..usize::try_from(count).unwrap_or(0));
         kept.first += count;
         Ok(())
@@ -99,6 +104,11 @@ impl EventLog for MemoryLog {
     fn most_record_bytes(&self) -> usize {
         self.most_record_bytes
     }
+
+    async fn recent(&self, reach: u32) -> Result<Option<LogPosition>> {
+        let place = self.kept().last_cut.place().filter(|_| reach == 0);
+        Ok(place.map(|place| LogPosition(place.to_string())))
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +116,8 @@ struct MemoryReader {
     log: MemoryLog,
     next: u64,
     end: watch::Receiver<u64>,
+    /// Whether the last answer had records: then the end of the log is told at once.
+    gave_records: bool,
 }
 
 #[async_trait]
@@ -113,7 +125,9 @@ impl LogReader for MemoryReader {
     async fn next(&mut self) -> Result<Vec<LaneRecord>> {
         let next = self.next;
         if *self.end.borrow() <= next {
-            // nothing new after a second is an answer, too
+            if std::mem::take(&mut self.gave_records) {
+                return Ok(Vec::new());
+            }
             let waited = tokio::time::timeout(std::time::Duration::from_secs(1), self.end.wait_for(|end| *end > next)).await;
             if waited.is_err() {
                 return Ok(Vec::new());
@@ -128,6 +142,7 @@ impl LogReader for MemoryReader {
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let records: Vec<_> = kept.records.iter().skip(skip).take(BATCH).cloned().collect();
         self.next += records.len() as u64;
+        self.gave_records = true;
         Ok(records)
     }
 

@@ -8,7 +8,10 @@
 //!   loop that feeds it from a log.
 //! - [`find_last_cut`]: where a new producer resumes.
 
+mod config;
 mod consumer;
+mod embedded;
+mod last_cut;
 mod memory;
 mod producer;
 mod protocol;
@@ -18,16 +21,14 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use config::{StreamConfig, StreamFormat, StreamUrl};
 pub use consumer::Consumer;
+pub use embedded::{EmbeddedLog, EmbeddedOptions};
 pub use memory::MemoryLog;
 pub use producer::Producer;
 pub use protocol::{CutReached, LaneEvent, LaneProtocol, StartAt};
 pub use tail::{LastCut, find_last_cut};
 pub use writer::{ChunkRecords, LaneWriter};
-
-mod config;
-
-pub use config::{StreamConfig, StreamFormat, StreamUrl};
 
 use crate::error::Result;
 use crate::event::Lane;
@@ -35,6 +36,35 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Opens the stream that the configuration names, for its one producer and any number of readers; makes it if there is none.
+///
+/// # Errors
+/// Those of [`EmbeddedLog::open`].
+pub fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
+    match &config.url {
+        StreamUrl::File(folder) => {
+            let options = EmbeddedOptions {
+                segment_bytes: config.segment_size.0,
+                retention: config.retention,
+                retention_bytes: config.retention_size.0,
+                ..EmbeddedOptions::default()
+            };
+            Ok(Arc::new(EmbeddedLog::open(folder, config.lanes, options)?))
+        }
+    }
+}
+
+/// Opens the stream that the configuration names to read it beside its producer; `None` if there is none yet.
+///
+/// # Errors
+/// Those of [`EmbeddedLog::open_to_read`].
+pub fn open_to_read(config: &StreamConfig) -> Result<Option<Arc<dyn EventLog>>> {
+    match &config.url {
+        StreamUrl::File(folder) => Ok(EmbeddedLog::open_to_read(folder)?.map(|log| Arc::new(log) as _)),
+    }
+}
 
 /// A place in a log from which reading can start: opaque, made by the log that reads it, kept in the merger's checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -96,7 +126,8 @@ pub trait EventLog: Send + Sync + Debug {
 /// A reader over all lanes of a log.
 #[async_trait]
 pub trait LogReader: Send + Debug {
-    /// The next records; waits until there are some. Cancel safe. An empty answer means: nothing new at the moment (at most after a second).
+    /// The next records; waits until there are some. Cancel safe. An empty answer means: nothing new at the moment. The first one after records (and
+    /// the first of all) comes at once, so that who wants only what is there needn't wait; later ones at most after a second.
     async fn next(&mut self) -> Result<Vec<LaneRecord>>;
 
     /// A position such that reading from it gives all records that `next` has not yet given out.

@@ -73,6 +73,7 @@ impl Producer {
             self.put(lane, ChunkContent { sections, cut: Some(cut.clone()) }).await?;
         }
         self.next_cut = self.next_cut.next();
+        metrics::counter!(crate::metrics::CUTS).increment(1);
         Ok(())
     }
 
@@ -132,6 +133,7 @@ async fn deliver(log: Arc<dyn EventLog>, mut writer: LaneWriter, content: ChunkC
     let encoded: Result<(LaneWriter, ChunkRecords)> =
         tokio::task::spawn_blocking(encode).await.map_err(|panic| Error::bug("encoding a chunk has died").caused_by(panic))?;
     let (writer, records) = encoded?;
+    metrics::counter!(crate::metrics::CHUNKS).increment(1);
     for record in records {
         let mut pause = FIRST_PAUSE;
         while let Err(error) = log.append(vec![record.clone()]).await {
@@ -142,6 +144,7 @@ async fn deliver(log: Arc<dyn EventLog>, mut writer: LaneWriter, content: ChunkC
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        metrics::counter!(crate::metrics::CHUNK_BYTES).increment(record.bytes.len() as u64);
     }
     Ok(writer)
 }
