@@ -1,6 +1,6 @@
 //! Cuts: the points, on all lanes at once, at which a merger may commit.
 
-use super::{Epoch, SourcePosition, TableId};
+use super::{Epoch, SourcePosition, TableId, TableSchema};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,6 +54,9 @@ pub struct Cut {
     pub source_commit_time: Timestamp,
     /// The tables that the capture knows.
     pub tables: BTreeMap<TableId, TableState>,
+    /// The tables' shapes at the cut: the events behind it are read with these, and a change is noticed by them.
+    #[serde(default)]
+    pub schemas: BTreeMap<TableId, TableSchema>,
 }
 
 /// Where a table stands at a cut.

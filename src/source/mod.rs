@@ -4,7 +4,9 @@
 //! - [`load_catalog`]: the tables that the rules select, with their shapes and keys.
 //! - [`Value`], [`BatchBuilder`], [`LaneRouter`]: rows of typed values become columns; the binlog decoder and the snapshot share them.
 
+mod binlog;
 mod builder;
+mod bytes;
 mod catalog;
 mod catalog_type;
 mod charset;
@@ -12,10 +14,12 @@ mod charset_table;
 mod columns;
 mod config;
 mod connect;
+mod decode;
 mod server;
 mod value;
 mod value_rules;
 
+pub use binlog::{BinlogConnection, DumpSettings};
 pub use builder::{BatchBuilder, LaneRouter};
 pub use catalog::{Catalog, CatalogTable, SplitColumn, Wanted, load_catalog, load_table, no_such_table};
 pub use config::{OnGap, SourceConfig, parse_mysql_url};

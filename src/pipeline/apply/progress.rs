@@ -97,6 +97,7 @@ mod tests {
             position,
             source_commit_time: crate::time::Timestamp::default(),
             tables: BTreeMap::new(),
+            schemas: BTreeMap::new(),
         };
         CutReached { point: point(number), cut: Arc::new(cut), position: LogPosition(format!("p{number}")) }
     }

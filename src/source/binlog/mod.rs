@@ -1,0 +1,18 @@
+//! The binlog as it comes from the server: connection, packets, events.
+//!
+//! The connection is our own, and only as much of one as a replica needs (log in, set variables, ask for the binlog): the client library's binlog
+//! stream holds a whole decompressed transaction in memory, swallows one that it can't decompress, checks no checksums and panics on a short event.
+//! Everything else that talks to the server goes through `mysql_async`.
+
+mod dump;
+pub(crate) mod event;
+mod gtid_event;
+mod login;
+mod payload;
+mod query_event;
+mod rows_event;
+pub(crate) mod table_map;
+mod tls;
+mod wire;
+
+pub use dump::{BinlogConnection, DumpSettings};
