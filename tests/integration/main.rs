@@ -6,4 +6,5 @@ mod lake;
 mod mysql;
 mod random;
 mod readers;
+mod s3;
 mod service;

@@ -7,6 +7,7 @@ mod spark;
 use crate::lake::Values;
 use crate::mysql::{Flavour, Server, eventually};
 use crate::service::{Pipeline, difference, source_rows};
+pub(crate) use python::moto;
 use python::{duckdb, hudi_rs};
 use std::collections::BTreeSet;
 

@@ -46,3 +46,8 @@ pub(super) fn hudi_rs(table: &str, columns: &[String], how: &[&str]) -> Vec<Valu
 pub(super) fn duckdb(views: &Path, view: &str, columns: &[String]) -> Vec<Values> {
     rows("read_duckdb.py", &[&views.display().to_string(), view, &columns.join(",")])
 }
+
+/// The local S3 server's program.
+pub(crate) fn moto() -> PathBuf {
+    python().with_file_name("moto_server")
+}
