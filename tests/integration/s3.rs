@@ -20,7 +20,8 @@ struct S3 {
 }
 
 /// Runs the server with its log on our pipe; kills it when standard input ends.
-const KEEPER: &str = r#""$@" </dev/null & server=$!; exec >/dev/null 2>&1; trap '' INT TERM HUP; while read -r line; do :; done; kill -9 $server"#;
+const KEEPER: &str =
+    r#""$@" </dev/null & server=$!; exec >/dev/null 2>&1; trap '' INT TERM HUP; while read -r line; do :; done; kill -9 $server"#;
 
 impl S3 {
     fn start() -> Self {
