@@ -51,6 +51,8 @@ pub struct TablePending {
     covered: Option<SourcePosition>,
     /// A snapshot began in this window: nothing that came after it is covered.
     snapshot_began: Option<CutPoint>,
+    /// The last cut at which all of the table was on the stream.
+    whole_at: Option<CutPoint>,
     /// Up to here all is in a commit that runs.
     taken: Option<CutPoint>,
     shapes: Vec<NewShape>,
@@ -73,6 +75,7 @@ impl TablePending {
             partition_by,
             committed,
             snapshot_began: None,
+            whole_at: None,
             taken: None,
             shapes: Vec::new(),
             truncations: Vec::new(),
@@ -191,9 +194,8 @@ impl TablePending {
         self.truncations.retain(|closing| !is_void(*closing));
         let last = self.last_generation();
         self.generations.values_mut().for_each(|generation| *generation = last.min(*generation));
-        if self.snapshot_began.is_some_and(is_void) {
-            self.snapshot_began = None;
-        }
+        self.snapshot_began = self.snapshot_began.filter(|began| !is_void(*began));
+        self.whole_at = self.whole_at.filter(|whole| !is_void(*whole));
         Ok(())
     }
 
@@ -230,10 +232,18 @@ impl TablePending {
         self.taken = None;
     }
 
-    /// Whether what waits for a cut at or before `at` is but a part of a snapshot, should no more come: the table has no commit yet,
-    /// or a new snapshot of it began.
-    pub fn is_incomplete(&self, at: CutPoint) -> bool {
-        self.committed.is_none() || self.snapshot_began.is_some_and(|began| began <= at)
+    /// At this cut all of the table was on the stream.
+    pub fn is_whole(&mut self, at: CutPoint) {
+        self.whole_at = Some(at);
+    }
+
+    /// Whether what waits is but a part of a snapshot, should no more come.
+    pub fn is_incomplete(&self) -> bool {
+        match (self.snapshot_began, self.whole_at) {
+            (Some(began), Some(whole)) => began > whole,
+            (Some(_), None) => true,
+            (None, whole) => whole.is_none() && self.committed.is_none(),
+        }
     }
 
     /// Drops what waits for a cut at or before `at`: it will never be whole.

@@ -2,6 +2,7 @@
 
 mod apply;
 mod status;
+mod supervise;
 
 pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};

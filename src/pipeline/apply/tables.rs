@@ -68,11 +68,14 @@ impl AppliedTable {
     pub(super) fn stand(&mut self, state: &TableState, at: CutPoint) {
         self.standing = match state {
             _ if self.is_failed() => return,
-            TableState::Live => Standing::Live,
+            TableState::Live => {
+                self.pending.is_whole(at);
+                Standing::Live
+            }
             TableState::Snapshot(_) => Standing::Snapshot,
             TableState::Stopped { position, .. } => {
                 // stopped in the middle of a snapshot: what came of it will never be whole
-                if self.standing == Standing::Snapshot || self.pending.is_incomplete(at) {
+                if self.standing == Standing::Snapshot || self.pending.is_incomplete() {
                     self.pending.drop_up_to(at);
                 }
                 Standing::Stopped(position.clone())
