@@ -110,7 +110,9 @@ fn store_error(path: &Path, error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Error::new(Area::Config, Kind::Transient, "the state store is locked by another process").with("path", path.display())
         }
-        Some(ErrorCode::DiskFull) => Error::new(Area::Config, Kind::Refused, "the state store's disk is full").with("path", path.display()),
+        Some(ErrorCode::DiskFull) => {
+            Error::new(Area::Config, Kind::Refused, "the state store's disk is full").with("path", path.display())
+        }
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure) => {
             cannot_be_written(path)
         }
@@ -147,8 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         let stores: Vec<_> = (0..2).map(|_| StateStore::open_file(&path).unwrap()).collect();
-        let taken: std::collections::HashSet<_> =
-            (0..20).map(|i| stores[i % 2].take_epoch("s", Some(Epoch(3))).unwrap()).collect();
+        let taken: std::collections::HashSet<_> = (0..20).map(|i| stores[i % 2].take_epoch("s", Some(Epoch(3))).unwrap()).collect();
         assert_eq!(taken.len(), 20);
     }
 
@@ -156,7 +157,11 @@ mod tests {
     fn what_cannot_be_a_store_is_said_in_a_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        std::fs::write(&path, "this is not a database, but text of more than a hundred bytes, so that SQLite reads a header: no, no, no, no.").unwrap();
+        std::fs::write(
+            &path,
+            "this is not a database, but text of more than a hundred bytes, so that SQLite reads a header: no, no, no, no.",
+        )
+        .unwrap();
         let error = StateStore::open_file(&path).unwrap_err();
         assert_eq!((error.kind(), error.exit_code()), (Kind::Corrupt, 2));
         assert!(error.to_string().contains("remove the file"), "{error}");
