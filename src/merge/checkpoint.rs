@@ -83,6 +83,14 @@ impl Checkpoint {
         }
     }
 
+    /// The source's position for people: the GTID set, else file:offset.
+    pub fn position_text(&self) -> String {
+        match &self.position.gtid_set {
+            Some(set) => set.to_string(),
+            None => self.position.coordinates.to_string(),
+        }
+    }
+
     /// As JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|error| Error::bug("a checkpoint can't be written").caused_by(error))

@@ -1,8 +1,15 @@
 //! Running it: the capture loop, the apply loop, backfill, supervision.
 
+mod after_commit;
 mod apply;
+mod backfill;
+mod capture;
+mod run;
 mod status;
 mod supervise;
 
 pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
+pub use backfill::backfill;
+pub use capture::BackfillRequest;
+pub use run::{Halves, run};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};

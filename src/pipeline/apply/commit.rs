@@ -82,11 +82,6 @@ impl Job {
     }
 
     fn request(&self) -> Result<CommitRequest> {
-        let position = &self.checkpoint.position;
-        let shown = match &position.gtid_set {
-            Some(set) => set.to_string(),
-            None => position.coordinates.to_string(),
-        };
         Ok(CommitRequest {
             columns: self.fold.shape().columns().clone(),
             fill: self.fold.fill().cloned(),
@@ -94,7 +89,7 @@ impl Job {
             changes: prefetched(&self.fold),
             extra_metadata: BTreeMap::from([
                 (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
-                (POSITION_KEY.to_owned(), shown),
+                (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
             ]),
         })
     }

@@ -19,7 +19,8 @@ use crate::event::{CutPoint, Section, TableId};
 use crate::merge::{Checkpoint, SpillFolder, TableRules};
 use crate::pipeline::status::{Status, TableStage};
 use crate::stream::{Consumer, CutReached, EventLog, LaneEvent, LogPosition, find_last_cut};
-use crate::table::CommitSummary;
+use crate::table::{CommitSummary, FileSlice};
+use arrow::datatypes::SchemaRef;
 use commit::Outcome;
 use progress::Progress;
 use std::collections::BTreeMap;
@@ -51,6 +52,10 @@ pub struct AppliedCommit {
     pub checkpoint: Checkpoint,
     /// What it did; `None` if that isn't known, because the answer was lost.
     pub summary: Option<CommitSummary>,
+    /// The table's columns now.
+    pub columns: SchemaRef,
+    /// The files that hold its rows now.
+    pub slices: Vec<FileSlice>,
 }
 
 /// The loop's state: see the module's documentation.
@@ -243,6 +248,7 @@ impl Apply {
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
+        let (columns, slices) = (writer.columns(), writer.slices(None)?);
         applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
         let resume = checkpoint.resume.clone();
         let last_cut = self.last_cut.as_ref();
@@ -251,7 +257,7 @@ impl Apply {
             self.to_release = Some(position);
         }
         // nobody listens where nobody asked
-        let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary });
+        let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });
         Ok(())
     }
 

@@ -187,10 +187,6 @@ impl AppliedTable {
             deleted: summary.deleted,
             bytes_written: summary.bytes_written,
         });
-        let position = match &checkpoint.position.gtid_set {
-            Some(set) => set.to_string(),
-            None => checkpoint.position.coordinates.to_string(),
-        };
         tracing::info!(
             table = %table,
             cut = %checkpoint.cut,
@@ -204,7 +200,7 @@ impl AppliedTable {
             instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
             visible_at,
             source_commit_time: checkpoint.source_commit_time,
-            position,
+            position: checkpoint.position_text(),
             took,
         };
         status.committed(table, rows, last);

@@ -1,0 +1,96 @@
+//! What follows a commit: the views that readers use, and the audit. Neither holds up the next commit, and neither can undo one.
+
+use super::apply::AppliedCommit;
+use crate::error::Result;
+use crate::event::TableId;
+use crate::publish::Publisher;
+use crate::state::{CommitCount, RunStatus, StateStore};
+use crate::table::Lake;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The pause before what failed is tried again; a later commit comes with its own attempt.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// One run of a command, as the audit has it.
+#[derive(Debug, Clone)]
+pub(super) struct AuditedRun {
+    pub(super) state: StateStore,
+    pub(super) run_id: String,
+    pub(super) pipeline: String,
+    pub(super) command: &'static str,
+}
+
+impl AuditedRun {
+    pub(super) fn new(state: StateStore, pipeline: &str, command: &'static str) -> Self {
+        Self { state, run_id: uuid::Uuid::new_v4().to_string(), pipeline: pipeline.to_owned(), command }
+    }
+
+    fn count(&self, commit: &AppliedCommit) {
+        let summary = commit.summary.as_ref();
+        let count = CommitCount {
+            inserted: summary.map_or(0, |summary| summary.inserted),
+            updated: summary.map_or(0, |summary| summary.updated),
+            deleted: summary.map_or(0, |summary| summary.deleted),
+            position: commit.checkpoint.position_text(),
+            source_commit_time: commit.checkpoint.source_commit_time,
+            instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
+        };
+        if let Err(error) = self.state.count_commit(&self.run_id, &self.pipeline, self.command, &commit.table, &count) {
+            tracing::warn!(%error, "the audit can't be written");
+        }
+    }
+
+    /// The run has ended.
+    pub(super) fn end(&self, outcome: &Result<()>) {
+        let (status, text) = match outcome {
+            Ok(()) => (RunStatus::Complete, None),
+            Err(error) => (RunStatus::Failed, Some(error.to_string())),
+        };
+        if let Err(error) = self.state.end_run(&self.run_id, status, text.as_deref()) {
+            tracing::warn!(%error, "the audit can't be written");
+        }
+    }
+}
+
+/// Publishes and counts commits until the apply loop is gone.
+pub(super) async fn follow_commits(lake: Lake, run: AuditedRun, mut commits: mpsc::UnboundedReceiver<AppliedCommit>) {
+    let mut publisher = None;
+    let mut waiting: BTreeMap<TableId, AppliedCommit> = BTreeMap::new();
+    loop {
+        // a failed attempt isn't the end: the views would stay behind until the next commit
+        let next = if waiting.is_empty() { commits.recv().await } else { soon(&mut commits).await };
+        let is_over = next.is_none() && commits.is_closed();
+        let mut arrived: Vec<AppliedCommit> = next.into_iter().collect();
+        while let Ok(more) = commits.try_recv() {
+            arrived.push(more);
+        }
+        for commit in arrived {
+            run.count(&commit);
+            waiting.insert(commit.table.clone(), commit);
+        }
+        match publish(&lake, &mut publisher, &waiting).await {
+            Ok(()) => waiting.clear(),
+            Err(error) => tracing::warn!(%error, "the views can't be written"),
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+async fn soon(commits: &mut mpsc::UnboundedReceiver<AppliedCommit>) -> Option<AppliedCommit> {
+    tokio::time::timeout(RETRY_PAUSE, commits.recv()).await.unwrap_or_default()
+}
+
+async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, commits: &BTreeMap<TableId, AppliedCommit>) -> Result<()> {
+    let publisher = match publisher {
+        Some(publisher) => publisher,
+        none => none.insert(Publisher::open(lake.clone()).await?),
+    };
+    for (table, commit) in commits {
+        publisher.table(table.database(), table.name(), &commit.columns, &commit.slices);
+    }
+    publisher.write().await
+}

@@ -1,0 +1,44 @@
+//! `binlake backfill`: tables are snapshotted into the lake, once; the next run goes on from there.
+
+use super::after_commit::{AuditedRun, follow_commits};
+use super::capture::{self, BackfillRequest};
+use super::run::{Halves, Opened, apply, capture_context, watch_over};
+use super::status::Status;
+use super::supervise::keep_running;
+use crate::config::Config;
+use crate::error::Result;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Snapshots what `request` names, commits it, and returns. When `shutdown` resolves before, what is left is done by the next backfill or run.
+///
+/// # Errors
+/// What kept a half from running, with the right exit code.
+pub async fn backfill(config: Config, request: BackfillRequest, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let config = Arc::new(config);
+    let opened = Opened::open(&config, Halves::Both)?;
+    let (stop_capture, capture_stopped) = watch::channel(false);
+    let (stop_apply, apply_stopped) = watch::channel(false);
+    let (sender, commits) = mpsc::unbounded_channel();
+    let audit = AuditedRun::new(opened.state.clone(), &opened.log.identity().stream_id, "backfill");
+    let followed = tokio::spawn(follow_commits(opened.lake.clone(), audit.clone(), commits));
+    let capture = {
+        let context = capture_context(&config, &opened, &status);
+        async move {
+            let start = || capture::backfill(context.clone(), request.clone(), capture_stopped.clone());
+            keep_running("capture", capture_stopped.clone(), start).await
+        }
+    };
+    let apply = {
+        let (config, opened, status) = (config.clone(), opened.clone(), status.clone());
+        async move {
+            keep_running("merge", apply_stopped.clone(), || apply(&config, &opened, &status, &sender, &apply_stopped)).await
+        }
+    };
+    // the capture's end is the snapshot's: it stops the apply loop as a signal would
+    let outcome = watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown).await;
+    let _ = followed.await;
+    audit.end(&outcome);
+    outcome
+}

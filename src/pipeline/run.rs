@@ -1,0 +1,206 @@
+//! `binlake run`, `capture` and `merge`: the halves, started, watched over and stopped in their order.
+//!
+//! Told to stop, the capture makes its last cut first; then the apply loop commits all up to that cut. If one half ends with an error that doesn't
+//! pass, the other is told to stop in the same way, and the error decides the exit code.
+
+use super::after_commit::{AuditedRun, follow_commits};
+use super::apply::{Apply, ApplyConfig, Cadence, LakeWriter};
+use super::capture;
+use super::status::{CaptureState, Status};
+use super::supervise::keep_running;
+use crate::config::Config;
+use crate::error::{Area, Error, Kind, Result};
+use crate::merge::SpillFolder;
+use crate::state::StateStore;
+use crate::stream::{EmbeddedLog, EmbeddedOptions, EventLog, StreamUrl};
+use crate::table::{Lake, TableOptions};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How long each half may take to finish when it is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(120);
+
+/// Which halves run in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halves {
+    /// `binlake run`.
+    Both,
+    /// `binlake capture`.
+    Capture,
+    /// `binlake merge`.
+    Merge,
+}
+
+impl Halves {
+    fn command(self) -> &'static str {
+        match self {
+            Halves::Both => "run",
+            Halves::Capture => "capture",
+            Halves::Merge => "merge",
+        }
+    }
+}
+
+/// Runs until `shutdown` resolves and all that was captured by then is in the lake, or until an error that doesn't pass.
+///
+/// # Errors
+/// What kept a half from running, with the right exit code.
+pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let config = Arc::new(config);
+    let opened = Opened::open(&config, halves)?;
+    let (stop_capture, capture_stopped) = watch::channel(halves == Halves::Merge);
+    let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
+    let (sender, commits) = mpsc::unbounded_channel();
+    let audit = AuditedRun::new(opened.state.clone(), &opened.log.identity().stream_id, halves.command());
+    let followed = tokio::spawn(follow_commits(opened.lake.clone(), audit.clone(), commits));
+    let capture = {
+        let context = capture_context(&config, &opened, &status);
+        let stopped = capture_stopped.clone();
+        async move {
+            if halves == Halves::Merge {
+                return Ok(());
+            }
+            keep_running("capture", stopped.clone(), || capture::run(context.clone(), stopped.clone())).await
+        }
+    };
+    let apply = {
+        let (config, opened, status, stopped) = (config.clone(), opened.clone(), status.clone(), apply_stopped.clone());
+        async move {
+            if halves == Halves::Capture {
+                return Ok(());
+            }
+            keep_running("merge", stopped.clone(), || apply(&config, &opened, &status, &sender, &stopped)).await
+        }
+    };
+    let outcome = watch_over(capture, apply, halves, &status, &stop_capture, &stop_apply, shutdown).await;
+    // the apply loop is gone, and with it the sender: what remains is published
+    let _ = tokio::time::timeout(STOP_GRACE, followed).await;
+    audit.end(&outcome);
+    outcome
+}
+
+/// What the halves share.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    pub(super) log: Arc<dyn EventLog>,
+    pub(super) lake: Lake,
+    pub(super) state: StateStore,
+}
+
+impl Opened {
+    pub(super) fn open(config: &Config, halves: Halves) -> Result<Self> {
+        let lake = Lake::create(&config.lake.url)?;
+        let state = StateStore::open(&config.state)?;
+        let StreamUrl::File(folder) = &config.stream.url;
+        let log = if halves == Halves::Merge {
+            EmbeddedLog::open_to_read(folder)?.ok_or_else(|| {
+                Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
+                    .with("path", folder.display())
+                    .remedy("start `binlake capture` first, or set `stream.url`")
+            })?
+        } else {
+            let options = EmbeddedOptions {
+                segment_bytes: config.stream.segment_size.0,
+                retention: config.stream.retention,
+                retention_bytes: config.stream.retention_size.0,
+                ..EmbeddedOptions::default()
+            };
+            EmbeddedLog::open(folder, config.stream.lanes, options)?
+        };
+        Ok(Self { log: Arc::new(log), lake, state })
+    }
+}
+
+pub(super) fn capture_context(config: &Arc<Config>, opened: &Opened, status: &Status) -> capture::Context {
+    capture::Context {
+        config: config.clone(),
+        log: opened.log.clone(),
+        lake: opened.lake.clone(),
+        state: opened.state.clone(),
+        status: status.clone(),
+    }
+}
+
+/// One run of the apply loop, from the lake's checkpoints on.
+pub(super) async fn apply(
+    config: &Config,
+    opened: &Opened,
+    status: &Status,
+    commits: &mpsc::UnboundedSender<super::AppliedCommit>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<()> {
+    // half for what waits, half for the tables' rewrites
+    let memory = usize::try_from(config.lake.memory.0).unwrap_or(usize::MAX) / 2;
+    let options = TableOptions {
+        target_file_bytes: config.lake.target_file_size.0,
+        retained_commits: config.lake.retained_commits,
+        rewrite_threads: config.lake.rewrite_threads(),
+        memory_bytes: memory as u64,
+        writer_name: format!("binlake {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id()),
+    };
+    let apply_config = ApplyConfig {
+        rules: Arc::new(config.tables.clone()),
+        cadence: Cadence::new(config.lake.commit_interval(), memory),
+        memory_bytes: memory,
+        spill: SpillFolder::new(&config.lake.spill_dir),
+    };
+    let writer = LakeWriter::new(opened.lake.clone(), options);
+    let apply = Apply::start(opened.log.clone(), writer, apply_config, status.clone(), commits.clone()).await?;
+    apply.run(stopped.clone()).await
+}
+
+/// Waits for the signal or for a half's end, and stops the halves in their order.
+pub(super) async fn watch_over(
+    capture: impl Future<Output = Result<()>>,
+    apply: impl Future<Output = Result<()>>,
+    halves: Halves,
+    status: &Status,
+    stop_capture: &watch::Sender<bool>,
+    stop_apply: &watch::Sender<bool>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    // a half that isn't this process's ends at once, and that means nothing
+    let (mut capture, mut apply, mut shutdown) = (Box::pin(capture), Box::pin(apply), Box::pin(shutdown));
+    let mut captured = None;
+    let mut applied = None;
+    tokio::select! {
+        () = &mut shutdown => tracing::info!("stopping: what was captured is committed"),
+        outcome = &mut capture, if halves != Halves::Merge => captured = Some(outcome),
+        outcome = &mut apply, if halves != Halves::Capture => applied = Some(outcome),
+    }
+    status.capture(CaptureState::Stopping);
+    stop_capture.send_replace(true);
+    let captured = match captured {
+        Some(outcome) => outcome,
+        // the apply loop goes on meanwhile: what the capture waits for may be room in the stream
+        None => within_grace("capture", async {
+            loop {
+                tokio::select! {
+                    outcome = &mut capture => return outcome,
+                    outcome = &mut apply, if applied.is_none() => applied = Some(outcome),
+                }
+            }
+        })
+        .await,
+    };
+    stop_apply.send_replace(true);
+    let applied = match applied {
+        Some(outcome) => outcome,
+        None => within_grace("merge", apply).await,
+    };
+    // the first that failed is the reason; the other was only told to stop
+    captured.and(applied)
+}
+
+async fn within_grace(half: &'static str, end: impl Future<Output = Result<()>>) -> Result<()> {
+    match tokio::time::timeout(STOP_GRACE, end).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            // nothing is lost by it: the next run goes on from the last commit
+            tracing::warn!(half, "it takes too long to finish, and is ended");
+            Ok(())
+        }
+    }
+}
