@@ -32,9 +32,7 @@ pub async fn backfill(config: Config, request: BackfillRequest, status: Status, 
     };
     let apply = {
         let (config, opened, status) = (config.clone(), opened.clone(), status.clone());
-        async move {
-            keep_running("merge", apply_stopped.clone(), || apply(&config, &opened, &status, &sender, &apply_stopped)).await
-        }
+        async move { keep_running("merge", apply_stopped.clone(), || apply(&config, &opened, &status, &sender, &apply_stopped)).await }
     };
     // the capture's end is the snapshot's: it stops the apply loop as a signal would
     let outcome = watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown).await;

@@ -175,15 +175,17 @@ pub(super) async fn watch_over(
     let captured = match captured {
         Some(outcome) => outcome,
         // the apply loop goes on meanwhile: what the capture waits for may be room in the stream
-        None => within_grace("capture", async {
-            loop {
-                tokio::select! {
-                    outcome = &mut capture => return outcome,
-                    outcome = &mut apply, if applied.is_none() => applied = Some(outcome),
+        None => {
+            within_grace("capture", async {
+                loop {
+                    tokio::select! {
+                        outcome = &mut capture => return outcome,
+                        outcome = &mut apply, if applied.is_none() => applied = Some(outcome),
+                    }
                 }
-            }
-        })
-        .await,
+            })
+            .await
+        }
     };
     stop_apply.send_replace(true);
     let applied = match applied {
