@@ -136,3 +136,9 @@ fn texts(array: &ArrayRef) -> Values {
     };
     (0..array.len()).map(|row| array.is_valid(row).then(|| text(row))).collect()
 }
+
+/// The rows of a base file, by its footer.
+pub(crate) fn row_count(file: &Path) -> Result<u64, Box<dyn Error>> {
+    let rows = ParquetRecordBatchReaderBuilder::try_new(File::open(file)?)?.metadata().file_metadata().num_rows();
+    Ok(u64::try_from(rows)?)
+}
