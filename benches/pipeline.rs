@@ -47,7 +47,9 @@ impl Bench {
         let bench = Bench { server, database: "sports" };
         bench.server.client().await.run("CREATE DATABASE sports").await;
         bench.sql("CREATE TABLE numbers (n BIGINT PRIMARY KEY)").await;
-        bench.sql(&format!("INSERT INTO numbers VALUES {}", (0..1000).map(|n| format!("({n})")).collect::<Vec<_>>().join(","))).await;
+        bench
+            .sql(&format!("INSERT INTO numbers VALUES {}", (0..1000).map(|n| format!("({n})")).collect::<Vec<_>>().join(",")))
+            .await;
         bench.sql(TABLE).await;
         bench
     }
@@ -120,7 +122,10 @@ async fn end_to_end() {
     let service = pipeline.run();
     let seconds = (bench.reached(&pipeline, left).await - start).as_secs_f64();
     let (cpu, _, peak) = usage(&service);
-    println!("| end to end, {changes} row changes | {:.0} rows/s | {seconds:.1} s | {cpu:.1} CPU s | peak {peak} MiB |", changes as f64 / seconds);
+    println!(
+        "| end to end, {changes} row changes | {:.0} rows/s | {seconds:.1} s | {cpu:.1} CPU s | peak {peak} MiB |",
+        changes as f64 / seconds
+    );
     assert!(service.terminate().success());
 }
 
@@ -209,7 +214,10 @@ async fn large_transaction() {
     let service = pipeline.run();
     let seconds = (bench.reached(&pipeline, rows).await - start).as_secs_f64();
     let (cpu, _, peak) = usage(&service);
-    println!("| a transaction of {rows} rows | {:.0} rows/s | {seconds:.1} s | {cpu:.1} CPU s | peak {peak} MiB |", rows as f64 / seconds);
+    println!(
+        "| a transaction of {rows} rows | {:.0} rows/s | {seconds:.1} s | {cpu:.1} CPU s | peak {peak} MiB |",
+        rows as f64 / seconds
+    );
     assert!(service.terminate().success());
 }
 
