@@ -15,6 +15,7 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory,
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use std::collections::HashSet;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 /// Rows of a page at most.
-pub(in super::super) const PAGE_ROWS: usize = 2048;
+const PAGE_ROWS: usize = if cfg!(test) { 16 } else { 2048 };
 
 /// Bytes of a column's page, about, before it is compressed.
 const PAGE_BYTES: usize = 1 << 20;
@@ -106,48 +107,86 @@ impl ColumnEncoder {
         self.encode_as(index + MetaColumn::ALL.len(), name, values, page_rows, choice)
     }
 
-    /// Encodes `values` without a dictionary: for single pages of the column at `leaf` (counted with Hudi's columns first).
-    pub(in super::super) fn encode_undictionaried(
-        &self,
-        leaf: usize,
-        values: &ArrayRef,
-        encoding: Encoding,
-    ) -> Result<EncodedColumn> {
+    /// Single pages without a dictionary for the column at `leaf` (counted with Hudi's columns first): one of each of `arrays`, which have one length.
+    pub(in super::super) fn encode_pages(&self, leaf: usize, arrays: &[&ArrayRef], encoding: Encoding) -> Result<Vec<NewPage>> {
         let name = self.layout.parquet.root_schema().get_fields()[leaf].name().to_owned();
-        self.encode_as(leaf, &name, values, values.len().max(1), Choice { dictionary: false, encoding })
+        let unexpected = |error: ParquetError| Error::bug("a page can't be encoded").with("column", &name).caused_by(error);
+        let rows = arrays.first().map_or(1, |array| array.len());
+        let properties = properties(rows, usize::MAX, Choice { dictionary: false, encoding })?;
+        let chunk = self.write(leaf, &name, arrays, properties.clone())?;
+        let close = chunk.close();
+        let (column_index, offset_index) = (close.column_index.clone().map(Arc::new), close.offset_index.clone());
+        // a chunk gives its bytes to a file only
+        let mut file = SerializedFileWriter::new(Vec::new(), self.layout.only(leaf)?, Arc::new(properties)).map_err(unexpected)?;
+        let start = file.bytes_written();
+        let mut row_group = file.next_row_group().map_err(unexpected)?;
+        chunk.append_to_row_group(&mut row_group).map_err(unexpected)?;
+        row_group.close().map_err(unexpected)?;
+        file.flush().map_err(|error| unexpected(error.into()))?;
+        let bytes = Bytes::copy_from_slice(file.inner());
+        let mut at = start;
+        let mut pages = Vec::with_capacity(arrays.len());
+        for (number, location) in offset_index.iter().flat_map(|index| index.page_locations()).enumerate() {
+            let size = usize::try_from(location.compressed_page_size).unwrap_or(0);
+            let column_index = column_index.clone();
+            pages.push(NewPage { bytes: bytes.slice(at..at + size), rows, column_index, number });
+            at += size;
+        }
+        Ok(pages)
+    }
+
+    /// The layout of the files.
+    pub(in super::super) fn layout(&self) -> &FileLayout {
+        &self.layout
     }
 
     fn encode_as(&self, leaf: usize, name: &str, values: &ArrayRef, page_rows: usize, choice: Choice) -> Result<EncodedColumn> {
+        // bytes end a page only where values are far from the average
+        let properties = properties(page_rows, 16 * PAGE_BYTES, choice)?;
+        Ok(EncodedColumn::Written(Box::new(self.write(leaf, name, &[values], properties)?)))
+    }
+
+    fn write(&self, leaf: usize, name: &str, arrays: &[&ArrayRef], properties: WriterProperties) -> Result<ArrowColumnChunk> {
         let unexpected = |error: ParquetError| Error::bug("a column can't be encoded").with("column", name).caused_by(error);
         let root = self.layout.only(leaf)?;
         let nullable = root.get_fields()[0].is_optional();
-        let field = Field::new(name, values.data_type().clone(), nullable);
+        let stored = arrays.first().map_or(DataType::Null, |array| array.data_type().clone());
+        let field = Field::new(name, stored, nullable);
         let schema = Arc::new(Schema::new(vec![field.clone()]));
-        let file =
-            SerializedFileWriter::new(std::io::sink(), root, Arc::new(properties(page_rows, choice)?)).map_err(unexpected)?;
-        let factory = ArrowRowGroupWriterFactory::new(&file, schema);
-        let mut writer = factory
-            .create_column_writers(0)
-            .map_err(unexpected)?
-            .pop()
-            .ok_or_else(|| Error::bug("a column without a leaf").with("column", name))?;
-        for leaf in compute_leaves(&field, values).map_err(unexpected)? {
-            writer.write(&leaf).map_err(unexpected)?;
+        let file = SerializedFileWriter::new(std::io::sink(), root, Arc::new(properties)).map_err(unexpected)?;
+        let mut writers = ArrowRowGroupWriterFactory::new(&file, schema).create_column_writers(0).map_err(unexpected)?;
+        let mut writer = writers.pop().ok_or_else(|| Error::bug("a column without a leaf").with("column", name))?;
+        for values in arrays {
+            for leaf in compute_leaves(&field, values).map_err(unexpected)? {
+                writer.write(&leaf).map_err(unexpected)?;
+            }
         }
-        Ok(EncodedColumn::Written(Box::new(writer.close().map_err(unexpected)?)))
+        writer.close().map_err(unexpected)
     }
 }
 
+/// A page made alone.
+pub(in super::super) struct NewPage {
+    /// Its header and data.
+    pub(in super::super) bytes: Bytes,
+    /// Its rows.
+    pub(in super::super) rows: usize,
+    /// Least and greatest values of the pages that were made with it.
+    pub(in super::super) column_index: Option<Arc<ColumnIndexMetaData>>,
+    /// Its number among them.
+    pub(in super::super) number: usize,
+}
+
 /// How column chunks are written, all but the columns' own encodings.
-fn properties(page_rows: usize, choice: Choice) -> Result<WriterProperties> {
+fn properties(page_rows: usize, page_bytes: usize, choice: Choice) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).map_err(|error| Error::bug("zstd has no level 1").caused_by(error))?;
     Ok(WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Page)
-        // the row count alone ends a page, so that pages end at the same rows in all columns; bytes only where values are far from average
+        // the row count alone ends a page, so that pages end at the same rows in all columns
         .set_data_page_row_count_limit(page_rows)
         .set_write_batch_size(page_rows)
-        .set_data_page_size_limit(16 * PAGE_BYTES)
+        .set_data_page_size_limit(page_bytes)
         .set_dictionary_page_size_limit(2 * PAGE_BYTES)
         .set_dictionary_enabled(choice.dictionary)
         .set_encoding(choice.encoding)

@@ -18,7 +18,9 @@ pub(super) use read::{BaseFile, RowGroupBytes, parquet_error};
 pub(super) use upload::{FileUpload, UploadBuffer};
 
 /// Rows of a row group at most: enough for dictionaries to pay, few enough to keep several in memory and for readers to share out.
-pub(super) const MAX_ROW_GROUP_ROWS: usize = 122_880;
+///
+/// Small in unit tests, as pages are: so a history of a few hundred rows meets every cut.
+pub(super) const MAX_ROW_GROUP_ROWS: usize = if cfg!(test) { 192 } else { 122_880 };
 
 /// Bytes in memory of a row group at most.
 pub(super) const MAX_ROW_GROUP_BYTES: usize = 48 << 20;

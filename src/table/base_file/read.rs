@@ -11,7 +11,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+    RowSelectionPolicy,
 };
 use parquet::basic::{ConvertedType, Type as Physical};
 use parquet::errors::ParquetError;
@@ -229,6 +230,36 @@ impl BaseFile {
             return Err(parquet_error(ParquetError::EOF("a column ends early".to_owned()), &self.path).with("column", name));
         }
         Ok(Some(array))
+    }
+
+    /// Decodes the rows `ranges` of one column of a row group, which the file must have, to the memory form of `wanted`: only the pages
+    /// that hold them are decoded.
+    pub(in super::super) fn read_rows(
+        &self,
+        bytes: &RowGroupBytes,
+        row_group: usize,
+        name: &str,
+        wanted: &DataType,
+        ranges: &[Range<usize>],
+    ) -> Result<ArrayRef> {
+        let damaged = |error: ParquetError| parquet_error(error, &self.path).with("column", name);
+        let rows: usize = ranges.iter().map(ExactSizeIterator::len).sum();
+        let selection = RowSelection::from_consecutive_ranges(ranges.iter().cloned(), self.row_group_rows(row_group));
+        let roots = self.column(name);
+        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), self.reader.clone())
+            .with_projection(ProjectionMask::roots(self.metadata.file_metadata().schema_descr(), roots))
+            .with_row_groups(vec![row_group])
+            .with_row_selection(selection)
+            .with_row_selection_policy(RowSelectionPolicy::Selectors)
+            .with_batch_size(rows.max(1))
+            .build()
+            .map_err(damaged)?;
+        let Some(batch) = reader.next() else { return Err(damaged(ParquetError::EOF("a column has no rows".to_owned()))) };
+        let batch = batch.map_err(|error| damaged(error.into()))?;
+        if batch.num_rows() != rows {
+            return Err(damaged(ParquetError::EOF("a column ends early".to_owned())));
+        }
+        self.cast(batch.column(0), name, &memory_type(wanted))
     }
 
     /// Decodes columns of a row group in batches; columns that the file lacks are left out.

@@ -6,7 +6,7 @@ use super::super::base_file::{
 };
 use super::super::file_group::{Key, KeyCodec};
 use super::super::record_key::{append_integer, record_keys};
-use super::super::splice::{CopyMap, copy_chunk};
+use super::super::splice::{CopyMap, PageSplice, copy_chunk, equal_values};
 use super::cursor::ChangePiece;
 use super::merge::{MergePlan, changed_column, merge_column};
 use crate::error::{Error, Result};
@@ -165,8 +165,43 @@ impl Work<'_> {
             output.row_groups.push(self.copied(file, *row_group, bytes, copy, &key)?);
             return Ok(output);
         }
-        output.row_groups = self.encoded(&plan, &key)?;
+        let page_rows = page_rows_for(self.widest());
+        if let Source::File { file, row_group, bytes, copy: Some(copy) } = &self.source
+            && 2 * plan.rows() <= 3 * MAX_ROW_GROUP_ROWS
+            && let Some(splice) = PageSplice::new(file, bytes, *row_group, copy, layout, &plan, page_rows)
+        {
+            output.row_groups.push(self.spliced(file, *row_group, bytes, &splice, &plan, &key)?);
+            return Ok(output);
+        }
+        output.row_groups = self.encoded(&plan, &key, page_rows)?;
         Ok(output)
+    }
+
+    /// The row group with only the pages made anew that the changes touch.
+    fn spliced(
+        &self,
+        file: &BaseFile,
+        row_group: usize,
+        bytes: &RowGroupBytes,
+        splice: &PageSplice<'_>,
+        plan: &MergePlan,
+        key: &[ArrayRef],
+    ) -> Result<EncodedRowGroup> {
+        let layout = &self.context.layout;
+        let ranges = splice.old_ranges();
+        let mut columns = Vec::with_capacity(KEPT.len() + layout.columns.fields().len());
+        for meta in KEPT {
+            let old = file.read_rows(bytes, row_group, meta.name(), &DataType::Utf8, &ranges)?;
+            let new = cast(&self.new_meta(meta)?, &DataType::BinaryView).map_err(unexpected)?;
+            columns.push(splice.column(meta as usize, &old, &new, &self.context.encoder)?);
+        }
+        for (i, field) in layout.columns.fields().iter().enumerate() {
+            let old = file.read_rows(bytes, row_group, field.name(), field.data_type(), &ranges)?;
+            let new = changed_column(self.changes, i, &memory_type(field.data_type()))?;
+            columns.push(splice.column(i + MetaColumn::ALL.len(), &old, &new, &self.context.encoder)?);
+        }
+        let (range, keys) = self.range(key, 0, plan.rows())?;
+        Ok(EncodedRowGroup { columns, rows: plan.rows(), range, keys })
     }
 
     /// The row group as it is.
@@ -197,12 +232,11 @@ impl Work<'_> {
     }
 
     /// All columns decoded, merged and encoded, in as many row groups as it takes.
-    fn encoded(&self, plan: &MergePlan, key: &[ArrayRef]) -> Result<Vec<EncodedRowGroup>> {
+    fn encoded(&self, plan: &MergePlan, key: &[ArrayRef], page_rows: usize) -> Result<Vec<EncodedRowGroup>> {
         let layout = &self.context.layout;
         let rows = plan.rows();
         let cuts = if 2 * rows > 3 * MAX_ROW_GROUP_ROWS { rows.div_ceil(MAX_ROW_GROUP_ROWS) } else { 1 };
         let bounds: Vec<usize> = (0..=cuts).map(|cut| cut * rows / cuts).collect();
-        let page_rows = page_rows_for(self.widest());
         let mut row_groups = Vec::with_capacity(cuts);
         for bounds in bounds.windows(2) {
             let (range, keys) = self.range(key, bounds[0], bounds[1])?;
@@ -223,13 +257,36 @@ impl Work<'_> {
                 row_group.columns.push(self.context.encoder.encode_meta(meta, &part, page_rows)?);
             }
         }
+        // where all rows keep their places, a column that keeps its values is copied
+        let updates = match &self.source {
+            Source::File { file, row_group, copy: Some(copy), .. } => {
+                let in_place = plan.inserted + plan.deleted == 0;
+                Some((*copy, in_place && PageSplice::is_regular(file, *row_group, copy, layout, page_rows)))
+            }
+            _ => None,
+        };
         for (i, field) in layout.columns.fields().iter().enumerate() {
-            let merged = match layout.key.iter().position(|k| *k == i) {
-                Some(position) => Arc::clone(&key[position]),
-                None => match self.source {
-                    Source::None => self.merged(None, i, plan)?,
-                    _ => self.merged(Some(&self.old(field.name(), field.data_type())?), i, plan)?,
-                },
+            let merged = match (layout.key.iter().position(|k| *k == i), &self.source) {
+                (Some(position), _) => Arc::clone(&key[position]),
+                (None, Source::None) => self.merged(None, i, plan)?,
+                (None, source) => {
+                    let old = self.old(field.name(), field.data_type())?;
+                    if let (Some((copy, true)), Source::File { file, row_group, bytes, .. }, [target]) =
+                        (updates, source, &mut row_groups[..])
+                        && let Some(leaf) = copy.source(i + MetaColumn::ALL.len())
+                        && self.unchanged(&old, i, plan)?
+                    {
+                        target.columns.push(copy_chunk(
+                            file,
+                            bytes,
+                            *row_group,
+                            leaf,
+                            &layout.parquet.column(i + MetaColumn::ALL.len()),
+                        )?);
+                        continue;
+                    }
+                    self.merged(Some(&old), i, plan)?
+                }
             };
             for (cut, row_group) in row_groups.iter_mut().enumerate() {
                 let part = merged.slice(bounds[cut], row_group.rows);
@@ -263,6 +320,13 @@ impl Work<'_> {
             (_, Some(old)) if self.changes.is_empty() => Ok(Arc::clone(old)),
             (_, Some(old)) => merge_column(old, &changed_column(self.changes, i, &memory_type(stored))?, plan),
         }
+    }
+
+    /// Whether all updates leave the table's column `i` as it was.
+    fn unchanged(&self, old: &ArrayRef, i: usize, plan: &MergePlan) -> Result<bool> {
+        let new = changed_column(self.changes, i, old.data_type())?;
+        let equal = equal_values(old, &new);
+        Ok(plan.ops.iter().all(|op| op.new.is_some_and(|row| equal(op.at as usize, row as usize))))
     }
 
     /// The rows of `new` that the plan takes, where there are no old ones.

@@ -21,6 +21,8 @@ mod restore;
 #[cfg(test)]
 mod model_tests;
 
+pub(super) use merge::{MergePlan, Op, merge_column};
+
 use super::base_file::{FileLayout, assign_field_ids};
 use super::file_group::KeyIndex;
 use super::{FileId, FileSlice, InstantTime, SortedChanges, TableOptions, WriteStat};

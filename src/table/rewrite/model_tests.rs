@@ -309,7 +309,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn cases() -> u32 {
-    std::env::var("BINLAKE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+    std::env::var("BINLAKE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(32)
 }
 
 proptest! {
@@ -351,6 +351,39 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    /// A few changes among many rows: pages are spliced, dictionaries grow.
+    #[test]
+    fn sparse_changes_give_the_models_table(
+        composite in any::<bool>(),
+        step in 1..7_i32,
+        commits in proptest::collection::vec(proptest::collection::vec((0..3_000_i32, "[ab]{0,1}", change()), 1..12), 1..8),
+        words in proptest::bool::ANY,
+    ) {
+        let mut table = Harness::new(false, composite, 25_000);
+        let mut rows = upserts((0..1_000).map(|i| i * step), 1);
+        for (key, change) in &mut rows {
+            if let (true, Change::Upsert(row)) = (words, change) {
+                row.text = (key.1 % 5 > 0).then(|| ["one", "two", "three"][key.1 as usize % 3].to_owned());
+                row.number = Some(i64::from(key.1 % 7));
+            }
+        }
+        table.commit(rows, 300, false, None);
+        for changes in commits {
+            let mut changes: Vec<_> = changes.into_iter().map(|(id, sub, change)| ((None, id, sub), change)).collect();
+            for (_, change) in &mut changes {
+                if let Change::Upsert(row) = change {
+                    row.added = None;
+                }
+            }
+            table.commit(changes, 5, false, None);
+            table.check();
+        }
+    }
+}
+
 fn upserts(ids: impl Iterator<Item = i32>, number: i64) -> Vec<(ModelKey, Change)> {
     let row = |id: i32| Row { text: Some(format!("text of {id} in {number}")), number: Some(number), added: None, commit: 0 };
     ids.map(|id| ((None, id, "x".to_owned()), Change::Upsert(row(id)))).collect()
@@ -358,10 +391,11 @@ fn upserts(ids: impl Iterator<Item = i32>, number: i64) -> Vec<(ModelKey, Change
 
 #[test]
 fn appended_keys_touch_the_last_file_group_only() {
-    let mut table = Harness::new(false, false, 100_000);
-    table.commit(upserts(0..60_000, 1), 7_000, false, None);
+    let mut table = Harness::new(false, false, 60_000);
+    table.commit(upserts(0..6_000, 1), 700, false, None);
+    assert!(table.live.len() > 2);
     let before = table.live.clone();
-    let output = table.commit(upserts(60_000..60_100, 2), 7_000, false, None);
+    let output = table.commit(upserts(6_000..6_100, 2), 7_000, false, None);
     assert_eq!(output.stats.len(), 1);
     assert_eq!(output.stats[0].file_id, before.iter().map(|slice| Some(slice.file_id.clone())).next_back().unwrap());
     table.check();

@@ -1,0 +1,392 @@
+//! Which pages of a row group the changes touch, and the chunks with those pages made anew.
+
+use super::super::base_file::{BaseFile, ColumnEncoder, EncodedColumn, FileLayout, MetaColumn, RowGroupBytes, parquet_error};
+use super::super::rewrite::{MergePlan, Op, merge_column};
+use super::assemble::{ChunkParts, PageBytes, uncompressed_bytes};
+use super::chunk::{CopyMap, chunk_start, column_index, offset_index};
+use super::dictionary::Dictionary;
+use super::statistics::{PageStatistics, of_page, of_values};
+use crate::error::{Error, Result};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Decimal128Type};
+use parquet::basic::{Compression, Encoding};
+use parquet::errors::ParquetError;
+use parquet::file::page_index::offset_index::PageLocation;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// From this share of touched pages on (in percent), a row group is better made anew as a whole.
+const TOO_MANY: usize = 80;
+
+/// A page that changes touch.
+#[derive(Debug)]
+struct Touched {
+    page: usize,
+    /// Its rows among the old rows of all touched pages.
+    old: Range<usize>,
+    /// The rows that take its place, among those of all touched pages.
+    new: Range<usize>,
+    /// Its changes, in `plan`.
+    ops: Range<usize>,
+    /// Whether each old row has its place in the new rows.
+    only_updates: bool,
+}
+
+/// The splice of one row group.
+#[derive(Debug)]
+pub(in super::super) struct PageSplice<'a> {
+    file: &'a BaseFile,
+    bytes: &'a RowGroupBytes,
+    row_group: usize,
+    copy: &'a CopyMap,
+    /// First rows of the pages, and the end.
+    starts: Vec<usize>,
+    touched: Vec<Touched>,
+    /// The changes among the old rows of the touched pages alone.
+    plan: MergePlan,
+    page_rows: usize,
+}
+
+impl<'a> PageSplice<'a> {
+    /// `None` if the columns break their pages at different rows, or too many pages are touched.
+    pub(in super::super) fn new(
+        file: &'a BaseFile,
+        bytes: &'a RowGroupBytes,
+        row_group: usize,
+        copy: &'a CopyMap,
+        layout: &FileLayout,
+        plan: &MergePlan,
+        page_rows: usize,
+    ) -> Option<Self> {
+        let starts = common_starts(file, row_group, copy, layout)?;
+        let (touched, plan) = touch(&starts, plan);
+        let too_many = touched.len() * 100 > (starts.len() - 1) * TOO_MANY;
+        (!too_many).then_some(Self { file, bytes, row_group, copy, starts, touched, plan, page_rows })
+    }
+
+    /// Whether all columns break their pages at each `page_rows`th row, as a column that is made anew does.
+    pub(in super::super) fn is_regular(
+        file: &BaseFile,
+        row_group: usize,
+        copy: &CopyMap,
+        layout: &FileLayout,
+        page_rows: usize,
+    ) -> bool {
+        let starts = common_starts(file, row_group, copy, layout);
+        starts.is_some_and(|starts| starts[..starts.len() - 1].iter().enumerate().all(|(page, start)| *start == page * page_rows))
+    }
+
+    /// The old rows of the touched pages, as ranges in the row group.
+    pub(in super::super) fn old_ranges(&self) -> Vec<Range<usize>> {
+        self.touched.iter().map(|touched| self.starts[touched.page]..self.starts[touched.page + 1]).collect()
+    }
+
+    /// The chunk of the layout's column `leaf`. `old` are its rows in [`Self::old_ranges`], `new` those of all changes.
+    pub(in super::super) fn column(
+        &self,
+        leaf: usize,
+        old: &ArrayRef,
+        new: &ArrayRef,
+        encoder: &ColumnEncoder,
+    ) -> Result<EncodedColumn> {
+        let Some(source) = self.copy.source(leaf) else { return Err(Error::bug("a page splice of a new column")) };
+        let equal = equal_values(old, new);
+        let unchanged: Vec<bool> = self
+            .touched
+            .iter()
+            .map(|touched| {
+                let same = |op: &Op| op.new.is_some_and(|row| equal(op.at as usize, row as usize));
+                touched.only_updates && self.plan.ops[touched.ops.clone()].iter().all(same)
+            })
+            .collect();
+        let merged = if unchanged.iter().all(|same| *same) { None } else { Some(merge_column(old, new, &self.plan)?) };
+        self.chunk(leaf, source, &unchanged, merged.as_ref(), encoder)
+    }
+
+    fn chunk(
+        &self,
+        leaf: usize,
+        source: usize,
+        unchanged: &[bool],
+        merged: Option<&ArrayRef>,
+        encoder: &ColumnEncoder,
+    ) -> Result<EncodedColumn> {
+        let damaged = |error: ParquetError| parquet_error(error, &self.file.path);
+        let target = encoder.layout().parquet.column(leaf);
+        let old = self.file.metadata.row_group(self.row_group).column(source);
+        let index = offset_index(self.file, self.row_group, source);
+        let locations = index.map(|index| index.page_locations().as_slice()).unwrap_or_default();
+        // the new pages of each touched page that has to be made
+        let mut pieces: Vec<(usize, ArrayRef)> = Vec::new();
+        for (i, touched) in self.touched.iter().enumerate() {
+            if let Some(merged) = merged.filter(|_| !unchanged[i]) {
+                pieces.extend(self.cut(touched).into_iter().map(|rows| (i, merged.slice(rows.start, rows.len()))));
+            }
+        }
+        let mut made: Vec<Vec<PageBytes>> = vec![Vec::new(); self.touched.len()];
+        let mut encodings: Vec<Encoding> = old.encodings().collect();
+        let mut dictionary = None;
+        if !pieces.is_empty() {
+            let width = dictionary_width(pieces[0].1.data_type(), target.type_length());
+            if let Some(width) = width {
+                let rows = self.file.row_group_rows(self.row_group);
+                dictionary = Dictionary::read(Arc::new(self.bytes.clone()), old, rows, width).map_err(damaged)?;
+            }
+            let new = match &mut dictionary {
+                Some(dictionary) => {
+                    with_dictionary(dictionary, &pieces, target.max_def_level() > 0, width.flatten()).map_err(damaged)?
+                }
+                None => pieces.iter().map(|_| None).collect(),
+            };
+            let plain: Vec<usize> = (0..pieces.len()).filter(|i| new[*i].is_none()).collect();
+            let encoding = plain_encoding(leaf, pieces[0].1.data_type());
+            let mut plain_pages = encode_plain(encoder, leaf, encoding, &pieces, &plain)?.into_iter();
+            if !plain.is_empty() && !encodings.contains(&encoding) {
+                encodings.push(encoding);
+            }
+            for ((i, _), page) in pieces.iter().zip(new) {
+                if let Some(page) = page.or_else(|| plain_pages.next()) {
+                    made[*i].push(page);
+                }
+            }
+        }
+        let mut pages = Vec::with_capacity(locations.len() + pieces.len());
+        let mut touched = self.touched.iter().enumerate().peekable();
+        for page in 0..self.starts.len() - 1 {
+            match touched.next_if(|(_, touched)| touched.page == page) {
+                Some((i, _)) if !unchanged[i] => pages.append(&mut made[i]),
+                _ => pages.push(self.raw(source, &locations[page], page).map_err(damaged)?),
+            }
+        }
+        let dictionary = match dictionary.filter(|dictionary| dictionary.grown) {
+            Some(dictionary) => Some(dictionary.page().map_err(damaged)?),
+            None => self.raw_dictionary(source).map_err(damaged)?,
+        };
+        let first_key = encoder.layout().key.first().map(|key| key + MetaColumn::ALL.len());
+        let parts = ChunkParts { dictionary, pages, encodings, codec: old.compression_codec(), ascending: first_key == Some(leaf) };
+        parts.assemble(&target).map_err(damaged)
+    }
+
+    /// The rows that replace a page, cut into pages.
+    fn cut(&self, touched: &Touched) -> Vec<Range<usize>> {
+        let rows = touched.new.len();
+        let pieces = if 2 * rows > 3 * self.page_rows { rows.div_ceil(self.page_rows) } else { usize::from(rows > 0) };
+        (0..pieces).map(|i| touched.new.start + i * rows / pieces..touched.new.start + (i + 1) * rows / pieces).collect()
+    }
+
+    fn raw(&self, source: usize, location: &PageLocation, page: usize) -> Result<PageBytes, ParquetError> {
+        let bytes = self.bytes.slice(u64::try_from(location.offset)?, usize::try_from(location.compressed_page_size)?)?;
+        Ok(PageBytes {
+            uncompressed: uncompressed_bytes(&bytes)?,
+            bytes,
+            rows: self.starts[page + 1] - self.starts[page],
+            statistics: column_index(self.file, self.row_group, source).and_then(|index| of_page(index, page)),
+        })
+    }
+
+    fn raw_dictionary(&self, source: usize) -> Result<Option<(bytes::Bytes, usize)>, ParquetError> {
+        let old = self.file.metadata.row_group(self.row_group).column(source);
+        if old.dictionary_page_offset().is_none() {
+            return Ok(None);
+        }
+        let start = chunk_start(old);
+        let bytes = self.bytes.slice(u64::try_from(start)?, usize::try_from(old.data_page_offset() - start)?)?;
+        let uncompressed = uncompressed_bytes(&bytes)?;
+        Ok(Some((bytes, uncompressed)))
+    }
+}
+
+/// The first rows of all columns' pages, and the end; `None` if the columns don't agree.
+fn common_starts(file: &BaseFile, row_group: usize, copy: &CopyMap, layout: &FileLayout) -> Option<Vec<usize>> {
+    let remade = [MetaColumn::PartitionPath as usize, MetaColumn::FileName as usize];
+    let mut common: Option<&[PageLocation]> = None;
+    for (leaf, column) in layout.parquet.columns().iter().enumerate() {
+        if remade.contains(&leaf) {
+            continue;
+        }
+        let source = copy.source(leaf)?;
+        let chunk = file.metadata.row_group(row_group).column(source);
+        if column.max_rep_level() > 0 || !matches!(chunk.compression(), Compression::ZSTD(_)) {
+            return None;
+        }
+        let locations = offset_index(file, row_group, source)?.page_locations();
+        let agrees = |common: &[PageLocation]| {
+            common.len() == locations.len() && common.iter().zip(locations).all(|(a, b)| a.first_row_index == b.first_row_index)
+        };
+        if !common.is_none_or(agrees) {
+            return None;
+        }
+        common = Some(locations);
+    }
+    let mut starts = Vec::with_capacity(common?.len() + 1);
+    for location in common? {
+        starts.push(usize::try_from(location.first_row_index).ok()?);
+    }
+    starts.push(file.row_group_rows(row_group));
+    starts.windows(2).all(|pair| pair[0] < pair[1]).then_some(starts).filter(|starts| starts.len() > 1 && starts[0] == 0)
+}
+
+/// The pages that `plan` touches, and the plan among their rows alone.
+fn touch(starts: &[usize], plan: &MergePlan) -> (Vec<Touched>, MergePlan) {
+    let last_page = starts.len() - 2;
+    let mut touched: Vec<Touched> = Vec::new();
+    let mut joined = MergePlan { inserted: plan.inserted, updated: plan.updated, deleted: plan.deleted, ..MergePlan::default() };
+    joined.ops.reserve(plan.ops.len());
+    let mut page = 0;
+    for op in &plan.ops {
+        let at = op.at as usize;
+        while page < last_page && starts[page + 1] <= at {
+            page += 1;
+        }
+        // a row that comes between two pages goes to the one before
+        let page = if !op.removes && at == starts[page] && page > 0 { page - 1 } else { page };
+        if touched.last().is_none_or(|last| last.page != page) {
+            let rows = starts[page + 1] - starts[page];
+            let old = joined.old_rows..joined.old_rows + rows;
+            let new_start = touched.last().map_or(0, |last| last.new.end);
+            joined.old_rows = old.end;
+            touched.push(Touched {
+                page,
+                new: new_start..new_start + rows,
+                old,
+                ops: joined.ops.len()..joined.ops.len(),
+                only_updates: true,
+            });
+        }
+        let Some(last) = touched.last_mut() else { continue };
+        let at = u32::try_from(last.old.start + at - starts[page]).unwrap_or(u32::MAX);
+        joined.ops.push(Op { at, ..*op });
+        last.ops.end += 1;
+        last.only_updates &= op.removes && op.new.is_some();
+        last.new.end = last.new.end + usize::from(op.new.is_some()) - usize::from(op.removes);
+    }
+    (touched, joined)
+}
+
+/// Compares a row of `old` with a row of `new`, of the same type; never equal where the type is a nested one.
+pub(in super::super) fn equal_values<'a>(old: &'a ArrayRef, new: &'a ArrayRef) -> Box<dyn Fn(usize, usize) -> bool + 'a> {
+    let nulls = |a: usize, b: usize| (old.is_null(a), new.is_null(b));
+    match old.data_type() {
+        DataType::BinaryView => {
+            let (left, right) = (old.as_binary_view(), new.as_binary_view());
+            Box::new(move |a, b| match nulls(a, b) {
+                (false, false) => left.value(a) == right.value(b),
+                (a, b) => a && b,
+            })
+        }
+        DataType::Boolean => {
+            let (left, right) = (old.as_boolean(), new.as_boolean());
+            Box::new(move |a, b| match nulls(a, b) {
+                (false, false) => left.value(a) == right.value(b),
+                (a, b) => a && b,
+            })
+        }
+        stored => match stored.primitive_width() {
+            Some(width) => {
+                let (left, right) = (old.to_data(), new.to_data());
+                Box::new(move |a, b| match nulls(a, b) {
+                    (false, false) => {
+                        let (a, b) = ((left.offset() + a) * width, (right.offset() + b) * width);
+                        left.buffers()[0].as_slice()[a..a + width] == right.buffers()[0].as_slice()[b..b + width]
+                    }
+                    (a, b) => a && b,
+                })
+            }
+            None => Box::new(|_, _| false),
+        },
+    }
+}
+
+/// The encoding of new pages without a dictionary.
+fn plain_encoding(leaf: usize, stored: &DataType) -> Encoding {
+    if leaf == MetaColumn::CommitSeqno as usize || leaf == MetaColumn::RecordKey as usize {
+        return Encoding::DELTA_BYTE_ARRAY;
+    }
+    match stored {
+        DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(_, _) => Encoding::DELTA_BINARY_PACKED,
+        _ => Encoding::PLAIN,
+    }
+}
+
+/// How wide a dictionary's values are (`Some(None)`: byte arrays); `None` for types without one.
+fn dictionary_width(stored: &DataType, fixed: i32) -> Option<Option<usize>> {
+    match stored {
+        DataType::BinaryView => Some(None),
+        DataType::Int32 | DataType::Date32 => Some(Some(4)),
+        DataType::Int64 | DataType::Timestamp(_, _) => Some(Some(8)),
+        DataType::Decimal128(_, _) => usize::try_from(fixed).ok().map(Some),
+        _ => None,
+    }
+}
+
+/// A page for each piece whose values the dictionary has or takes in.
+fn with_dictionary(
+    dictionary: &mut Dictionary,
+    pieces: &[(usize, ArrayRef)],
+    nullable: bool,
+    width: Option<usize>,
+) -> Result<Vec<Option<PageBytes>>, ParquetError> {
+    let mut found: Vec<Option<(Vec<Option<u32>>, PageStatistics)>> = Vec::with_capacity(pieces.len());
+    for (_, values) in pieces {
+        let indices = look_up(dictionary, values, width);
+        found.push(indices.zip(of_values(values, width)));
+    }
+    // pages come after all look-ups: their indices are as wide as the dictionary is then
+    found
+        .into_iter()
+        .map(|found| {
+            let Some((indices, statistics)) = found else { return Ok(None) };
+            let (bytes, uncompressed) = dictionary.data_page(&indices, nullable)?;
+            Ok(Some(PageBytes { bytes, rows: indices.len(), uncompressed, statistics: Some(statistics) }))
+        })
+        .collect()
+}
+
+fn look_up(dictionary: &mut Dictionary, values: &ArrayRef, width: Option<usize>) -> Option<Vec<Option<u32>>> {
+    let mut indices = Vec::with_capacity(values.len());
+    if let Some(views) = values.as_binary_view_opt() {
+        for row in 0..views.len() {
+            indices.push(if views.is_null(row) { None } else { Some(dictionary.index_of(views.value(row))?) });
+        }
+    } else if let Some(decimals) = values.as_primitive_opt::<Decimal128Type>() {
+        let skip = 16 - width?;
+        for row in 0..decimals.len() {
+            let value = decimals.value(row).to_be_bytes();
+            indices.push(if decimals.is_null(row) { None } else { Some(dictionary.index_of(&value[skip..])?) });
+        }
+    } else {
+        let (data, width) = (values.to_data(), width?);
+        let bytes = data.buffers().first()?.as_slice().get(data.offset() * width..)?;
+        for (row, value) in bytes.chunks_exact(width).take(values.len()).enumerate() {
+            indices.push(if values.is_null(row) { None } else { Some(dictionary.index_of(value)?) });
+        }
+    }
+    Some(indices)
+}
+
+/// The pages of those `pieces` that are in `which`, without a dictionary: neighbours of one length in one go.
+fn encode_plain(
+    encoder: &ColumnEncoder,
+    leaf: usize,
+    encoding: Encoding,
+    pieces: &[(usize, ArrayRef)],
+    which: &[usize],
+) -> Result<Vec<PageBytes>> {
+    let mut pages = Vec::with_capacity(which.len());
+    for alike in which.chunk_by(|a, b| pieces[*a].1.len() == pieces[*b].1.len()) {
+        let arrays: Vec<&ArrayRef> = alike.iter().map(|i| &pieces[*i].1).collect();
+        for page in encoder.encode_pages(leaf, &arrays, encoding)? {
+            pages.push(PageBytes {
+                uncompressed: uncompressed_bytes(&page.bytes)
+                    .map_err(|error| Error::bug("a new page has no header").caused_by(error))?,
+                bytes: page.bytes,
+                rows: page.rows,
+                statistics: page.column_index.as_ref().and_then(|index| of_page(index, page.number)),
+            });
+        }
+    }
+    if pages.len() != which.len() {
+        return Err(Error::bug("a page was cut in two"));
+    }
+    Ok(pages)
+}
