@@ -23,7 +23,7 @@ debian_mirror() {
 # unpack DIR SUITE PACKAGE…: the first of the packages that SUITE has, and all it needs, down to libc, below DIR/root. SUITE is a Debian
 # suite, or `own` for this machine's sources. apt checks the signatures as always; nothing is installed, and root isn't needed.
 unpack() {
-  local dir=$1 suite=$2 package deb chosen=; shift 2
+  local dir=$1 suite=$2 package deb found chosen=; shift 2
   rm -rf "$dir/apt" "$dir/root"
   mkdir -p "$dir"/apt/lists/partial "$dir"/apt/archives/partial "$dir/root"
   : >"$dir/apt/status"
@@ -37,9 +37,10 @@ unpack() {
     printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite" >"$dir/apt/sources.list"
     options+=(-o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null)
   fi
-  apt-get -qq "${options[@]}" update >&2 || return 1
+  apt-get -qq "${options[@]}" update >"$dir/apt/update.log" 2>&1 || { cat "$dir/apt/update.log" >&2; return 1; }
   for package in "$@"; do
-    if apt-cache "${options[@]}" policy "$package" | grep -qE 'Candidate: [^(]'; then chosen=$package; break; fi
+    found=$(apt-cache "${options[@]}" policy "$package")
+    if [[ $found =~ Candidate:\ [^\(] ]]; then chosen=$package; break; fi
   done
   [ -n "$chosen" ] || return 1
   say "unpacking $chosen into $dir"
