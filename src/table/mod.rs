@@ -2,33 +2,53 @@
 //!
 //! Knows Arrow and object_store; nothing of MySQL, streams or time axes. [`Table::commit`] is the one way in: it takes changes sorted
 //! by partition path and key, rewrites the file groups that they touch, and makes data and `extra_metadata` visible by one write.
+//! [`TableView`] reads.
+//!
+//! - the files: `rewrite` (with `base_file`, `splice`, `file_group`, `record_key`, `partition_path`);
+//! - the timeline: `properties`, `timeline`, `commit_metadata` (JSON), `avro_schema`, `avro_file` (the other actions), `file_groups` (which files count);
+//! - who may write: `writer`, `fence`; what a crash left: `recovery`; what keeps a table small: `services`.
 
+mod avro_file;
+mod avro_schema;
 mod base_file;
+mod commit;
+mod commit_metadata;
 mod config;
+mod fence;
 mod file_group;
+mod file_groups;
 mod file_slice;
 mod instant;
 mod lake;
 mod partition_path;
+mod properties;
 mod record_key;
+mod recovery;
 mod rewrite;
+mod services;
 mod splice;
+mod store;
+mod timeline;
+mod view;
 mod write_stat;
+mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use commit::Table;
 pub use config::{LakeConfig, LakeUrl};
 pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use instant::InstantTime;
 pub use lake::Lake;
+pub use view::TableView;
 pub use write_stat::{RuntimeStats, WriteStat};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use object_store::ObjectStore;
-use object_store::path::Path;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 /// What a table is when it is made.
 #[derive(Debug, Clone)]
@@ -115,77 +135,4 @@ pub struct CompletedInstant {
     pub instant: InstantTime,
     /// `commit` or `replacecommit`.
     pub action: &'static str,
-}
-
-/// A table, opened for writing: this session holds its fence until another session opens it.
-///
-/// After `commit` returned an error the table is not to be used any more: what the failed commit left is settled
-/// when the table is opened again, and [`Table::extra_metadata`] then tells whether it took effect.
-#[derive(Debug)]
-pub struct Table {
-    store: Arc<dyn ObjectStore>,
-    base: Path,
-    options: TableOptions,
-}
-
-impl Table {
-    /// Whether there is a table at `base`.
-    pub async fn exists(store: &Arc<dyn ObjectStore>, base: &Path) -> Result<bool> {
-        let _ = (store, base);
-        Err(Error::bug("Table::exists is not there yet"))
-    }
-
-    /// Makes an empty table at `base` and opens it. There must be none.
-    pub async fn create(store: Arc<dyn ObjectStore>, base: Path, spec: &TableSpec, options: TableOptions) -> Result<Self> {
-        let _ = spec;
-        let _table = Self { store, base, options };
-        Err(Error::bug("Table::create is not there yet"))
-    }
-
-    /// Opens the table at `base` for writing: takes the fence from whoever had it, finishes or rolls back what a crash left,
-    /// and refuses a table whose key or partitioning is not `spec`'s. Its columns are those of the last commit, whatever `spec` says.
-    pub async fn open(store: Arc<dyn ObjectStore>, base: Path, spec: &TableSpec, options: TableOptions) -> Result<Self> {
-        let _ = spec;
-        let _table = Self { store, base, options };
-        Err(Error::bug("Table::open is not there yet"))
-    }
-
-    /// Opens the table at `base` to look at it: takes no fence, finishes and rolls back nothing. A commit on it is refused.
-    pub async fn view(store: Arc<dyn ObjectStore>, base: Path) -> Result<Self> {
-        let _ = (store, base);
-        Err(Error::bug("Table::view is not there yet"))
-    }
-
-    /// Commits once: see [`CommitRequest`].
-    pub async fn commit(&mut self, request: CommitRequest) -> Result<CommitSummary> {
-        let _ = (request, &self.store, &self.base, &self.options);
-        Err(Error::bug("Table::commit is not there yet"))
-    }
-
-    /// The columns without Hudi's own, as of the last commit.
-    pub fn columns(&self) -> SchemaRef {
-        Arc::new(arrow::datatypes::Schema::empty())
-    }
-
-    /// Names of the record key's columns.
-    pub fn record_key(&self) -> &[String] {
-        &[]
-    }
-
-    /// The newest commit's value of a key of `extraMetadata`, among the commits that have it: other writers' commits don't.
-    pub fn extra_metadata(&self, key: &str) -> Option<&str> {
-        let _ = key;
-        None
-    }
-
-    /// The completed commits on the active timeline, oldest first.
-    pub fn instants(&self) -> &[CompletedInstant] {
-        &[]
-    }
-
-    /// The base files that hold the table's rows, now or as of an instant (inclusive).
-    pub fn slices(&self, as_of: Option<&InstantTime>) -> Result<Vec<FileSlice>> {
-        let _ = as_of;
-        Ok(Vec::new())
-    }
 }

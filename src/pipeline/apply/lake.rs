@@ -29,7 +29,7 @@ impl LakeWriter {
         if !Table::exists(self.lake.store(), &self.base(table)).await.map_err(at)? {
             return Ok(None);
         }
-        let view = Table::view(self.lake.store().clone(), self.base(table)).await.map_err(at)?;
+        let view = Table::settled_view(self.lake.store().clone(), self.base(table)).await.map_err(at)?;
         view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(at)
     }
 

@@ -1,0 +1,417 @@
+//! A table opened for writing, and its commits.
+//!
+//! **The steps of a commit**, each durable before the next: the instant's inflight and requested files; the base files; the markers of new partitions;
+//! the entry in the fence log, *with which the commit takes effect*; the completed instant, with which readers see it.
+//!
+//! **Other writers.** Binlake's own are kept out by the fence. Spark's are not (they know Hudi's lock providers only), so the timeline is listed twice:
+//! before the base files are rewritten, to build upon what others committed, and after, to notice who came in between. That leaves
+//! the moment between the second listing and the completed instant; who writes with both at once stops binlake for that time.
+
+use super::avro_file::REQUESTED_REPLACE;
+use super::avro_schema::{avro_file_schema, avro_schema};
+use super::commit_metadata::{CommitMetadata, SCHEMA_KEY};
+use super::fence::{CommitHeader, Fence};
+use super::file_group::KeyIndex;
+use super::properties::{PROPERTIES_FILE, TableProperties, java_date};
+use super::recovery::{self, WRITER_KEY};
+use super::rewrite::{RewriteInput, RewriteOutput, rewrite};
+use super::services;
+use super::store::{Creation, TableStore};
+use super::timeline::{Action, Instant, State, Timeline};
+use super::view::{PARTITION_MARKER, TableView, completed_path, timeline_of};
+use super::writer::WriterIdentity;
+use super::{
+    CommitRequest, CommitSummary, CompletedInstant, FileSlice, InstantTime, TableOptions, TableSpec, WriteStat, path_in_table,
+};
+use crate::error::{Area, Error, Kind, Result};
+use crate::time::Timestamp;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The key of `extraMetadata` that keeps the Parquet field ids of the columns.
+const FIELD_IDS_KEY: &str = "binlake.field_ids";
+
+/// A table, opened for writing: this session holds its fence until another session opens it.
+///
+/// After `commit` returned an error the table is not to be used any more: what the failed commit left is settled
+/// when the table is opened again, and [`Table::extra_metadata`] then tells whether it took effect.
+#[derive(Debug)]
+pub struct Table {
+    view: TableView,
+    pub(super) spec: TableSpec,
+    record_key: Vec<String>,
+    options: TableOptions,
+    fence: Fence,
+    writer: WriterIdentity,
+    index: KeyIndex,
+    /// Whether no commit has failed, or is under way.
+    usable: bool,
+}
+
+impl Table {
+    /// Whether there is a table at `base`.
+    pub async fn exists(store: &Arc<dyn ObjectStore>, base: &Path) -> Result<bool> {
+        TableView::exists(store, base).await
+    }
+
+    /// Makes an empty table at `base` and opens it. There must be none.
+    pub async fn create(store: Arc<dyn ObjectStore>, base: Path, spec: &TableSpec, options: TableOptions) -> Result<Self> {
+        ensure_columns(&spec.columns, &spec.record_key, &spec.partition_columns)?;
+        avro_schema(&spec.name, &spec.columns)?;
+        let place = TableStore::new(store.clone(), base.clone());
+        let properties = TableProperties::of(spec).render(Timestamp::now());
+        match place.create(PROPERTIES_FILE, properties).await? {
+            Creation::Created => Self::open(store, base, spec, options).await,
+            Creation::Taken(_) => Err(Error::new(Area::Lake, Kind::Conflict, "there is a table already").with("path", base)),
+        }
+    }
+
+    /// Opens the table at `base` for writing: takes the fence from whoever had it, finishes or rolls back what a crash left,
+    /// and refuses a table whose key or partitioning is not `spec`'s. Its columns are those of the last commit, whatever `spec` says.
+    ///
+    /// Where another process of this machine has the table open and still runs, an error of kind `Conflict`.
+    pub async fn open(store: Arc<dyn ObjectStore>, base: Path, spec: &TableSpec, options: TableOptions) -> Result<Self> {
+        let table = format!("{}.{}", spec.database, spec.name);
+        let writer = WriterIdentity::new(&options.writer_name);
+        let (view, fence) = recovery::take_over(TableStore::new(store, base), spec, writer.clone())
+            .await
+            .map_err(|error| error.with("table", &table))?;
+        let record_key = view.record_key();
+        Ok(Self { view, spec: spec.clone(), record_key, options, fence, writer, index: KeyIndex::default(), usable: true })
+    }
+
+    /// Reads the table at `base`, after it has finished a commit that had taken effect when a crash interrupted it. Takes no fence.
+    pub async fn settled_view(store: Arc<dyn ObjectStore>, base: Path) -> Result<TableView> {
+        recovery::settled_view(TableStore::new(store, base)).await
+    }
+
+    /// Commits once: see [`CommitRequest`].
+    pub async fn commit(&mut self, request: CommitRequest) -> Result<CommitSummary> {
+        if !std::mem::take(&mut self.usable) {
+            return Err(Error::bug("a table was used after its commit had failed"));
+        }
+        let table = format!("{}.{}", self.spec.database, self.spec.name);
+        let summary = self.commit_once(request).await.map_err(|error| error.with("table", table))?;
+        services::after_commit(&mut self.view, &mut self.fence, &self.options).await;
+        self.usable = true;
+        Ok(summary)
+    }
+
+    async fn commit_once(&mut self, request: CommitRequest) -> Result<CommitSummary> {
+        self.refresh().await?;
+        let previous_columns = self.view.instants().last().map(|_| self.view.latest_columns());
+        ensure_columns(&request.columns, &self.record_key, &self.spec.partition_columns)?;
+        ensure_evolves(previous_columns.as_deref(), &request.columns)?;
+        let schema = avro_schema(&self.spec.name, &request.columns)?;
+
+        let time = self.begin_next().await?;
+        let rows = rewrite(RewriteInput {
+            store: self.view.store.object_store().clone(),
+            base: self.view.store.base().clone(),
+            table: format!("{}.{}", self.spec.database, self.spec.name),
+            record_key: self.record_key.clone(),
+            partition_columns: self.spec.partition_columns.clone(),
+            options: self.options.clone(),
+            instant: time.clone(),
+            previous_instant: self.view.instants().last().map(|last| last.instant.clone()),
+            attempt: self.write_token(),
+            columns: request.columns.clone(),
+            previous_columns,
+            fill: request.fill,
+            truncate: request.truncate,
+            changes: request.changes,
+            live: self.view.slices(None)?,
+            avro_schema: avro_file_schema(&self.spec.name, &request.columns)?,
+            field_ids: self.view.extra_metadata(FIELD_IDS_KEY).map(str::to_owned),
+            index: self.index.clone(),
+        })
+        .await?;
+
+        self.mark_partitions(&time, &rows.stats).await?;
+        let action = if rows.replaced.is_empty() && !request.truncate { Action::Commit } else { Action::ReplaceCommit };
+        if action == Action::ReplaceCommit {
+            // file groups ended, which only a replacecommit can say
+            if !self.begin(&time, action).await? {
+                return Err(Fence::lost_to(&self.view.store).await);
+            }
+            self.cancel(&time, Action::Commit).await?;
+        }
+        let commit = metadata(&rows, action, request.truncate, schema, request.extra_metadata);
+        let json = commit.render()?;
+        self.ensure_alone(&time, action).await?;
+        let header = CommitHeader { instant: time.clone(), replaces: action == Action::ReplaceCommit };
+        self.fence.append(&self.view.store, header, &json).await?;
+        if let Creation::Taken(_) = self.view.store.create(&completed_path(&time, action), json).await? {
+            return Err(
+                Error::new(Area::Lake, Kind::Corrupt, "another writer has a commit of the same instant").with("instant", time)
+            );
+        }
+        self.view.apply_commit(&time, action, &commit, request.columns);
+        self.index.retain(&self.view.slices(None)?);
+        Ok(CommitSummary {
+            instant: time,
+            inserted: rows.inserted,
+            updated: rows.updated,
+            deleted: rows.deleted,
+            files_written: rows.stats.len() as u64,
+            bytes_written: rows.stats.iter().map(|stat| stat.file_size_in_bytes).sum(),
+        })
+    }
+
+    /// Builds upon what other writers did since the last commit, and undoes what a fenced session of ours left.
+    async fn refresh(&mut self) -> Result<()> {
+        let folder = self.view.store.list_folder(".hoodie").await?;
+        let properties = folder.entries.iter().find(|entry| entry.path == PROPERTIES_FILE);
+        let properties_changed = properties.is_none_or(|entry| entry.version != self.view.properties_version);
+        let timeline_changed = timeline_of(&folder.entries) != self.view.timeline;
+        if timeline_changed {
+            tracing::debug!(table = self.spec.name, "another writer changed the table: reading it anew");
+            let mut fresh = TableView::read(self.view.store.clone()).await?;
+            fresh.keep_extra_of(&self.view);
+            self.view = fresh;
+            self.view.properties.ensure_writable(&self.spec)?;
+        } else if properties_changed {
+            let text = self.view.store.get(PROPERTIES_FILE).await?;
+            self.view.properties = TableProperties::parse(&String::from_utf8_lossy(&text));
+            self.view.properties_version = properties.map(|entry| entry.version.clone()).unwrap_or_default();
+            self.view.properties.ensure_writable(&self.spec)?;
+        }
+        if self.view.properties.has_metadata_table() || folder.folders.iter().any(|name| name == "metadata") {
+            recovery::drop_metadata_table(&mut self.view).await?;
+        }
+        if timeline_changed {
+            recovery::undo_unfinished(&mut self.view).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a new commit under way on the timeline, and says when it is.
+    async fn begin_next(&mut self) -> Result<InstantTime> {
+        let mut time = InstantTime::after(self.view.timeline.latest(), Timestamp::now());
+        while !self.begin(&time, Action::Commit).await? {
+            time = InstantTime::after(Some(&time), Timestamp::now());
+        }
+        Ok(time)
+    }
+
+    /// Puts an instant under way on the timeline; false if another session has one of that time, whose files ours must not meet.
+    /// The inflight comes first: it says whose the instant is, so no instant of ours is without.
+    async fn begin(&mut self, time: &InstantTime, action: Action) -> Result<bool> {
+        let mut plan = CommitMetadata { operation_type: Some("UPSERT".to_owned()), ..CommitMetadata::default() };
+        plan.extra_metadata.insert(WRITER_KEY.to_owned(), Some(self.writer.id.to_string()));
+        let inflight = Instant::new(time.clone(), action, State::Inflight);
+        if self.view.store.create(&inflight.path(), plan.render()?).await? != Creation::Created {
+            return Ok(false);
+        }
+        self.view.timeline.insert(inflight);
+        let plan = match action {
+            Action::ReplaceCommit => REQUESTED_REPLACE.encode(&json!({}), Uuid::new_v4().into_bytes())?,
+            _ => Vec::new(),
+        };
+        let requested = Instant::new(time.clone(), action, State::Requested);
+        self.view.store.put(&requested.path(), plan).await?;
+        self.view.timeline.insert(requested);
+        Ok(true)
+    }
+
+    /// The end of the write tokens of this session's files: two numbers, as in Hudi's, that no other session has.
+    fn write_token(&self) -> String {
+        let (high, low) = self.writer.id.as_u64_pair();
+        format!("{}-{}", high >> 40, low & 0xff_ffff)
+    }
+
+    /// Takes an instant under way off the timeline.
+    async fn cancel(&mut self, time: &InstantTime, action: Action) -> Result<()> {
+        for state in [State::Requested, State::Inflight] {
+            self.view.store.delete(&Instant::new(time.clone(), action, state).path()).await?;
+        }
+        self.view.timeline.remove(time, action);
+        Ok(())
+    }
+
+    /// Readers find a partition by its marker: without it, no rows and no error.
+    async fn mark_partitions(&mut self, time: &InstantTime, stats: &[WriteStat]) -> Result<()> {
+        let partitions: BTreeSet<&String> = stats.iter().map(|stat| &stat.partition_path).collect();
+        for partition in partitions {
+            if self.view.marked_partitions.contains(partition) {
+                continue;
+            }
+            let depth = if partition.is_empty() { 0 } else { partition.split('/').count() };
+            let date = java_date(Timestamp::now()).unwrap_or_default();
+            let marker = format!("#partition metadata\n#{date}\ncommitTime={time}\npartitionDepth={depth}\n");
+            self.view.store.put(&path_in_table(partition, PARTITION_MARKER), marker).await?;
+            self.view.marked_partitions.insert(partition.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes sure that no one else changed the table since `refresh`.
+    async fn ensure_alone(&self, time: &InstantTime, action: Action) -> Result<()> {
+        let folder = self.view.store.list_folder(".hoodie").await?;
+        let now = timeline_of(&folder.entries);
+        let ours_is_gone = now.states(time, action).is_none();
+        let commits = |timeline: &Timeline| timeline.commits().map(|(time, _)| time.clone()).collect::<BTreeSet<InstantTime>>();
+        let (known, present) = (commits(&self.view.timeline), commits(&now));
+        let newest_is_gone = known.last().is_some_and(|newest| !present.contains(newest));
+        let is_new =
+            |other: &InstantTime| !known.contains(other) && !(now.is_completed(other, Action::Commit) && now.start() > Some(other));
+        let others = present.iter().any(is_new) || now.pending().any(|(other, pending, _)| pending.is_commit() && other != time);
+        let metadata_table = folder.folders.iter().any(|name| name == "metadata");
+        if !(ours_is_gone || newest_is_gone || others || metadata_table) {
+            return Ok(());
+        }
+        // a session of binlake that took over is better named
+        if let Some(entry) = Fence::last_entry(&self.view.store).await?.filter(|entry| entry.header.writer.id != self.writer.id) {
+            return Err(super::fence::taken_by(&entry.header.writer));
+        }
+        let what = match ours_is_gone {
+            true => "another Hudi writer rolled our unfinished commit back",
+            false => "another Hudi writer changed the table while a commit was under way",
+        };
+        Err(Error::new(Area::Lake, Kind::Conflict, what).with("instant", time).remedy(
+            "stop binlake while Spark writes to the table; start it again, and it goes on from the table's last checkpoint",
+        ))
+    }
+
+    /// The columns without Hudi's own, as of the last commit; before the first, those that the table was opened with.
+    pub fn columns(&self) -> SchemaRef {
+        match self.view.instants() {
+            [] => self.spec.columns.clone(),
+            _ => self.view.latest_columns(),
+        }
+    }
+
+    /// Names of the record key's columns.
+    pub fn record_key(&self) -> &[String] {
+        &self.record_key
+    }
+
+    /// The newest commit's value of a key of `extraMetadata`, among the commits that have it: other writers' commits don't.
+    pub fn extra_metadata(&self, key: &str) -> Option<&str> {
+        self.view.extra_metadata(key)
+    }
+
+    /// The completed commits on the active timeline, oldest first.
+    pub fn instants(&self) -> &[CompletedInstant] {
+        self.view.instants()
+    }
+
+    /// The base files that hold the table's rows, now or as of an instant (inclusive).
+    pub fn slices(&self, as_of: Option<&InstantTime>) -> Result<Vec<FileSlice>> {
+        self.view.slices(as_of)
+    }
+}
+
+/// What the commit says.
+fn metadata(
+    rows: &RewriteOutput,
+    action: Action,
+    truncate: bool,
+    schema: String,
+    extra: BTreeMap<String, String>,
+) -> CommitMetadata {
+    let mut stats: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
+    for stat in &rows.stats {
+        stats.entry(stat.partition_path.clone()).or_default().push(stat.clone());
+    }
+    let mut extra_metadata: BTreeMap<String, Option<String>> = extra.into_iter().map(|(key, value)| (key, Some(value))).collect();
+    extra_metadata.insert(SCHEMA_KEY.to_owned(), Some(schema));
+    extra_metadata.insert(FIELD_IDS_KEY.to_owned(), Some(rows.field_ids.clone()));
+    CommitMetadata {
+        partition_to_write_stats: stats,
+        compacted: false,
+        extra_metadata,
+        operation_type: Some(operation_type(action, truncate)),
+        partition_to_replace_file_ids: (action == Action::ReplaceCommit).then(|| rows.replaced.clone()),
+    }
+}
+
+fn operation_type(action: Action, truncate: bool) -> String {
+    match (action, truncate) {
+        (Action::ReplaceCommit, true) => "INSERT_OVERWRITE_TABLE".to_owned(),
+        _ => "UPSERT".to_owned(),
+    }
+}
+
+/// The key's columns are there, and the partition columns come last.
+fn ensure_columns(columns: &Schema, record_key: &[String], partition_columns: &[String]) -> Result<()> {
+    if let Some(missing) = record_key.iter().find(|name| columns.index_of(name).is_err()) {
+        return Err(Error::new(Area::Lake, Kind::Data, "the table lacks a column of its key").with("column", missing));
+    }
+    let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+    if names.iter().collect::<BTreeSet<_>>().len() != names.len() {
+        return Err(Error::new(Area::Lake, Kind::Data, "two columns of the table have one name").with("columns", names.join(",")));
+    }
+    if !names.ends_with(&partition_columns.iter().map(String::as_str).collect::<Vec<_>>()) {
+        return Err(Error::bug("the partition columns are not the table's last").with("columns", names.join(",")));
+    }
+    Ok(())
+}
+
+/// Columns may come, and types may become wider; nothing else.
+fn ensure_evolves(previous: Option<&Schema>, columns: &Schema) -> Result<()> {
+    for before in previous.into_iter().flat_map(|previous| previous.fields().iter()) {
+        let refused = |what: &'static str| Error::new(Area::Lake, Kind::Data, what).with("column", before.name());
+        let Ok(after) = columns.field_with_name(before.name()) else {
+            return Err(refused("a column of the lake's table can't be dropped"));
+        };
+        if !widens(before.data_type(), after.data_type()) {
+            return Err(refused("a column of the lake's table can't get that type")
+                .with("from", before.data_type())
+                .with("to", after.data_type()));
+        }
+    }
+    Ok(())
+}
+
+fn widens(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Boolean, Decimal128, Float32, Float64, Int32, Int64, List};
+    match (from, to) {
+        (from, to) if from == to => true,
+        (Boolean, Int32 | Int64) | (Int32, Int64 | Float64) | (Float32, Float64) => true,
+        (Int32, Decimal128(digits, scale)) => i16::from(*digits) - i16::from(*scale) >= 10,
+        (Int64, Decimal128(digits, scale)) => i16::from(*digits) - i16::from(*scale) >= 19,
+        (Decimal128(digits, scale), Decimal128(more_digits, more_scale)) => {
+            more_scale >= scale && i16::from(*more_digits) - i16::from(*more_scale) >= i16::from(*digits) - i16::from(*scale)
+        }
+        (List(from), List(to)) => widens(from.data_type(), to.data_type()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Field;
+
+    fn columns(fields: &[(&str, DataType)]) -> Schema {
+        Schema::new(fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn columns_may_come_and_widen_alone() {
+        let before = columns(&[("id", DataType::Int32), ("p", DataType::Decimal128(10, 2))]);
+        for (after, good) in [
+            (columns(&[("id", DataType::Int64), ("new", DataType::Utf8), ("p", DataType::Decimal128(12, 3))]), true),
+            (columns(&[("id", DataType::Int32)]), false),
+            (columns(&[("id", DataType::Utf8), ("p", DataType::Decimal128(10, 2))]), false),
+            (columns(&[("id", DataType::Int32), ("p", DataType::Decimal128(10, 4))]), false),
+        ] {
+            assert_eq!(ensure_evolves(Some(&before), &after).is_ok(), good, "{after}");
+        }
+    }
+
+    #[test]
+    fn keys_are_there_and_partition_columns_come_last() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let schema = columns(&[("id", DataType::Int32), ("day", DataType::Utf8)]);
+        ensure_columns(&schema, &names(&["id"]), &names(&["day"])).unwrap();
+        assert_eq!(ensure_columns(&schema, &names(&["key"]), &[]).unwrap_err().kind(), Kind::Data);
+        assert_eq!(ensure_columns(&schema, &names(&["id"]), &names(&["id"])).unwrap_err().kind(), Kind::Bug);
+    }
+}

@@ -1,0 +1,287 @@
+//! The fence log: who may commit, and what was committed, decided by create-if-absent.
+//!
+//! `.hoodie/.binlake/` holds numbered entries. A session *claims* the table by creating the next entry when it opens it; each of its commits
+//! creates one more, with the commit's JSON in it, just before the completed instant appears on the timeline. So:
+//!
+//! - of two sessions that both want entry N, one creates it, and the other has lost the table: [`Fence::append`] says to whom;
+//! - a commit takes effect when its entry is created. If the process dies before the completed instant is there, the next session finds the
+//!   entry at the log's end and completes it: see `recovery`;
+//! - a claim is made only after the entry before it was settled, so only the last entry can be unsettled.
+//!
+//! Old entries are deleted, so a session that slept for long could find its next number free again. Therefore each creation is
+//! followed by a listing of what lies behind it: the last entry is never deleted, so a session that was overtaken sees one there.
+
+use super::InstantTime;
+use super::store::{Creation, TableStore};
+use super::timeline::Action;
+use super::writer::WriterIdentity;
+use crate::error::{Area, Error, Kind, Result};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The folder of the log, below the table.
+pub(super) const FENCE_FOLDER: &str = ".hoodie/.binlake";
+
+/// Entries that are kept at least.
+const KEPT_ENTRIES: u64 = 16;
+
+/// The version of the entries' format.
+const VERSION: u32 = 1;
+
+/// The first line of an entry; a commit's JSON follows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EntryHeader {
+    version: u32,
+    /// Who created it.
+    pub(super) writer: WriterIdentity,
+    /// The number of the newest entry with a commit, this one included: it is kept, for it may have the only copy of our last checkpoint
+    /// once another writer has archived our commits.
+    last_commit_entry: Option<u64>,
+    /// The commit; `None` in a claim.
+    pub(super) commit: Option<CommitHeader>,
+}
+
+/// Which instant an entry commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CommitHeader {
+    /// Its time.
+    pub(super) instant: InstantTime,
+    /// Whether it is a replacecommit.
+    pub(super) replaces: bool,
+}
+
+impl CommitHeader {
+    /// The action on the timeline.
+    pub(super) fn action(&self) -> Action {
+        if self.replaces { Action::ReplaceCommit } else { Action::Commit }
+    }
+}
+
+/// An entry as it was read.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) number: u64,
+    pub(super) header: EntryHeader,
+    /// The commit's JSON; empty in a claim.
+    pub(super) body: Bytes,
+}
+
+/// A session's hold on the table.
+#[derive(Debug)]
+pub(super) struct Fence {
+    writer: WriterIdentity,
+    /// The number of our last entry.
+    last: u64,
+    last_commit_entry: Option<u64>,
+    /// All entries below this were deleted.
+    pruned_below: u64,
+}
+
+/// What came of a try to claim.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// The table is ours.
+    Ours(Fence),
+    /// The log has grown meanwhile: look again.
+    Overtaken,
+}
+
+impl Fence {
+    /// The last entry of the log; `None` in a table that was never opened for writing.
+    pub(super) async fn last_entry(store: &TableStore) -> Result<Option<Entry>> {
+        match Self::numbers(store).await?.last() {
+            Some(last) => Self::read(store, *last).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest entry with a commit, at or before `entry`.
+    pub(super) async fn last_commit(store: &TableStore, entry: Entry) -> Result<Option<Entry>> {
+        match entry.header.last_commit_entry {
+            Some(number) if number == entry.number => Ok(Some(entry)),
+            Some(number) => Self::read(store, number).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn numbers(store: &TableStore) -> Result<Vec<u64>> {
+        let mut numbers: Vec<u64> = store.list(FENCE_FOLDER).await?.iter().filter_map(|entry| number_of(&entry.path)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    async fn read(store: &TableStore, number: u64) -> Result<Entry> {
+        let path = path_of(number);
+        let bytes = store.get(&path).await?;
+        let corrupt = |what: &'static str| Error::new(Area::Lake, Kind::Corrupt, what).with("path", &path);
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| corrupt("an entry of the fence log is cut off"))?;
+        let header: EntryHeader = serde_json::from_slice(&bytes[..end])
+            .map_err(|error| corrupt("an entry of the fence log is damaged").caused_by(error))?;
+        if header.version != VERSION {
+            return Err(Error::new(Area::Lake, Kind::Refused, "a newer binlake has written the table")
+                .with("path", &path)
+                .with("version", header.version)
+                .remedy("update binlake"));
+        }
+        Ok(Entry { number, header, body: bytes.slice(end + 1..) })
+    }
+
+    /// Claims the table as the session after `last`, which must be settled.
+    pub(super) async fn claim(store: &TableStore, writer: WriterIdentity, last: Option<&Entry>) -> Result<Claim> {
+        let number = last.map_or(0, |entry| entry.number) + 1;
+        let last_commit_entry = last.and_then(|entry| entry.header.last_commit_entry);
+        let header = EntryHeader { version: VERSION, writer: writer.clone(), last_commit_entry, commit: None };
+        let created = store.create(&path_of(number), render(&header, &[])?).await?;
+        if created != Creation::Created || !Self::behind(store, number).await?.is_empty() {
+            return Ok(Claim::Overtaken);
+        }
+        Ok(Claim::Ours(Self { writer, last: number, last_commit_entry, pruned_below: 0 }))
+    }
+
+    /// Creates the entry that makes a commit take effect. An error of kind `Conflict`: the table was taken by another session.
+    pub(super) async fn append(&mut self, store: &TableStore, commit: CommitHeader, json: &[u8]) -> Result<()> {
+        let number = self.last + 1;
+        let header =
+            EntryHeader { version: VERSION, writer: self.writer.clone(), last_commit_entry: Some(number), commit: Some(commit) };
+        match store.create(&path_of(number), render(&header, json)?).await? {
+            Creation::Created => {}
+            Creation::Taken(_) => return Err(Self::lost_to(store).await),
+        }
+        if !Self::behind(store, number).await?.is_empty() {
+            return Err(Self::lost_to(store).await);
+        }
+        (self.last, self.last_commit_entry) = (number, Some(number));
+        Ok(())
+    }
+
+    /// Deletes entries that nobody needs, now and then.
+    pub(super) async fn prune(&mut self, store: &TableStore) -> Result<()> {
+        let kept_from = self.last.saturating_sub(KEPT_ENTRIES).min(self.last_commit_entry.unwrap_or(u64::MAX));
+        if kept_from < self.pruned_below + KEPT_ENTRIES {
+            return Ok(());
+        }
+        let numbers = Self::numbers(store).await?;
+        let old: Vec<String> = numbers.into_iter().filter(|number| *number < kept_from).map(path_of).collect();
+        store.delete_all(&old).await?;
+        self.pruned_below = kept_from;
+        Ok(())
+    }
+
+    /// Numbers of the entries behind `number`.
+    async fn behind(store: &TableStore, number: u64) -> Result<Vec<u64>> {
+        let entries = store.list_after(FENCE_FOLDER, &path_of(number)).await?;
+        Ok(entries.iter().filter_map(|entry| number_of(&entry.path)).filter(|other| *other > number).collect())
+    }
+
+    /// The error of a session that lost the table, naming who has it.
+    pub(super) async fn lost_to(store: &TableStore) -> Error {
+        match Self::last_entry(store).await {
+            Ok(Some(entry)) => taken_by(&entry.header.writer),
+            Ok(None) => Error::new(Area::Lake, Kind::Conflict, "the table's fence log is gone").with("path", FENCE_FOLDER),
+            Err(error) => error,
+        }
+    }
+}
+
+/// The table belongs to `writer`.
+pub(super) fn taken_by(writer: &WriterIdentity) -> Error {
+    Error::new(Area::Lake, Kind::Conflict, "another binlake writes this table")
+        .with("writer", &writer.name)
+        .with("pid", writer.pid)
+        .with("host", &writer.host)
+        .with("since", writer.since)
+        .remedy("let only one of the two run: stop it, or this one; nothing was lost")
+}
+
+fn path_of(number: u64) -> String {
+    format!("{FENCE_FOLDER}/{number:020}")
+}
+
+fn number_of(path: &str) -> Option<u64> {
+    path.rsplit('/').next()?.parse().ok()
+}
+
+fn render(header: &EntryHeader, body: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes =
+        serde_json::to_vec(header).map_err(|error| Error::bug("a fence entry can't be written as JSON").caused_by(error))?;
+    bytes.push(b'\n');
+    bytes.extend_from_slice(body);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use std::sync::Arc;
+
+    fn store() -> TableStore {
+        TableStore::new(Arc::new(InMemory::new()), Path::from("t"))
+    }
+
+    async fn claim(store: &TableStore, name: &str) -> Fence {
+        let last = Fence::last_entry(store).await.unwrap();
+        match Fence::claim(store, WriterIdentity::new(name), last.as_ref()).await.unwrap() {
+            Claim::Ours(fence) => fence,
+            Claim::Overtaken => panic!("overtaken"),
+        }
+    }
+
+    fn commit(day: u8) -> CommitHeader {
+        CommitHeader { instant: InstantTime::parse(&format!("202601{day:02}000000000")).unwrap(), replaces: false }
+    }
+
+    #[tokio::test]
+    async fn a_later_session_fences_the_earlier_and_is_named() {
+        let store = store();
+        let mut first = claim(&store, "first").await;
+        first.append(&store, commit(1), b"{}").await.unwrap();
+        let mut second = claim(&store, "second").await;
+        let error = first.append(&store, commit(2), b"{}").await.unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (Kind::Conflict, 5));
+        assert!(error.to_string().contains("writer=second pid="), "{error}");
+        second.append(&store, commit(2), b"{}").await.unwrap();
+        let last = Fence::last_entry(&store).await.unwrap().unwrap();
+        assert_eq!((last.number, last.header.commit), (4, Some(commit(2))));
+    }
+
+    #[tokio::test]
+    async fn a_sleeper_whose_number_was_pruned_is_fenced_too() {
+        let store = store();
+        let mut sleeper = claim(&store, "sleeper").await;
+        let mut other = claim(&store, "other").await;
+        for entry in 0..60 {
+            other.append(&store, commit(entry % 28 + 1), b"{}").await.unwrap();
+            other.prune(&store).await.unwrap();
+        }
+        assert!(Fence::numbers(&store).await.unwrap().len() < 40);
+        assert!(store.get_optional(&path_of(2)).await.unwrap().is_none(), "the sleeper's next number is free");
+        let error = sleeper.append(&store, commit(29), b"{}").await.unwrap_err();
+        assert!(error.to_string().contains("writer=other"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_last_commit_is_found_behind_many_claims_and_is_kept() {
+        let store = store();
+        let mut fence = claim(&store, "a").await;
+        fence.append(&store, commit(1), b"the commit").await.unwrap();
+        for _ in 0..50 {
+            fence = claim(&store, "b").await;
+            fence.prune(&store).await.unwrap();
+        }
+        let last = Fence::last_entry(&store).await.unwrap().unwrap();
+        assert_eq!(last.number, 52);
+        let found = Fence::last_commit(&store, last).await.unwrap().unwrap();
+        assert_eq!((found.number, &found.body[..]), (2, &b"the commit"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_entry_is_corrupt() {
+        let store = store();
+        store.put(&path_of(7), "{\"version\":1").await.unwrap();
+        assert_eq!(Fence::last_entry(&store).await.unwrap_err().kind(), Kind::Corrupt);
+        store.put(&path_of(8), "{}\n").await.unwrap();
+        assert_eq!(Fence::last_entry(&store).await.unwrap_err().kind(), Kind::Corrupt);
+    }
+}

@@ -1,0 +1,352 @@
+//! The object store under a table: each call retried where that can help, and each error said with path and remedy.
+//!
+//! **Creating.** A commit is decided by who creates an object first, so a lost answer must not look like a lost race: where the object turns out to
+//! exist, it is read, and if it holds the very bytes that were to be written (they name writer and instant), it is ours.
+
+use crate::error::{Area, Error, Kind, Result};
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What object_store calls a folder of this machine in its errors.
+const LOCAL: &str = "LocalFileSystem";
+
+/// Calls that are under way at once where several are independent.
+const CONCURRENT_CALLS: usize = 16;
+
+/// The store, and the table's place in it.
+#[derive(Debug, Clone)]
+pub(super) struct TableStore {
+    store: Arc<dyn ObjectStore>,
+    base: Path,
+}
+
+/// What became of creating an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Creation {
+    /// It is there, with our bytes.
+    Created,
+    /// Somebody else's was there before.
+    Taken(Bytes),
+}
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Its path below the table.
+    pub(super) path: String,
+    /// Its size in bytes.
+    pub(super) bytes: u64,
+    /// When it was written, in milliseconds since 1970, and the store's tag of the version.
+    pub(super) version: (i64, Option<String>),
+}
+
+/// What lies directly in a folder.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Folder {
+    /// Objects.
+    pub(super) entries: Vec<Entry>,
+    /// Names of folders.
+    pub(super) folders: Vec<String>,
+}
+
+impl TableStore {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, base: Path) -> Self {
+        Self { store, base }
+    }
+
+    pub(super) fn object_store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The full path of what lies at `path` below the table. Partition paths are percent-encoded already (as Hive does), so nothing is encoded here.
+    pub(super) fn location(&self, path: &str) -> Result<Path> {
+        let full = match (self.base.as_ref(), path) {
+            (base, "") => base.to_owned(),
+            ("", path) => path.to_owned(),
+            (base, path) => format!("{base}/{path}"),
+        };
+        Path::parse(&full).map_err(|error| {
+            Error::new(Area::Lake, Kind::Data, "a path has characters that the lake can't hold").caused_by(error).with("path", full)
+        })
+    }
+
+    /// The whole object; `None` where there is none.
+    pub(super) async fn get_optional(&self, path: &str) -> Result<Option<Bytes>> {
+        let location = self.location(path)?;
+        let read = || async { self.store.get(&location).await?.bytes().await };
+        match retried(read).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(lake_error("a file of the lake can't be read", &location, error)),
+        }
+    }
+
+    /// The whole object, which must be there.
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes> {
+        self.get_optional(path).await?.ok_or_else(|| {
+            Error::new(Area::Lake, Kind::Corrupt, "a file of the table is missing").with("path", format!("{}/{path}", self.base))
+        })
+    }
+
+    /// Writes the object, whatever was there.
+    pub(super) async fn put(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
+        let (location, bytes) = (self.location(path)?, bytes.into());
+        let write = || async { self.store.put(&location, PutPayload::from_bytes(bytes.clone())).await };
+        retried(write).await.map_err(|error| lake_error("a file of the lake can't be written", &location, error))?;
+        Ok(())
+    }
+
+    /// Writes an object that Spark may have written before: its checksum side file, which would make the new bytes unreadable to Spark, goes first.
+    pub(super) async fn overwrite(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
+        self.delete(&checksum_file(path)).await?;
+        self.put(path, bytes).await
+    }
+
+    /// Writes the object if there is none: of all who try, exactly one creates it.
+    pub(super) async fn create(&self, path: &str, bytes: impl Into<Bytes>) -> Result<Creation> {
+        let (location, bytes) = (self.location(path)?, bytes.into());
+        let write =
+            || async { self.store.put_opts(&location, PutPayload::from_bytes(bytes.clone()), PutMode::Create.into()).await };
+        match retried(write).await {
+            Ok(_) => Ok(Creation::Created),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                let present = self.get(path).await?;
+                Ok(if present == bytes { Creation::Created } else { Creation::Taken(present) })
+            }
+            Err(error) => Err(lake_error("a file of the lake can't be written", &location, error)),
+        }
+    }
+
+    /// Deletes the object; it is no error if there is none.
+    pub(super) async fn delete(&self, path: &str) -> Result<()> {
+        let location = self.location(path)?;
+        match retried(|| async { self.store.delete(&location).await }).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(lake_error("a file of the lake can't be deleted", &location, error)),
+        }
+    }
+
+    /// Deletes objects, in any order.
+    pub(super) async fn delete_all(&self, paths: &[String]) -> Result<()> {
+        // collected first: a closure within the stream would make the future less than `Send`
+        let deletes: Vec<_> = paths.iter().map(|path| self.delete(path)).collect();
+        futures::stream::iter(deletes).buffer_unordered(CONCURRENT_CALLS).try_collect().await
+    }
+
+    /// Reads objects that must be there, and gives them in the order of `paths`.
+    pub(super) async fn get_all(&self, paths: &[String]) -> Result<Vec<Bytes>> {
+        let reads: Vec<_> = paths.iter().map(|path| self.get(path)).collect();
+        futures::stream::iter(reads).buffered(CONCURRENT_CALLS).try_collect().await
+    }
+
+    /// All objects below a folder, at any depth.
+    pub(super) async fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        let location = self.location(folder)?;
+        let list = || async { self.store.list(Some(&location)).try_collect::<Vec<ObjectMeta>>().await };
+        let objects = retried(list).await.map_err(|error| lake_error("a folder of the lake can't be listed", &location, error))?;
+        Ok(objects.iter().filter_map(|object| self.entry(object)).collect())
+    }
+
+    /// The objects below a folder whose paths sort behind `after`.
+    pub(super) async fn list_after(&self, folder: &str, after: &str) -> Result<Vec<Entry>> {
+        let (location, after) = (self.location(folder)?, self.location(after)?);
+        let list = || async { self.store.list_with_offset(Some(&location), &after).try_collect::<Vec<ObjectMeta>>().await };
+        let objects = retried(list).await.map_err(|error| lake_error("a folder of the lake can't be listed", &location, error))?;
+        Ok(objects.iter().filter_map(|object| self.entry(object)).collect())
+    }
+
+    /// What lies directly in a folder.
+    pub(super) async fn list_folder(&self, folder: &str) -> Result<Folder> {
+        let location = self.location(folder)?;
+        let list = || async { self.store.list_with_delimiter(Some(&location)).await };
+        let found = retried(list).await.map_err(|error| lake_error("a folder of the lake can't be listed", &location, error))?;
+        let folders = found.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect();
+        Ok(Folder { entries: found.objects.iter().filter_map(|object| self.entry(object)).collect(), folders })
+    }
+
+    fn entry(&self, object: &ObjectMeta) -> Option<Entry> {
+        let path = object.location.as_ref();
+        let path = match self.base.as_ref() {
+            "" => path,
+            base => path.strip_prefix(base)?.strip_prefix('/')?,
+        };
+        let version = (object.last_modified.timestamp_millis(), object.e_tag.clone());
+        Some(Entry { path: path.to_owned(), bytes: object.size, version })
+    }
+
+    /// What Hadoop calls the place of `path`, as Hudi writes it into its plans: `file:/lake/t/x` or `s3://bucket/t/x`.
+    pub(super) fn uri(&self, path: &str) -> String {
+        let store = self.store.to_string();
+        let place = store.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or("").trim_end_matches('/');
+        let root = match place.strip_prefix("file://") {
+            Some(folder) => format!("file:{folder}"),
+            None if place.is_empty() => "memory:".to_owned(),
+            None => format!("s3://{place}"),
+        };
+        format!("{root}/{}/{path}", self.base)
+    }
+}
+
+/// The side file that Hadoop's local file system keeps beside a file that it wrote.
+pub(super) fn checksum_file(path: &str) -> String {
+    match path.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/.{name}.crc"),
+        None => format!(".{path}.crc"),
+    }
+}
+
+/// Tries a call again while its errors are of the kind that passes.
+async fn retried<T, F, Fut>(call: F) -> object_store::Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = object_store::Result<T>>,
+{
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_max_times(5);
+    call.retry(backoff)
+        .when(|error| kind_of(error) == Kind::Transient)
+        .notify(|error, pause| tracing::debug!(%error, ?pause, "a call to the lake's store failed and is tried again"))
+        .await
+}
+
+/// An error of the store as the operator needs it: what couldn't be done, where, and what to do about it.
+pub(super) fn lake_error(what: &'static str, location: &Path, error: object_store::Error) -> Error {
+    let kind = kind_of(&error);
+    let remedy = match (io_kind(&error), &error) {
+        (Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge), _) => {
+            Some("free space on the lake's disk; nothing was lost")
+        }
+        (Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem), _) => {
+            Some("give binlake's user write permission to the lake's folder")
+        }
+        (_, object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
+            Some("check the credentials and that they may get, put, list and delete under the lake's prefix")
+        }
+        (_, object_store::Error::NotFound { .. }) => Some("check the lake's URL; if the file was removed, restore it"),
+        _ => None,
+    };
+    let error = Error::new(Area::Lake, kind, what).caused_by(error).with("path", location);
+    match remedy {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
+    }
+}
+
+/// What the caller does about a store's error.
+fn kind_of(error: &object_store::Error) -> Kind {
+    use object_store::Error as Store;
+    match error {
+        Store::NotFound { .. } | Store::InvalidPath { .. } => Kind::Corrupt,
+        Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => Kind::Conflict,
+        Store::PermissionDenied { .. }
+        | Store::Unauthenticated { .. }
+        | Store::NotSupported { .. }
+        | Store::NotImplemented { .. } => Kind::Refused,
+        Store::UnknownConfigurationKey { .. } => Kind::Config,
+        Store::Generic { store, .. } if *store != LOCAL => Kind::Transient,
+        _ => match io_kind(error) {
+            // a local disk: what its errors say is not going to change by asking again
+            Some(
+                ErrorKind::Interrupted
+                | ErrorKind::TimedOut
+                | ErrorKind::WouldBlock
+                | ErrorKind::ResourceBusy
+                | ErrorKind::StaleNetworkFileHandle,
+            ) => Kind::Transient,
+            Some(
+                ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::BrokenPipe,
+            ) => Kind::Transient,
+            Some(ErrorKind::UnexpectedEof) => Kind::Corrupt,
+            Some(_) => Kind::Refused,
+            // everything else comes from a service
+            None => Kind::Transient,
+        },
+    }
+}
+
+/// The operating system's error underneath, if there is one.
+fn io_kind(error: &object_store::Error) -> Option<ErrorKind> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    fn store() -> TableStore {
+        TableStore::new(Arc::new(InMemory::new()), Path::from("lake/shop/orders"))
+    }
+
+    #[tokio::test]
+    async fn creating_what_we_created_is_no_lost_race() {
+        let store = store();
+        assert_eq!(store.create("a/1", "mine").await.unwrap(), Creation::Created);
+        assert_eq!(store.create("a/1", "mine").await.unwrap(), Creation::Created);
+        assert_eq!(store.create("a/1", "theirs").await.unwrap(), Creation::Taken("mine".into()));
+    }
+
+    #[tokio::test]
+    async fn listings_are_relative_to_the_table() {
+        let store = store();
+        for path in ["top", ".hoodie/a", ".hoodie/b/c", "p=a%2Fb ü/f"] {
+            store.put(path, path.to_owned()).await.unwrap();
+        }
+        let folder = store.list_folder(".hoodie").await.unwrap();
+        assert_eq!(folder.entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), [".hoodie/a"]);
+        assert_eq!(folder.folders, ["b"]);
+        let mut all: Vec<String> = store.list("").await.unwrap().into_iter().map(|entry| entry.path).collect();
+        all.sort();
+        assert_eq!(all, [".hoodie/a", ".hoodie/b/c", "p=a%2Fb ü/f", "top"]);
+        assert_eq!(store.list_after(".hoodie", ".hoodie/a").await.unwrap().len(), 1);
+        store.delete("nothing there").await.unwrap();
+        assert_eq!(store.uri("x"), "memory:/lake/shop/orders/x");
+    }
+
+    #[tokio::test]
+    async fn folders_with_percent_signs_survive_a_local_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+        let store = TableStore::new(Arc::new(local), Path::from("shop/orders"));
+        store.put("p=a%2Fb ü/f", "x").await.unwrap();
+        assert!(folder.path().join("shop/orders/p=a%2Fb ü/f").exists());
+        assert_eq!(store.list("").await.unwrap()[0].path, "p=a%2Fb ü/f");
+        assert_eq!(store.get("p=a%2Fb ü/f").await.unwrap(), "x");
+        assert!(store.uri("x").starts_with("file:/"), "{}", store.uri("x"));
+    }
+
+    #[test]
+    fn errors_say_path_and_remedy() {
+        let full = object_store::Error::Generic { store: LOCAL, source: Box::new(std::io::Error::from(ErrorKind::StorageFull)) };
+        let error = lake_error("a file of the lake can't be written", &Path::from("lake/x"), full);
+        assert_eq!((error.kind(), error.area()), (Kind::Refused, Area::Lake));
+        assert!(error.to_string().contains("path=lake/x; free space"), "{error}");
+        let service = object_store::Error::Generic { store: "S3", source: "503 slow down".into() };
+        assert!(lake_error("x", &Path::from("x"), service).is_transient());
+    }
+
+    #[test]
+    fn checksum_files_lie_beside() {
+        assert_eq!(checksum_file(".hoodie/hoodie.properties"), ".hoodie/.hoodie.properties.crc");
+        assert_eq!(checksum_file("a.parquet"), ".a.parquet.crc");
+    }
+}

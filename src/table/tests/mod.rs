@@ -1,0 +1,9 @@
+//! The table as a whole, over stores in memory and on disk.
+
+mod basics;
+mod crashes;
+mod faulty;
+mod golden;
+mod harness;
+mod samples;
+mod writers;
