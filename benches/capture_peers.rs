@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const COLUMNS: &str = "(sport_type,start_date,location,seat_level,seat_location,ticket_price,customer_name,email_address,created_at,updated_at)";
+const COLUMNS: &str =
+    "(sport_type,start_date,location,seat_level,seat_location,ticket_price,customer_name,email_address,created_at,updated_at)";
 const VALUES: &str = "ELT(n % 5 + 1,'baseball','football','basketball','ice hockey','tennis'), '2026-01-01' + INTERVAL n MINUTE,
     ELT(n % 4 + 1,'Seattle, Lumen Field','New York, Madison Square Garden','Boston, Fenway Park','Münster, Preußenstadion'), ELT(n % 3 + 1,'Standard','Premium','Luxury'),
     CONCAT(CHAR(65 + n % 8),'-',n % 59,'-',n % 397), 20 + n % 880, CONCAT('Customer ', n * 7919 % 100003), CONCAT('customer.', n * 7919 % 1000003, '@example.com'),
@@ -42,16 +43,21 @@ async fn load(client: &mut Client, workload: &str, scale: f64) -> u64 {
         "bulk" => format!("INSERT INTO ticket_activity {COLUMNS} SELECT {VALUES} FROM numbers"),
         _ => format!("INSERT INTO ticket_activity {COLUMNS} SELECT {VALUES} FROM (SELECT i AS n) AS one"),
     };
-    let run = format!("CREATE PROCEDURE load_inserts() BEGIN DECLARE i INT DEFAULT 0; WHILE i < {transactions} DO {insert}; SET i = i + 1; END WHILE; END");
+    let run = format!(
+        "CREATE PROCEDURE load_inserts() BEGIN DECLARE i INT DEFAULT 0; WHILE i < {transactions} DO {insert}; SET i = i + 1; END WHILE; END"
+    );
     client.run(&run).await;
     client.run("CALL load_inserts()").await;
     if workload != "bulk" {
         return transactions;
     }
     let between = "WHERE ticketactivity_id BETWEEN i * 5000 + 1 AND i * 5000 + 1000";
-    let updates = format!("UPDATE ticket_activity SET ticket_price = ticket_price + 1, updated_at = '2026-11-02 09:00:00' {between}");
+    let updates =
+        format!("UPDATE ticket_activity SET ticket_price = ticket_price + 1, updated_at = '2026-11-02 09:00:00' {between}");
     let deletes = "DELETE FROM ticket_activity WHERE ticketactivity_id BETWEEN i * 50000 + 2001 AND i * 50000 + 3000";
-    for (name, statement, count) in [("load_updates", updates.as_str(), transactions / 5), ("load_deletes", deletes, transactions / 50)] {
+    for (name, statement, count) in
+        [("load_updates", updates.as_str(), transactions / 5), ("load_deletes", deletes, transactions / 50)]
+    {
         client
             .run(&format!("CREATE PROCEDURE {name}() BEGIN DECLARE i INT DEFAULT 0; WHILE i < {count} DO {statement}; SET i = i + 1; END WHILE; END"))
             .await;
@@ -126,13 +132,21 @@ async fn main() {
         prepare(&mut client).await;
         // The empty table's snapshot comes first: what is measured is the binlog.
         let prepared = tempfile::tempdir().unwrap();
-        binlake::pipeline::backfill(config(prepared.path(), &server), Default::default(), Status::new(), std::future::pending()).await.unwrap();
+        binlake::pipeline::backfill(config(prepared.path(), &server), Default::default(), Status::new(), std::future::pending())
+            .await
+            .unwrap();
         let rows = load(&mut client, workload, scale).await;
         for _ in 0..2 {
             let (seconds, cpu) = ours(prepared.path(), &server, rows).await;
-            println!("| {workload}, {rows} row changes | binlake, to durable chunks | {:.0} | {seconds:.2} | {cpu:.2} |", rows as f64 / seconds);
+            println!(
+                "| {workload}, {rows} row changes | binlake, to durable chunks | {:.0} | {seconds:.2} | {cpu:.2} |",
+                rows as f64 / seconds
+            );
             if let Some(seconds) = debezium(&server, rows) {
-                println!("| {workload}, {rows} row changes | Debezium 3.6.1, to JSON, dropped | {:.0} | {seconds:.2} | |", rows as f64 / seconds);
+                println!(
+                    "| {workload}, {rows} row changes | Debezium 3.6.1, to JSON, dropped | {:.0} | {seconds:.2} | |",
+                    rows as f64 / seconds
+                );
             }
         }
     }
