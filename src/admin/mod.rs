@@ -10,6 +10,7 @@ mod readiness;
 mod server;
 
 pub use config::{AdminConfig, Listen};
+pub use page::grouped;
 pub use prometheus::MetricsPage;
 pub use readiness::{Readiness, readiness};
 pub use server::{Admin, bind};

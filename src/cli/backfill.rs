@@ -1,20 +1,83 @@
-//! `binlake backfill`.
+//! `binlake backfill`: a snapshot into the lake, once.
 
+use super::service::stop_signal;
 use super::{Answer, Global};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::event::TableId;
+use crate::pipeline::{BackfillRequest, Status, TableStage, backfill};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::Duration;
 
-/// Copies tables from the source into the lake once, then exits; the next run goes on from there
+/// How often progress is shown: on a terminal, and as log lines elsewhere.
+const BAR_INTERVAL: Duration = Duration::from_millis(200);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Copies tables into the lake once, then exits with 0
+///
+/// All tables of the configuration, or those named. The next `binlake run` goes
+/// on from there. It also brings back a table that is stopped: its rows are
+/// read anew.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  binlake backfill
+  binlake backfill --table shop.orders --table shop.items")]
 pub(super) struct Backfill {
-    /// Only these tables, as database.table; may be given more than once
+    /// Only this table, as database.table; may be given more than once
     #[arg(long, value_name = "TABLE")]
-    table: Vec<crate::event::TableId>,
+    table: Vec<TableId>,
+    /// Only rows that fulfil this SQL condition
+    #[arg(long = "where", value_name = "CONDITION", requires = "table")]
+    filter: Option<String>,
 }
 
 impl Backfill {
-    #[expect(clippy::unused_async, reason = "not there yet")]
-    pub(super) async fn run(self, _global: &Global) -> Result<Answer> {
-        Err(Error::config("`binlake backfill` is not in this version yet").remedy("wait for it"))
+    pub(super) async fn run(self, global: &Global) -> Result<Answer> {
+        let config = global.config()?;
+        let stopped = stop_signal()?;
+        let status = Status::new();
+        let progress = tokio::spawn(show(status.clone()));
+        let request = BackfillRequest { tables: self.table, filter: self.filter };
+        let outcome = Box::pin(backfill(config, request, status.clone(), stopped)).await;
+        progress.abort();
+        outcome?;
+        let view = status.view();
+        let committed: u64 = view.tables.values().map(|table| table.inserted + table.updated).sum();
+        tracing::info!(tables = view.tables.len(), rows = committed, "backfill done");
+        Ok(Answer::Done)
+    }
+}
+
+/// A spinner on a terminal, log lines elsewhere.
+async fn show(status: Status) {
+    let is_terminal = std::io::stderr().is_terminal();
+    let bar = if is_terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise} {wide_msg}") {
+        bar.set_style(style);
+    }
+    let mut timer = tokio::time::interval(if is_terminal { BAR_INTERVAL } else { LINE_INTERVAL });
+    timer.tick().await;
+    loop {
+        timer.tick().await;
+        let view = status.view();
+        let reading = view.tables.iter().filter_map(|(table, status)| match status.stage {
+            TableStage::Snapshot { rows_read } => Some((table, rows_read)),
+            _ => None,
+        });
+        let (mut tables, mut rows, mut first) = (0, 0, None);
+        for (table, read) in reading {
+            tables += 1;
+            rows += read;
+            first.get_or_insert(table.clone());
+        }
+        let first = first.map(|table| table.to_string()).unwrap_or_default();
+        if is_terminal {
+            bar.set_message(format!("{rows} rows read, {tables} tables to go {first}"));
+            bar.tick();
+        } else if tables > 0 {
+            tracing::info!(tables_left = tables, rows_read = rows, table = first, "backfill");
+        }
     }
 }

@@ -4,14 +4,6 @@ use super::Answer;
 use crate::error::{Error, Result};
 use clap::Args;
 
-/// Not in this version yet: read the source into the stream, without merging
-#[derive(Debug, Args)]
-pub(super) struct Capture {}
-
-/// Not in this version yet: merge the stream into the lake, without capturing
-#[derive(Debug, Args)]
-pub(super) struct Merge {}
-
 /// Not in this version yet: undo a table's commits back to INSTANT
 #[derive(Debug, Args)]
 pub(super) struct Rollback {

@@ -18,9 +18,10 @@ pub enum LogFormat {
 }
 
 /// Sends log lines to stderr from here on.
-pub(super) fn start(global: &Global) -> Result<()> {
-    let filter = EnvFilter::builder().parse(format!("{},datafusion=warn,hyper=warn", global.log_level)).map_err(|_| {
-        Error::config(format!("`{}` is not a log level", global.log_level))
+pub(super) fn start(global: &Global, default_level: &str) -> Result<()> {
+    let level = global.log_level.as_deref().unwrap_or(default_level);
+    let filter = EnvFilter::builder().parse(format!("{level},datafusion=warn,hyper=warn")).map_err(|_| {
+        Error::config(format!("`{level}` is not a log level"))
             .with("option", "--log-level")
             .remedy("write error, warn, info, debug or trace")
     })?;

@@ -9,6 +9,7 @@ mod later;
 mod logging;
 mod query;
 mod run;
+mod service;
 mod stream;
 mod tables;
 mod timeline;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 /// One process reads the binlog, keeps the rows in a log of its own and writes Apache Hudi tables, which Athena, Spark, Trino,
 /// DuckDB and `binlake query` read.
 #[derive(Debug, Parser)]
-#[command(name = "binlake", version, max_term_width = 80, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "binlake", version, max_term_width = 80, arg_required_else_help = true)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 the answer is no (verify, doctor), 2 usage or
 configuration, 3 source, 4 stream, 5 lake, 70 a fault of binlake's own.
@@ -40,18 +41,21 @@ struct Cli {
     command: Command,
 }
 
+/// The heading of the options that every command takes.
+const EVERYWHERE: &str = "Options of every command";
+
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The configuration file
-    #[arg(short, long, value_name = "FILE", global = true, long_help = "The configuration file [default: ./binlake.toml]")]
+    #[arg(short, long, value_name = "FILE", global = true, help_heading = EVERYWHERE, long_help = "The configuration file [default: ./binlake.toml]")]
     config: Option<PathBuf>,
-    /// How log lines and the error at the end look on stderr
-    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    /// Log lines and errors on stderr: text, or json with one object a line
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true, help_heading = EVERYWHERE, hide_possible_values = true)]
     log_format: LogFormat,
-    /// error, warn, info, debug or trace; or as `info,binlake::source=debug`
-    #[arg(long, value_name = "LEVEL", default_value = "info", global = true)]
-    log_level: String,
+    /// error, warn, info (default), debug, trace; or info,binlake::source=debug
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = EVERYWHERE)]
+    log_level: Option<String>,
 }
 
 impl Global {
@@ -69,8 +73,8 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
-    Capture(later::Capture),
-    Merge(later::Merge),
+    Capture(run::Capture),
+    Merge(run::Merge),
     Backfill(backfill::Backfill),
     Query(query::Query),
     Tables(tables::Tables),
@@ -87,6 +91,13 @@ enum Command {
     Demo(demo::Demo),
 }
 
+impl Command {
+    /// What is logged if the command line doesn't say: the demo's screen leaves no room for more.
+    fn log_level(&self) -> &'static str {
+        if matches!(self, Command::Demo(_)) { "error" } else { "info" }
+    }
+}
+
 /// What a command that went well answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -101,7 +112,7 @@ pub fn main() -> ExitCode {
     // clap prints help and usage errors itself: 0 and 2
     let cli = Cli::parse();
     let format = cli.global.log_format;
-    match logging::start(&cli.global).and_then(|()| runtime()?.block_on(dispatch(cli))) {
+    match logging::start(&cli.global, cli.command.log_level()).and_then(|()| runtime()?.block_on(dispatch(cli))) {
         Ok(Answer::Done) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
@@ -128,6 +139,8 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
     let global = &cli.global;
     match cli.command {
         Command::Run(args) => args.run(global).await,
+        Command::Capture(args) => args.run(global).await,
+        Command::Merge(args) => args.run(global).await,
         Command::Backfill(args) => args.run(global).await,
         Command::Query(args) => args.run(global).await,
         Command::Tables(args) => args.run(global).await,
@@ -138,8 +151,6 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Stream(args) => args.run(global).await,
         Command::Generate(args) => args.run(global).await,
         Command::Demo(args) => args.run(global).await,
-        Command::Capture(_) => later::refuse("capture", "`binlake run` does both halves"),
-        Command::Merge(_) => later::refuse("merge", "`binlake run` does both halves"),
         Command::Rollback(_) => later::refuse("rollback", "`binlake query --as-of INSTANT` shows how a table was"),
         Command::Savepoint(_) => later::refuse("savepoint", "raise lake.retained_commits to keep older versions"),
         Command::Restore(_) => later::refuse("restore", "`binlake backfill --table` makes a table anew from the source"),

@@ -1,19 +1,57 @@
-//! `binlake query`.
+//! `binlake query`: one SQL statement over the lake.
 
 use super::{Answer, Global};
 use crate::error::{Error, Result};
+use crate::query::{AsOf, Engine, OutputFormat, QueryOptions, write_rows};
+use crate::table::Lake;
 use clap::Args;
 
 /// Answers SQL over the lake
+///
+/// Tables are named database.table, or table alone where only one database
+/// has it. Names with capitals need no quotes. The service may run meanwhile:
+/// the answer is as of one commit of each table.
+///
+/// --as-of takes an instant (17 digits, see `binlake timeline`) or a time
+/// (2026-11-21T14:00:00Z; without a zone: UTC). A table is then seen as its
+/// last commit at or before that left it, by the lake's clock: when binlake
+/// began the commit. When the source committed a row is in _commit_ts.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  binlake query 'SELECT count(*) FROM shop.orders'
+  binlake query --format csv 'SELECT * FROM orders' > orders.csv
+  binlake query --as-of 2026-11-21T14:00:00Z \\
+    'SELECT ticket_price FROM ticket_activity WHERE ticketactivity_id = 46'")]
 pub(super) struct Query {
-    /// The statement
+    /// The statement: SELECT, WITH, EXPLAIN
     sql: String,
+    /// See the tables as they were then
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<String>,
+    /// Not in this version yet: the state of the world then, with history
+    #[arg(long, value_name = "TIME")]
+    valid_at: Option<String>,
+    /// How the rows are written: table, csv (NULL is empty) or json (an array)
+    #[arg(long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
+    format: OutputFormat,
+    /// Show Hudi's own _hoodie_… columns too
+    #[arg(long)]
+    meta_columns: bool,
 }
 
 impl Query {
-    #[expect(clippy::unused_async, reason = "not there yet")]
-    pub(super) async fn run(self, _global: &Global) -> Result<Answer> {
-        Err(Error::config("`binlake query` is not in this version yet").remedy("wait for it"))
+    pub(super) async fn run(self, global: &Global) -> Result<Answer> {
+        if self.valid_at.is_some() {
+            return Err(
+                Error::config("`--valid-at` is not in this version yet").remedy("--as-of shows a table as of an earlier commit")
+            );
+        }
+        let as_of = self.as_of.as_deref().map(str::parse::<AsOf>).transpose()?;
+        let lake = Lake::open(&global.lake_config()?.lake.url)?;
+        let engine = Engine::new(lake, QueryOptions { as_of, meta_columns: self.meta_columns });
+        let (schema, rows) = engine.query(&self.sql).await?;
+        write_rows(schema, rows, self.format, &mut std::io::BufWriter::new(std::io::stdout())).await?;
+        Ok(Answer::Done)
     }
 }

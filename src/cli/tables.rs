@@ -1,16 +1,163 @@
-//! `binlake tables`.
+//! `binlake tables`: what the lake has.
 
 use super::{Answer, Global};
 use crate::error::{Error, Result};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY};
+use crate::query::{OutputFormat, row_count, write_rows};
+use crate::table::{Lake, TableView};
+use crate::time::Timestamp;
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
 use clap::Args;
+use std::sync::Arc;
 
-/// Lists the lake's tables: rows, size, last commit, position, state
+/// Lists the lake's tables: rows, size, last commit, position, lag
+///
+/// `lag` is how long ago the source committed the last transaction that the
+/// table is known to have; it grows while the service is stopped.
 #[derive(Debug, Args)]
-pub(super) struct Tables {}
+pub(super) struct Tables {
+    /// table (positions are shortened), csv or json
+    #[arg(long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
+    format: OutputFormat,
+}
+
+/// One line of the list.
+#[derive(Debug, Default)]
+struct Line {
+    table: String,
+    rows: u64,
+    bytes: u64,
+    files: u64,
+    last_commit: Option<String>,
+    position: Option<String>,
+    lag_seconds: Option<f64>,
+}
 
 impl Tables {
-    #[expect(clippy::unused_async, reason = "not there yet")]
-    pub(super) async fn run(self, _global: &Global) -> Result<Answer> {
-        Err(Error::config("`binlake tables` is not in this version yet").remedy("wait for it"))
+    pub(super) async fn run(self, global: &Global) -> Result<Answer> {
+        let lake = Lake::open(&global.lake_config()?.lake.url)?;
+        let mut lines = Vec::new();
+        for (database, name) in lake.tables().await? {
+            let table = format!("{database}.{name}");
+            lines.push(line(&lake, &database, &name).await.map_err(|error| error.with("table", table))?);
+        }
+        match self.format {
+            OutputFormat::Table => print!("{}", text(&lines)),
+            format => {
+                let batch = batch(&lines)?;
+                write_rows(batch.schema(), futures::stream::iter([Ok(batch)]), format, &mut std::io::stdout()).await?;
+            }
+        }
+        Ok(Answer::Done)
+    }
+}
+
+async fn line(lake: &Lake, database: &str, name: &str) -> Result<Line> {
+    let base = lake.table_path(database, name);
+    let view = TableView::open(lake.store().clone(), base.clone()).await?;
+    let slices = view.slices(None)?;
+    // another writer's table has no checkpoint, and is listed all the same
+    let checkpoint = view.extra_metadata(CHECKPOINT_KEY).and_then(|json| Checkpoint::from_json(json).ok());
+    Ok(Line {
+        table: format!("{database}.{name}"),
+        rows: row_count(lake, &base, &slices).await?,
+        bytes: slices.iter().map(|slice| slice.file_bytes).sum(),
+        files: slices.len() as u64,
+        last_commit: view.instants().last().map(|last| last.instant.to_string()),
+        position: view.extra_metadata(POSITION_KEY).map(str::to_owned),
+        lag_seconds: checkpoint.map(|checkpoint| Timestamp::now().since(checkpoint.source_commit_time).as_secs_f64()),
+    })
+}
+
+fn batch(lines: &[Line]) -> Result<RecordBatch> {
+    let text = |value: fn(&Line) -> Option<&str>| Arc::new(lines.iter().map(value).collect::<StringArray>()) as ArrayRef;
+    let number = |value: fn(&Line) -> u64| Arc::new(lines.iter().map(value).collect::<UInt64Array>()) as ArrayRef;
+    RecordBatch::try_from_iter_with_nullable([
+        ("table", text(|line| Some(&line.table)), false),
+        ("rows", number(|line| line.rows), false),
+        ("bytes", number(|line| line.bytes), false),
+        ("files", number(|line| line.files), false),
+        ("last_commit", text(|line| line.last_commit.as_deref()), true),
+        ("lag_seconds", Arc::new(lines.iter().map(|line| line.lag_seconds).collect::<Float64Array>()), true),
+        ("position", text(|line| line.position.as_deref()), true),
+    ])
+    .map_err(|error| Error::bug("the list can't be made").caused_by(error))
+}
+
+/// For people, in 80 columns where the tables' names allow it.
+fn text(lines: &[Line]) -> String {
+    if lines.is_empty() {
+        return "the lake has no table yet\n".into();
+    }
+    let width = lines.iter().map(|line| line.table.chars().count()).max().unwrap_or(0).max(5);
+    let mut out = format!("{:width$} {:>11} {:>8}  {:17} {:>6}  {}\n", "TABLE", "ROWS", "SIZE", "LAST COMMIT", "LAG", "POSITION");
+    for line in lines {
+        let lag = line.lag_seconds.map_or("-".into(), shortened_seconds);
+        let position = line
+            .position
+            .as_deref()
+            .map_or("-".into(), |position| shortened_position(position, 80usize.saturating_sub(width + 49)));
+        let (rows, size, commit) =
+            (crate::admin::grouped(line.rows), shortened_bytes(line.bytes), line.last_commit.as_deref().unwrap_or("-"));
+        out.push_str(&format!("{:width$} {rows:>11} {size:>8}  {commit:17} {lag:>6}  {position}\n", line.table));
+    }
+    out
+}
+
+/// `1536` → `1.5 KB`.
+pub(super) fn shortened_bytes(bytes: u64) -> String {
+    let units = ["B", "KB", "MB", "GB", "TB"];
+    let mut size = bytes as f64;
+    let mut unit = 0;
+    while size >= 999.5 && unit + 1 < units.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 || size >= 99.5 { format!("{size:.0} {}", units[unit]) } else { format!("{size:.1} {}", units[unit]) }
+}
+
+fn shortened_seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 100.0 => format!("{s:.1}s"),
+        s if s < 6_000.0 => format!("{:.0}m", s / 60.0),
+        s if s < 360_000.0 => format!("{:.0}h", s / 3_600.0),
+        s => format!("{:.0}d", s / 86_400.0),
+    }
+}
+
+/// The end of a long GTID set, where the news is.
+pub(super) fn shortened_position(position: &str, most: usize) -> String {
+    let (position, most) = (position.replace('\n', ""), most.max(8));
+    let length = position.chars().count();
+    match length <= most {
+        true => position,
+        false => format!("…{}", position.chars().skip(length - most + 1).collect::<String>()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_fits_80_columns() {
+        let line = |table: &str, rows, bytes, lag| Line {
+            table: table.into(),
+            rows,
+            bytes,
+            files: 3,
+            last_commit: Some("20261121141230755".into()),
+            position: Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-123456789".into()),
+            lag_seconds: lag,
+        };
+        let lines = [
+            line("shop.orders", 1_234_567, 123_456_789, Some(1.26)),
+            line("sports.ticket_activity", 45, 1_536, Some(86_400.0)),
+            Line { table: "shop.empty".into(), ..Line::default() },
+        ];
+        let text = text(&lines);
+        assert!(text.lines().take(2).all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text);
+        assert_eq!(batch(&lines).unwrap().num_rows(), 3);
     }
 }

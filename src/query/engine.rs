@@ -1,7 +1,8 @@
 //! One SQL statement over the lake.
 
 use super::AsOf;
-use super::lake_table::{LakeTable, with_meta_columns};
+use super::find_table::find;
+use super::lake_table::LakeTable;
 use super::spelling::Spelling;
 use crate::error::{Area, Error, Kind, Result};
 use crate::table::{FileSlice, Lake, TableView};
@@ -55,8 +56,8 @@ impl Engine {
         let context = self.context()?;
         // names of tables first, then those of their columns
         for reference in references(&context, &spelling.correct(sql))? {
-            let (database, name) = find(&known, &reference)?;
-            let table = self.open(database, name, &mut spelling).await?;
+            let (database, name) = find(&known, reference.schema(), reference.table())?;
+            let table = self.open(&database, &name, &mut spelling).await?;
             if let Some(schema) = reference.schema() {
                 register_schema(&context, schema)?;
             }
@@ -85,14 +86,16 @@ impl Engine {
         for field in columns.fields() {
             spelling.add(field.name());
         }
-        let columns = if self.options.meta_columns { with_meta_columns(&columns) } else { columns };
+        let columns = if self.options.meta_columns { TableView::with_meta_columns(&columns) } else { columns };
         LakeTable::new(columns, &base, &slices, ObjectStoreUrl::parse(STORE).map_err(sql_error)?)
     }
 
     /// What the table is made of at the moment asked for.
     async fn slices(&self, base: Path) -> Result<(SchemaRef, Vec<FileSlice>)> {
-        let view = TableView::load(self.lake.store().clone(), base).await?;
-        let Some(as_of) = &self.options.as_of else { return Ok((view.columns(), view.slices(None)?)) };
+        let view = TableView::open(self.lake.store().clone(), base).await?;
+        let Some(as_of) = &self.options.as_of else { return Ok((view.latest_columns(), view.slices(None)?)) };
+        // first: what is cleaned away is another error
+        let slices = view.slices(Some(as_of.instant()))?;
         match view.instants().first() {
             Some(first) if first.instant <= *as_of.instant() => {}
             first => {
@@ -103,7 +106,7 @@ impl Engine {
                 return Err(Error::config("the table had no commit then").with("as_of", as_of).remedy(remedy));
             }
         }
-        Ok((view.columns_as_of(as_of.instant()).await?, view.slices(Some(as_of.instant()))?))
+        Ok((view.columns(Some(as_of.instant())).await?, slices))
     }
 }
 
@@ -123,36 +126,10 @@ fn register_schema(context: &SessionContext, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The table that is meant: by `database.table`, or by its name alone where only one has it.
-fn find<'a>(known: &'a [(String, String)], reference: &TableReference) -> Result<(&'a str, &'a str)> {
-    let matches = |(database, table): &&(String, String)| {
-        table == reference.table() && reference.schema().is_none_or(|schema| schema == database)
-    };
-    let found: Vec<&(String, String)> = known.iter().filter(matches).collect();
-    let names = |tables: &[&(String, String)]| {
-        tables.iter().map(|(database, table)| format!("{database}.{table}")).collect::<Vec<_>>().join(", ")
-    };
-    match found.as_slice() {
-        [(database, table)] => Ok((database, table)),
-        [] => {
-            let there: Vec<&(String, String)> = known.iter().take(20).collect();
-            let more = if known.len() > there.len() { ", …" } else { "" };
-            let remedy = match known {
-                [] => "the lake has no table yet".to_owned(),
-                _ => format!("the lake has {}{more}", names(&there)),
-            };
-            Err(Error::config(format!("there is no table `{reference}`")).remedy(remedy))
-        }
-        several => {
-            Err(Error::config(format!("`{reference}` is in several databases")).remedy(format!("write one of {}", names(several))))
-        }
-    }
-}
-
 /// What is wrong with the statement is the caller's (exit code 2), what can't be read is the lake's.
 fn sql_error(error: DataFusionError) -> Error {
     const NOT_ANSWERED: &str = "the statement can't be answered";
-    let message = first_line(&error.strip_backtrace());
+    let message = plain(&error.strip_backtrace());
     let lake = |kind| Error::new(Area::Lake, kind, "a file of the lake can't be read").caused_by(message.clone());
     match error.find_root() {
         DataFusionError::ObjectStore(inner) => match inner.as_ref() {
@@ -168,25 +145,15 @@ fn sql_error(error: DataFusionError) -> Error {
     }
 }
 
-fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bare_name_is_found_where_only_one_table_has_it() {
-        let known: Vec<(String, String)> =
-            [("shop", "orders"), ("store", "orders"), ("shop", "items")].map(|(d, t)| (d.to_owned(), t.to_owned())).to_vec();
-        let reference = |text: &str| TableReference::from(text);
-        assert_eq!(find(&known, &reference("items")).unwrap(), ("shop", "items"));
-        assert_eq!(find(&known, &reference("store.orders")).unwrap(), ("store", "orders"));
-        let several = find(&known, &reference("orders")).unwrap_err();
-        assert_eq!(several.to_string(), "`orders` is in several databases; write one of shop.orders, store.orders");
-        let none = find(&known, &reference("shop.tickets")).unwrap_err();
-        assert_eq!(none.to_string(), "there is no table `shop.tickets`; the lake has shop.orders, store.orders, shop.items");
-        assert_eq!(find(&[], &reference("x")).unwrap_err().advice(), "the lake has no table yet");
-    }
+/// DataFusion's message in one line, without the names of its own types.
+fn plain(message: &str) -> String {
+    let line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let line = ["SQL error: ", "Schema error: ", "Error during planning: ", "Execution error: "]
+        .iter()
+        .fold(line.as_str(), |line, prefix| line.strip_prefix(prefix).unwrap_or(line));
+    let line = match line.strip_prefix("ParserError(\"").or_else(|| line.strip_prefix("TokenizerError(\"")) {
+        Some(inner) => inner.trim_end_matches("\")"),
+        None => line,
+    };
+    line.trim_end_matches('.').to_owned()
 }

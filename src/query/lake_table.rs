@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::table::FileSlice;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::{Session, TableProvider};
@@ -18,16 +18,6 @@ use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use std::sync::Arc;
-
-/// Hudi's own columns, the first in every file.
-const META_COLUMNS: [&str; 5] =
-    ["_hoodie_commit_time", "_hoodie_commit_seqno", "_hoodie_record_key", "_hoodie_partition_path", "_hoodie_file_name"];
-
-/// `columns` behind Hudi's own.
-pub(super) fn with_meta_columns(columns: &Schema) -> SchemaRef {
-    let meta = META_COLUMNS.iter().map(|name| Arc::new(Field::new(*name, DataType::Utf8, true)));
-    Arc::new(Schema::new(meta.chain(columns.fields().iter().cloned()).collect::<Vec<_>>()))
-}
 
 /// One table at one instant. Files that were written before a column was added give NULL there, narrower ones are cast.
 #[derive(Debug)]

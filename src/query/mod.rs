@@ -4,13 +4,15 @@
 //! however long it runs; [`AsOf`] says as of when. Hudi's own `_hoodie_…` columns are hidden unless asked for.
 
 mod as_of;
-#[cfg(any())]
 mod engine;
+mod find_table;
 mod lake_table;
 mod output;
+mod row_count;
 mod spelling;
 
 pub use as_of::AsOf;
-#[cfg(any())]
 pub use engine::{Engine, QueryOptions};
+pub use find_table::find_table;
 pub use output::{OutputFormat, write_rows};
+pub use row_count::row_count;

@@ -13,6 +13,7 @@ mod avro_schema;
 mod base_file;
 mod commit;
 mod commit_metadata;
+mod commit_summary;
 mod config;
 mod fence;
 mod file_group;

@@ -1,4 +1,3 @@
 //! What the stream's parts do together.
 
 mod lanes;
-mod model;
