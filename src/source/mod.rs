@@ -2,6 +2,8 @@
 //!
 //! - [`connect`], [`connection_options`], [`ServerInfo`]: connections, the server's kind and position, and its errors in our words.
 //! - [`load_catalog`]: the tables that the rules select, with their shapes and keys.
+//! - [`Snapshot`]: all rows of tables at one point, in chunks.
+//! - [`check_server`], [`check_grants`], [`check_tables`]: what the source must be like, with the remedies.
 //! - [`Value`], [`BatchBuilder`], [`LaneRouter`]: rows of typed values become columns; the binlog decoder and the snapshot share them.
 
 mod binlog;
@@ -11,18 +13,31 @@ mod catalog;
 mod catalog_type;
 mod charset;
 mod charset_table;
+mod checks;
+mod checks_grants;
 mod columns;
 mod config;
 mod connect;
 mod decode;
 mod server;
+mod snapshot;
+mod snapshot_point;
+mod snapshot_read;
+mod snapshot_session;
+mod snapshot_split;
+mod snapshot_value;
+mod snapshot_work;
+mod sql;
 mod value;
 mod value_rules;
 
 pub use binlog::{BinlogConnection, DumpSettings};
 pub use builder::{BatchBuilder, LaneRouter};
 pub use catalog::{Catalog, CatalogTable, SplitColumn, Wanted, load_catalog, load_table, no_such_table};
+pub use checks::{Finding, Verdict, check_server, check_tables, ensure_position_is_kept, refuse_on_failure};
+pub use checks_grants::{Grants, check_grants};
 pub use config::{OnGap, SourceConfig, parse_mysql_url};
 pub use connect::{connect, connection_options, server_code, source_error};
 pub use server::{Flavor, ServerInfo};
+pub use snapshot::{Snapshot, SnapshotEvent, SnapshotPlan, TablePlan};
 pub use value::{Value, write_time};

@@ -32,6 +32,8 @@ pub struct ServerInfo {
 }
 
 const VARIABLES: &[&str] = &[
+    "aurora_version",
+    "basedir",
     "binlog_format",
     "binlog_row_image",
     "binlog_row_metadata",
@@ -107,6 +109,11 @@ impl ServerInfo {
             Flavor::MySql => self.is_on("gtid_mode"),
             Flavor::MariaDb => true,
         }
+    }
+
+    /// Whether it is Amazon RDS or Aurora, where settings are made in parameter groups and the global lock is refused.
+    pub fn is_rds(&self) -> bool {
+        self.variable("basedir").contains("/rdsdbbin") || !self.variable("aurora_version").is_empty()
     }
 
     /// Whether names of databases and tables are compared without regard to case.

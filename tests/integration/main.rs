@@ -8,3 +8,4 @@ mod random;
 mod readers;
 mod s3;
 mod service;
+mod snapshot;

@@ -17,7 +17,7 @@ const UTF8MB4_GENERAL_CI: u8 = 45;
 const COM_QUERY: u8 = 3;
 
 /// Connects and logs in.
-pub(super) async fn log_in(options: &Opts, connect_timeout: Duration, read_timeout: Duration) -> Result<Wire> {
+pub(in crate::source) async fn log_in(options: &Opts, connect_timeout: Duration, read_timeout: Duration) -> Result<Wire> {
     let place = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
     let session = async {
         let (socket, is_local) = open(options).await.map_err(lost)?;
@@ -41,7 +41,7 @@ async fn open(options: &Opts) -> io::Result<(Box<dyn Socket>, bool)> {
 }
 
 /// A server's error as ours.
-pub(super) fn server_error(packet: &[u8], what: &'static str) -> Error {
+pub(in crate::source) fn server_error(packet: &[u8], what: &'static str) -> Error {
     let code = packet.get(1..3).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_le_bytes);
     let text = packet.get(3..).unwrap_or_default();
     let text = if text.first() == Some(&b'#') { text.get(6..).unwrap_or_default() } else { text };
@@ -50,7 +50,7 @@ pub(super) fn server_error(packet: &[u8], what: &'static str) -> Error {
 }
 
 /// Whether a packet is the server's error.
-pub(super) fn is_error(packet: &[u8]) -> bool {
+pub(in crate::source) fn is_error(packet: &[u8]) -> bool {
     packet.first() == Some(&0xff)
 }
 
@@ -179,14 +179,14 @@ async fn send_struct(wire: &mut Wire, packet: &impl MySerialize) -> Result<()> {
 }
 
 /// Sends a command that the server answers with OK.
-pub(super) async fn execute(wire: &mut Wire, payload: &[u8], what: &'static str) -> Result<Bytes> {
+pub(in crate::source) async fn execute(wire: &mut Wire, payload: &[u8], what: &'static str) -> Result<Bytes> {
     wire.command(payload).await?;
     let packet = wire.packet().await?;
     if is_error(&packet) { Err(server_error(&packet, what)) } else { Ok(packet) }
 }
 
 /// Runs a statement that has no result rows.
-pub(super) async fn run_statement(wire: &mut Wire, sql: &str) -> Result<()> {
+pub(in crate::source) async fn run_statement(wire: &mut Wire, sql: &str) -> Result<()> {
     let payload = [&[COM_QUERY], sql.as_bytes()].concat();
     execute(wire, &payload, "the source refuses a setting of the session").await.map_err(|error| error.with("statement", sql))?;
     Ok(())

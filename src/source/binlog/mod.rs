@@ -16,3 +16,5 @@ mod tls;
 mod wire;
 
 pub use dump::{BinlogConnection, DumpSettings};
+pub(super) use login::{is_error, log_in, run_statement, server_error};
+pub(super) use wire::Wire;

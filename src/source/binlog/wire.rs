@@ -13,11 +13,11 @@ const FULL_PACKET: usize = 0xff_ffff;
 const READ_BYTES: usize = 256 * 1024;
 
 /// A socket, with or without TLS.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub(in crate::source) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for T {}
 
 /// Packets in and out.
-pub(super) struct Wire {
+pub(in crate::source) struct Wire {
     socket: Box<dyn Socket>,
     buffer: BytesMut,
     sequence: u8,
@@ -30,7 +30,7 @@ impl fmt::Debug for Wire {
     }
 }
 
-pub(super) fn lost(error: io::Error) -> Error {
+pub(in crate::source) fn lost(error: io::Error) -> Error {
     Error::new(Area::Source, Kind::Transient, "the connection to the source broke")
         .caused_by(error)
         .remedy("it connects again; check the server and the network if it stays")
@@ -38,32 +38,32 @@ pub(super) fn lost(error: io::Error) -> Error {
 
 impl Wire {
     /// Packets over `socket`; a read that takes longer than `read_timeout` counts as a broken connection.
-    pub(super) fn new(socket: Box<dyn Socket>, read_timeout: Duration) -> Self {
+    pub(in crate::source) fn new(socket: Box<dyn Socket>, read_timeout: Duration) -> Self {
         Self { socket, buffer: BytesMut::new(), sequence: 0, read_timeout }
     }
 
     /// The bare socket, for TLS to be put around it.
-    pub(super) fn into_socket(self) -> Box<dyn Socket> {
+    pub(in crate::source) fn into_socket(self) -> Box<dyn Socket> {
         self.socket
     }
 
     /// How long a read may take.
-    pub(super) fn read_timeout(&self) -> Duration {
+    pub(in crate::source) fn read_timeout(&self) -> Duration {
         self.read_timeout
     }
 
     /// How many packets have gone to and fro in this command.
-    pub(super) fn with_sequence(mut self, sequence: u8) -> Self {
+    pub(in crate::source) fn with_sequence(mut self, sequence: u8) -> Self {
         self.sequence = sequence;
         self
     }
 
-    pub(super) fn sequence(&self) -> u8 {
+    pub(in crate::source) fn sequence(&self) -> u8 {
         self.sequence
     }
 
     /// The next packet if it is wholly in memory already. Never waits.
-    pub(super) fn buffered_packet(&mut self) -> Result<Option<Bytes>> {
+    pub(in crate::source) fn buffered_packet(&mut self) -> Result<Option<Bytes>> {
         let Some((length, sequence)) = self.header_at(0) else { return Ok(None) };
         if length < FULL_PACKET {
             if self.buffer.len() < 4 + length {
@@ -111,7 +111,7 @@ impl Wire {
     }
 
     /// Waits for more bytes. Cancel safe.
-    pub(super) async fn fill(&mut self) -> Result<()> {
+    pub(in crate::source) async fn fill(&mut self) -> Result<()> {
         self.buffer.reserve(READ_BYTES);
         let read = tokio::time::timeout(self.read_timeout, self.socket.read_buf(&mut self.buffer)).await;
         match read {
@@ -123,7 +123,7 @@ impl Wire {
     }
 
     /// The next packet. Cancel safe.
-    pub(super) async fn packet(&mut self) -> Result<Bytes> {
+    pub(in crate::source) async fn packet(&mut self) -> Result<Bytes> {
         loop {
             if let Some(packet) = self.buffered_packet()? {
                 return Ok(packet);
@@ -133,7 +133,7 @@ impl Wire {
     }
 
     /// Sends one packet, shorter than 16 MiB.
-    pub(super) async fn send(&mut self, payload: &[u8]) -> Result<()> {
+    pub(in crate::source) async fn send(&mut self, payload: &[u8]) -> Result<()> {
         let length = u32::try_from(payload.len()).ok().filter(|length| (*length as usize) < FULL_PACKET);
         let length = length.ok_or_else(|| Error::bug("a packet to the source is too long"))?;
         let [a, b, c, _] = length.to_le_bytes();
@@ -145,7 +145,7 @@ impl Wire {
     }
 
     /// Begins a command: its packets are counted anew.
-    pub(super) async fn command(&mut self, payload: &[u8]) -> Result<()> {
+    pub(in crate::source) async fn command(&mut self, payload: &[u8]) -> Result<()> {
         self.sequence = 0;
         self.send(payload).await
     }
