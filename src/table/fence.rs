@@ -147,6 +147,7 @@ impl Fence {
             Creation::Created => {}
             Creation::Taken(_) => return Err(Self::lost_to(store).await),
         }
+        store.sync(vec![path_of(number)]).await?;
         if !Self::behind(store, number).await?.is_empty() {
             return Err(Self::lost_to(store).await);
         }

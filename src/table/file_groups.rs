@@ -100,6 +100,12 @@ impl FileGroups {
         ended.filter_map(|(key, _)| self.groups.get(key)).flat_map(|slices| slices.values().cloned()).collect()
     }
 
+    /// Forgets which groups ended, of those that have no files any more.
+    pub(super) fn forget_ended(&mut self) {
+        let groups = &self.groups;
+        self.replaced.retain(|key, _| groups.contains_key(key));
+    }
+
     /// Files whose instant neither counts as committed nor is under way: what a crash left.
     pub(super) fn orphans(&self, timeline: &Timeline) -> Vec<FileSlice> {
         let counts = Counts::of(timeline);

@@ -15,6 +15,7 @@ mod commit;
 mod commit_metadata;
 mod commit_summary;
 mod config;
+mod evolution;
 mod fence;
 mod file_group;
 mod file_groups;

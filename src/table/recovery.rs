@@ -52,6 +52,7 @@ pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: Write
                 drop_metadata_table(&mut view).await?;
                 undo_unfinished(&mut view).await?;
                 delete_orphans(&mut view).await?;
+                store.delete_staged().await?;
                 if let Some(last) = last {
                     remember_checkpoint(&mut view, last).await?;
                 }

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +176,60 @@ impl TableStore {
         Ok(Folder { entries: found.objects.iter().filter_map(|object| self.entry(object)).collect(), folders })
     }
 
+    /// Makes objects that were written survive a failure of the machine's power. Services do so themselves; a local disk is told to here.
+    pub(super) async fn sync(&self, paths: Vec<String>) -> Result<()> {
+        let Some(folder) = self.local_folder() else { return Ok(()) };
+        let work = move || {
+            let mut folders = BTreeSet::new();
+            for path in &paths {
+                let file = folder.join(path);
+                std::fs::File::open(&file)?.sync_all()?;
+                folders.extend(file.parent().map(PathBuf::from));
+            }
+            folders.iter().try_for_each(|folder| std::fs::File::open(folder)?.sync_all())
+        };
+        let done =
+            tokio::task::spawn_blocking(work).await.map_err(|error| Error::bug("writing to the disk panicked").caused_by(error))?;
+        done.map_err(|error| {
+            let failed = Error::new(Area::Lake, Kind::Refused, "files of the lake can't be written to the disk");
+            failed.caused_by(error).with("path", &self.base)
+        })
+    }
+
+    /// Deletes what uploads of base files that never ended left on a local disk: object_store writes `<name>#<number>` first,
+    /// and shows it in no listing.
+    pub(super) async fn delete_staged(&self) -> Result<()> {
+        let Some(folder) = self.local_folder() else { return Ok(()) };
+        let work = move || {
+            let mut folders = vec![folder];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                    let name = entry.file_name();
+                    let name = name.to_string_lossy();
+                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                        if name != ".hoodie" {
+                            folders.push(entry.path());
+                        }
+                    } else if name
+                        .rsplit_once(".parquet#")
+                        .is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
+                    {
+                        // what can't be deleted now is tried again by the next session
+                        _ = std::fs::remove_file(entry.path());
+                    }
+                }
+            }
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| Error::bug("deleting staged files panicked").caused_by(error))
+    }
+
+    /// The table's folder, where the store is a folder of this machine.
+    fn local_folder(&self) -> Option<PathBuf> {
+        let store = self.store.to_string();
+        let url = store.strip_prefix("LocalFileSystem(")?.strip_suffix(')')?;
+        Some(url::Url::parse(url).ok()?.to_file_path().ok()?.join(self.base.as_ref()))
+    }
+
     fn entry(&self, object: &ObjectMeta) -> Option<Entry> {
         let path = object.location.as_ref();
         let path = match self.base.as_ref() {
@@ -332,6 +388,13 @@ mod tests {
         assert_eq!(store.list("").await.unwrap()[0].path, "p=a%2Fb ü/f");
         assert_eq!(store.get("p=a%2Fb ü/f").await.unwrap(), "x");
         assert!(store.uri("x").starts_with("file:/"), "{}", store.uri("x"));
+        store.sync(vec!["p=a%2Fb ü/f".to_owned()]).await.unwrap();
+        assert_eq!(store.sync(vec!["missing".to_owned()]).await.unwrap_err().kind(), Kind::Refused);
+        let staged = folder.path().join("shop/orders/p=a%2Fb ü/x_0-0-0_20260101000000000.parquet#3");
+        std::fs::write(&staged, "half").unwrap();
+        store.delete_staged().await.unwrap();
+        assert!(!staged.exists());
+        assert_eq!(store.list("").await.unwrap().len(), 1);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// The marker that makes a folder a partition.
 pub(super) const PARTITION_MARKER: &str = ".hoodie_partition_metadata";
 
+/// How often a table is read that changes under the reader's hands.
+const READ_TRIES: usize = 4;
+
 /// Keys of `extraMetadata` that are ours start so.
 const OUR_KEYS: &str = "binlake.";
 
@@ -65,14 +68,23 @@ impl TableView {
         })?;
         let properties = TableProperties::parse(&String::from_utf8_lossy(&text));
         properties.ensure_readable().map_err(|error| error.with("path", store.base()))?;
-        let entries = store.list("").await?;
-        Self::from_listing(store, properties, &entries).await
+        let mut tries_left = READ_TRIES;
+        loop {
+            // the timeline first: a commit that completes meanwhile is then not seen at all, rather than without its files
+            let timeline = store.list_folder(".hoodie").await?.entries;
+            let entries = store.list("").await?;
+            match Self::from_listing(store.clone(), properties.clone(), timeline_of(&timeline), &entries).await {
+                // the writer archived a commit after we had listed it
+                Err(error) if error.kind() == Kind::Corrupt && tries_left > 1 => tries_left -= 1,
+                other => return other,
+            }
+        }
     }
 
     /// From a listing of all the table's objects; reads what the commits say.
-    async fn from_listing(store: TableStore, properties: TableProperties, entries: &[Entry]) -> Result<Self> {
+    async fn from_listing(store: TableStore, properties: TableProperties, timeline: Timeline, entries: &[Entry]) -> Result<Self> {
         let mut view = Self {
-            timeline: timeline_of(entries),
+            timeline,
             groups: FileGroups::default(),
             marked_partitions: BTreeSet::new(),
             has_checksum_files: false,
@@ -207,6 +219,7 @@ impl TableView {
         for (time, action) in archived {
             self.timeline.remove(time, *action);
         }
+        self.groups.forget_ended();
         self.is_archived |= !archived.is_empty();
         self.list_instants();
     }

@@ -144,11 +144,19 @@ async fn what_a_commit_costs() {
     let counted = Faulty::never(store);
     let through: Arc<dyn ObjectStore> = counted.clone();
     let mut table = open(&through, true).await.unwrap();
-    let (steps, reads) = counted.calls();
-    table.commit(request(&[upsert("a", 1, "new")], "2", false)).await.unwrap();
-    let (steps_after, reads_after) = counted.calls();
-    // inflight, requested, one base file, the fence's entry, the completed instant
-    assert_eq!(steps_after - steps, 5);
+    let (mut cheapest, mut sum) = ((usize::MAX, usize::MAX), (0, 0));
+    for round in 0..60 {
+        let before = counted.calls();
+        table.commit(request(&[upsert("a", 1, round)], "2", false)).await.unwrap();
+        let after = counted.calls();
+        let cost = (after.0 - before.0, after.1 - before.1);
+        cheapest = cheapest.min(cost);
+        sum = (sum.0 + cost.0, sum.1 + cost.1);
+    }
+    // inflight, requested, one base file, the fence's entry, the completed instant;
     // the timeline before and after, the fence's log behind our entry; the rewritten file's footer and rows
-    assert!(reads_after - reads <= 3 + 4, "{} reads", reads_after - reads);
+    assert_eq!(cheapest.0, 5);
+    assert!(cheapest.1 <= 3 + 4, "{cheapest:?}");
+    // with cleaning and archiving: each commit's three instants and its file are deleted once, a clean is written and deleted every fourth
+    assert!(sum.0 <= 60 * 12 && sum.1 <= 60 * 9, "{sum:?}");
 }

@@ -37,7 +37,7 @@ fn schema() -> SchemaRef {
 /// Rows `ids`, as revision `revision`.
 fn rows(ids: &[i32], revision: i64) -> RecordBatch {
     let some = |id: &&i32| **id % 7 != 0;
-    let list = ids.iter().map(|id| some(&id).then(|| vec![Some(0.5), None, Some(*id as f32)]));
+    let list = ids.iter().map(|id| some(&id).then(|| vec![Some(0.5), Some(*id as f32)]));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int32Array::from_iter_values(ids.iter().copied())),
         Arc::new(Int64Array::from_iter(ids.iter().map(|id| some(&id).then_some(i64::from(*id) << 33)))),
