@@ -36,7 +36,11 @@ fn remedy(known: &[(String, String)], shown: &str) -> String {
     }
     let name = shown.rsplit('.').next().unwrap_or(shown);
     let likeness = |(_, table): &(String, String)| strsim::jaro_winkler(name, table);
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|table| likeness(table) > 0.8);
+    // among tables of one name, the database decides
+    let whole = |(database, table): &(String, String)| strsim::jaro_winkler(shown, &format!("{database}.{table}"));
+    let nearer =
+        |a: &&(String, String), b: &&(String, String)| likeness(a).total_cmp(&likeness(b)).then(whole(a).total_cmp(&whole(b)));
+    let nearest = known.iter().max_by(nearer).filter(|table| likeness(table) > 0.8);
     let there: Vec<&(String, String)> = known.iter().take(LISTED).collect();
     let more = if known.len() > LISTED { ", …" } else { "" };
     match nearest {

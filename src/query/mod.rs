@@ -10,6 +10,8 @@ mod lake_table;
 mod output;
 mod row_count;
 mod spelling;
+#[cfg(test)]
+mod tests;
 
 pub use as_of::AsOf;
 pub use engine::{Engine, QueryOptions};

@@ -1,28 +1,25 @@
 //! Names with capital letters, written without quotes.
 //!
 //! SQL folds an unquoted name to lower case, MySQL doesn't: `SELECT CustomerID FROM Orders` must find a column `CustomerID`. So unquoted words that,
-//! case aside, are the name of a known database, table or column with capitals are replaced by that name in quotes.
+//! case aside, are the name of a known database, table or column with capitals are replaced by that name in quotes. Among names that differ
+//! only in case, the one spelled as written is meant.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The names that have capitals.
 #[derive(Debug, Default)]
 pub(super) struct Spelling {
-    /// In lower case → as it is; names that differ only in case are left to quotes.
-    names: HashMap<String, Option<String>>,
+    /// In lower case → as it is, in all its spellings.
+    names: HashMap<String, BTreeSet<String>>,
 }
 
 impl Spelling {
     /// Knows one more name.
     pub(super) fn add(&mut self, name: &str) {
-        let lower = name.to_lowercase();
-        let known = self.names.entry(lower).or_insert_with(|| Some(name.to_owned()));
-        if known.as_deref() != Some(name) {
-            *known = None;
-        }
+        self.names.entry(name.to_lowercase()).or_default().insert(name.to_owned());
     }
 
     /// `sql` with the known names spelled as they are. Text that isn't SQL is given back as it is.
@@ -36,7 +33,9 @@ impl Spelling {
             if word.quote_style.is_some() || word.keyword != Keyword::NoKeyword || is_call {
                 continue;
             }
-            let Some(Some(name)) = self.names.get(&word.value.to_lowercase()) else { continue };
+            let Some(spellings) = self.names.get(&word.value.to_lowercase()) else { continue };
+            let only = spellings.first().filter(|_| spellings.len() == 1);
+            let Some(name) = spellings.get(&word.value).or(only) else { continue };
             if name.chars().any(char::is_uppercase) {
                 word.value.clone_from(name);
                 word.quote_style = Some('"');
@@ -57,10 +56,10 @@ mod tests {
         for name in ["Shop", "Orders", "CustomerID", "plain", "Count", "Twice", "TWICE"] {
             spelling.add(name);
         }
-        let sql = "SELECT customerid, Plain, count(*), \"customerid\", 'CustomerID', twice FROM shop.ORDERS -- Shop";
+        let sql = "SELECT customerid, Plain, count(*), \"customerid\", 'CustomerID', twice, TWICE FROM shop.ORDERS -- Shop";
         assert_eq!(
             spelling.correct(sql),
-            "SELECT \"CustomerID\", Plain, count(*), \"customerid\", 'CustomerID', twice FROM \"Shop\".\"Orders\" -- Shop"
+            "SELECT \"CustomerID\", Plain, count(*), \"customerid\", 'CustomerID', twice, \"TWICE\" FROM \"Shop\".\"Orders\" -- Shop"
         );
         assert_eq!(spelling.correct("SELECT 'open"), "SELECT 'open");
     }
