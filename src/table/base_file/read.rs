@@ -51,6 +51,24 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// Bytes of a file; a file that is too short for them is damaged.
+async fn get_range(store: &Arc<dyn ObjectStore>, path: &Path, range: Range<u64>) -> Result<Bytes> {
+    let (end, wanted) = (range.end, range.end.saturating_sub(range.start));
+    if wanted == 0 {
+        return Err(parquet_error(ParquetError::EOF("the file is empty".to_owned()), path));
+    }
+    let got = store.get_range(path, range).await;
+    let short = match &got {
+        Ok(bytes) => bytes.len() as u64 != wanted,
+        Err(object_store::Error::NotFound { .. }) => false,
+        Err(_) => store.head(path).await.is_ok_and(|found| found.size < end),
+    };
+    if short {
+        return Err(parquet_error(ParquetError::EOF(format!("the file is shorter than {end} bytes")), path));
+    }
+    got.map_err(|error| store_error(error, path))
+}
+
 /// A base file whose bytes make no sense.
 pub(in super::super) fn parquet_error(error: impl Into<ParquetError>, path: &Path) -> Error {
     Error::new(Area::Lake, Kind::Corrupt, "a base file is damaged").with("path", path).caused_by(error.into())
@@ -143,7 +161,7 @@ impl BaseFile {
         let mut parser = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = loop {
             let from = bytes.saturating_sub(wanted);
-            let tail = store.get_range(&path, from..bytes).await.map_err(|error| store_error(error, &path))?;
+            let tail = get_range(store, &path, from..bytes).await?;
             match parser.try_parse_sized(&tail, bytes) {
                 Ok(()) => break parser.finish().map_err(damaged)?,
                 Err(ParquetError::NeedMoreData(needed)) if needed as u64 > wanted => {
@@ -189,7 +207,7 @@ impl BaseFile {
     pub(in super::super) async fn fetch(&self, store: &Arc<dyn ObjectStore>, row_group: usize) -> Result<RowGroupBytes> {
         let range = self.row_group_range(row_group)?;
         let start = range.start;
-        let bytes = store.get_range(&self.path, range).await.map_err(|error| store_error(error, &self.path))?;
+        let bytes = get_range(store, &self.path, range).await?;
         Ok(RowGroupBytes { start, bytes })
     }
 

@@ -19,6 +19,8 @@ mod pool;
 mod restore;
 
 #[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
 mod model_tests;
 
 pub(super) use merge::{MergePlan, Op, merge_column};

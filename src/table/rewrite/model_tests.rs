@@ -3,6 +3,7 @@
 use super::super::base_file::MAX_ROW_GROUP_ROWS;
 use super::super::{FileSlice, InstantTime, SortedChanges, TableOptions};
 use super::{KeyIndex, RewriteInput, RewriteOutput, rewrite};
+use crate::error::Result;
 use crate::table::partition_path::partition_path;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
@@ -17,44 +18,44 @@ use std::sync::Arc;
 
 /// What a row is: the columns besides key and partition.
 #[derive(Debug, Clone, PartialEq)]
-struct Row {
-    text: Option<String>,
-    number: Option<i64>,
-    added: Option<i32>,
-    commit: u32,
+pub(super) struct Row {
+    pub(super) text: Option<String>,
+    pub(super) number: Option<i64>,
+    pub(super) added: Option<i32>,
+    pub(super) commit: u32,
 }
 
 /// (partition value, first key column, second key column).
-type ModelKey = (Option<String>, i32, String);
+pub(super) type ModelKey = (Option<String>, i32, String);
 
 #[derive(Debug, Clone)]
-enum Change {
+pub(super) enum Change {
     Upsert(Row),
     Delete,
 }
 
 /// A table in a memory store, without a timeline: `live` is what the last commit left.
-struct Harness {
-    store: Arc<dyn ObjectStore>,
-    live: Vec<FileSlice>,
+pub(super) struct Harness {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) live: Vec<FileSlice>,
     field_ids: Option<String>,
-    index: KeyIndex,
-    columns: Option<SchemaRef>,
-    commits: u32,
+    pub(super) index: KeyIndex,
+    pub(super) columns: Option<SchemaRef>,
+    pub(super) commits: u32,
     partitioned: bool,
     composite: bool,
     target: u64,
-    model: BTreeMap<(String, i32, String), (ModelKey, Row)>,
+    pub(super) model: BTreeMap<(String, i32, String), (ModelKey, Row)>,
     wide: bool,
     added: bool,
 }
 
-fn instant(commit: u32) -> InstantTime {
+pub(super) fn instant(commit: u32) -> InstantTime {
     InstantTime::parse(&format!("202601010000{commit:05}")).unwrap()
 }
 
 impl Harness {
-    fn new(partitioned: bool, composite: bool, target: u64) -> Self {
+    pub(super) fn new(partitioned: bool, composite: bool, target: u64) -> Self {
         Self {
             store: Arc::new(InMemory::new()),
             live: Vec::new(),
@@ -71,7 +72,7 @@ impl Harness {
         }
     }
 
-    fn schema(&self) -> SchemaRef {
+    pub(super) fn schema(&self) -> SchemaRef {
         let number = if self.wide { DataType::Int64 } else { DataType::Int32 };
         let mut fields = vec![
             Field::new("id", DataType::Int32, false),
@@ -118,13 +119,23 @@ impl Harness {
         }
     }
 
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         changes: Vec<(ModelKey, Change)>,
         batch_rows: usize,
         truncate: bool,
         fill: Option<RecordBatch>,
     ) -> RewriteOutput {
+        self.try_commit(changes, batch_rows, truncate, fill).unwrap()
+    }
+
+    pub(super) fn try_commit(
+        &mut self,
+        changes: Vec<(ModelKey, Change)>,
+        batch_rows: usize,
+        truncate: bool,
+        fill: Option<RecordBatch>,
+    ) -> Result<RewriteOutput> {
         self.commits += 1;
         let mut sorted: BTreeMap<(String, i32, String), (ModelKey, Change)> = BTreeMap::new();
         for (key, change) in changes {
@@ -164,7 +175,7 @@ impl Harness {
             index: self.index.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let output = runtime.block_on(rewrite(input)).unwrap();
+        let output = runtime.block_on(rewrite(input))?;
         self.columns = Some(self.schema());
         self.field_ids = Some(output.field_ids.clone());
         for stat in &output.stats {
@@ -180,7 +191,7 @@ impl Harness {
         }
         self.index.retain(&self.live);
         self.apply(sorted, truncate, &output);
-        output
+        Ok(output)
     }
 
     /// The model's side of a commit; compares the counts.
@@ -223,7 +234,7 @@ impl Harness {
     }
 
     /// Reads all live files back and compares every cell with the model.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let mut seen = BTreeSet::new();
         let mut seqnos = BTreeSet::new();
         let mut rows_seen = 0;
@@ -384,7 +395,7 @@ proptest! {
     }
 }
 
-fn upserts(ids: impl Iterator<Item = i32>, number: i64) -> Vec<(ModelKey, Change)> {
+pub(super) fn upserts(ids: impl Iterator<Item = i32>, number: i64) -> Vec<(ModelKey, Change)> {
     let row = |id: i32| Row { text: Some(format!("text of {id} in {number}")), number: Some(number), added: None, commit: 0 };
     ids.map(|id| ((None, id, "x".to_owned()), Change::Upsert(row(id)))).collect()
 }
