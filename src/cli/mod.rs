@@ -12,7 +12,6 @@ mod run;
 mod service;
 mod stream;
 mod tables;
-mod tickets;
 mod timeline;
 mod verify;
 

@@ -69,6 +69,22 @@ pub struct SourcePosition {
     pub gtid_set: Option<GtidSet>,
 }
 
+impl SourcePosition {
+    /// Whether all that lies before `other` lies before this position as well.
+    pub fn has_passed(&self, other: &SourcePosition) -> bool {
+        let gtids = match (&self.gtid_set, &other.gtid_set) {
+            (Some(ours), Some(theirs)) => Some(theirs.is_subset(ours)),
+            _ => None,
+        };
+        // coordinates count on the same server alone; a server may have written what its GTID set doesn't tell yet
+        let is_same_server = self.lineage == other.lineage;
+        match gtids {
+            Some(passed) => passed && (!is_same_server || self.coordinates >= other.coordinates),
+            None => is_same_server && self.coordinates >= other.coordinates,
+        }
+    }
+}
+
 /// The transaction that a row belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionStamp {

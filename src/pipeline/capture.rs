@@ -1,8 +1,21 @@
 //! The capture loop: from the source to the stream.
+//!
+//! Each run takes the next epoch and goes on from the last cut that is on all lanes. A cut has all that is needed: the position, where each table stands,
+//! and the shapes with which the next events are read. Without a cut (a new stream, a lost one) the tables' checkpoints in the lake say where to go
+//! on, and tables that have none are read by a snapshot.
+
+mod follow;
+mod link;
+mod snapshots;
+mod start;
+
+pub use follow::{Follower, Until};
+pub use link::Link;
+pub use snapshots::Snapshots;
 
 use super::status::Status;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::TableId;
 use crate::state::StateStore;
 use crate::stream::EventLog;
@@ -37,13 +50,13 @@ pub struct BackfillRequest {
 /// Captures until `stop` is true: then makes a last cut, waits until it is durable, and returns. Called again after an error that passes;
 /// each call takes a new epoch and goes on from the last cut on the stream.
 pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<()> {
-    let _ = (context.config, context.log, context.lake, context.state, context.status, stop);
-    Err(Error::bug("the capture loop is not there yet"))
+    let started = start::start(&context, None).await?;
+    started.follower.run(started.snapshots, Until::Stopped, stop).await
 }
 
 /// Snapshots the requested tables, catches up with the binlog to where all of them are live at a durable cut, and returns. Called again
 /// after an error that passes, then it goes on where the cuts on the stream say; `stop` ends it early.
 pub(super) async fn backfill(context: Context, request: BackfillRequest, stop: watch::Receiver<bool>) -> Result<()> {
-    let _ = request;
-    run(context, stop).await
+    let started = start::start(&context, Some(&request)).await?;
+    started.follower.run(started.snapshots, Until::Live(started.requested), stop).await
 }

@@ -10,6 +10,6 @@ mod supervise;
 
 pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
 pub use backfill::backfill;
-pub use capture::BackfillRequest;
+pub use capture::{BackfillRequest, Follower, Link, Snapshots, Until};
 pub use run::{Halves, run};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};

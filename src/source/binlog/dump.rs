@@ -76,6 +76,11 @@ impl BinlogConnection {
         }
     }
 
+    /// Whether [`Self::buffered_event`] has something to give.
+    pub fn has_buffered_event(&self) -> bool {
+        self.wire.has_buffered_packet()
+    }
+
     /// Waits until more bytes came. Cancel safe.
     pub async fn fill(&mut self) -> Result<()> {
         self.wire.fill().await
@@ -174,16 +179,16 @@ fn dump_error(packet: &[u8]) -> Error {
         refused("another replica has the same server_id")
             .remedy("set another server_id in [source], or remove it: a random one is taken then")
     } else if has(&["purged", "could not find first log file", "could not find gtid state", "not in the master's binlog"]) {
-        gap("the server no longer has the binlog from the position where the capture must go on")
+        binlog_gap("the server no longer has the binlog from the position where the capture must go on")
     } else if has(&["more gtids", "impossible position", "> file size", "start replication from"]) {
-        gap("the server doesn't know the position where the capture must go on: it was reset, or restored from a backup")
+        binlog_gap("the server doesn't know the position where the capture must go on: it was reset, or restored from a backup")
     } else {
         error
     }
 }
 
-/// The binlog from where the capture must go on is not there.
-pub(crate) fn gap(what: &'static str) -> Error {
+/// The error for a binlog that doesn't have what the capture needs to go on.
+pub fn binlog_gap(what: &'static str) -> Error {
     Error::new(Area::Source, Kind::Refused, what)
         .remedy("run `binlake backfill` to take a new snapshot; keep the binlog longer (binlog_expire_logs_seconds) than the capture may stand still")
 }

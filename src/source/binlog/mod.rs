@@ -6,15 +6,18 @@
 
 mod dump;
 pub(crate) mod event;
-mod gtid_event;
+mod file;
+pub(crate) mod gtid_event;
 mod login;
-mod payload;
-mod query_event;
-mod rows_event;
+pub(crate) mod mariadb;
+pub(crate) mod payload;
+pub(crate) mod query_event;
+pub(crate) mod rows_event;
 pub(crate) mod table_map;
 mod tls;
 mod wire;
 
-pub use dump::{BinlogConnection, DumpSettings};
+pub use dump::{BinlogConnection, DumpSettings, binlog_gap};
+pub use file::BinlogFile;
 pub(super) use login::{is_error, log_in, run_statement, server_error};
 pub(super) use wire::Wire;

@@ -5,6 +5,7 @@
 use super::event::HEADER_BYTES;
 use crate::error::{Area, Error, Kind, Result};
 use crate::source::bytes::{Reader, malformed};
+use bytes::{Buf, Bytes};
 use std::fmt;
 use std::io::Read;
 
@@ -12,26 +13,26 @@ use std::io::Read;
 const MAX_EVENT_BYTES: usize = 1 << 30;
 
 /// The events inside a payload. They have no checksums, and no positions of their own.
-pub(crate) struct PayloadEvents<'a> {
-    input: Box<dyn Read + Send + 'a>,
+pub(crate) struct PayloadEvents {
+    input: Box<dyn Read + Send + Sync>,
     event: Vec<u8>,
 }
 
-impl fmt::Debug for PayloadEvents<'_> {
+impl fmt::Debug for PayloadEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PayloadEvents").finish_non_exhaustive()
     }
 }
 
-impl<'a> PayloadEvents<'a> {
+impl PayloadEvents {
     /// Opens a payload event's body.
-    pub(crate) fn open(body: &'a [u8]) -> Result<Self> {
+    pub(crate) fn open(body: Bytes) -> Result<Self> {
         const END: u64 = 0;
         const SIZE: u64 = 1;
         const COMPRESSION: u64 = 2;
         const ZSTD: u64 = 0;
         const UNCOMPRESSED: u64 = 255;
-        let mut reader = Reader::new(body);
+        let mut reader = Reader::new(&body);
         let (mut size, mut compression) = (None, UNCOMPRESSED);
         loop {
             match reader.length()? {
@@ -44,8 +45,8 @@ impl<'a> PayloadEvents<'a> {
             }
         }
         let size = size.ok_or_else(|| malformed("a compressed transaction doesn't say its size"))?;
-        let payload = reader.take(size)?;
-        let input: Box<dyn Read + Send + 'a> = match compression {
+        let payload = body.slice_ref(reader.take(size)?).reader();
+        let input: Box<dyn Read + Send + Sync> = match compression {
             ZSTD => Box::new(zstd::stream::read::Decoder::with_buffer(payload).map_err(broken)?),
             UNCOMPRESSED => Box::new(payload),
             other => {
@@ -96,13 +97,13 @@ mod tests {
         bytes
     }
 
-    fn payload(compressed: &[u8]) -> Vec<u8> {
+    fn payload(compressed: &[u8]) -> Bytes {
         let mut body = vec![2, 1, 0, 1, 5, 0xfe];
         body[4] = 9;
         body.extend_from_slice(&(compressed.len() as u64).to_le_bytes());
         body.push(0);
         body.extend_from_slice(compressed);
-        body
+        body.into()
     }
 
     #[test]
@@ -110,15 +111,15 @@ mod tests {
         let events = [event(3), event(100_000), event(0)];
         let compressed = zstd::encode_all(&events.concat()[..], 3).unwrap();
         let body = payload(&compressed);
-        let mut opened = PayloadEvents::open(&body).unwrap();
+        let mut opened = PayloadEvents::open(body.clone()).unwrap();
         for event in &events {
             assert_eq!(opened.next().unwrap().unwrap(), event);
         }
         assert!(opened.next().unwrap().is_none());
         let cut = payload(&compressed[..compressed.len() / 2]);
-        let mut opened = PayloadEvents::open(&cut).unwrap();
+        let mut opened = PayloadEvents::open(cut).unwrap();
         let outcome = std::iter::from_fn(|| opened.next().map(|event| event.map(|_| ())).transpose()).collect::<Result<Vec<_>>>();
         assert!(outcome.is_err());
-        assert!(PayloadEvents::open(&body[..10]).is_err());
+        assert!(PayloadEvents::open(body.slice(..10)).is_err());
     }
 }

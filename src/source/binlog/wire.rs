@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 /// A payload of this length goes on in the next packet.
 const FULL_PACKET: usize = 0xff_ffff;
@@ -22,6 +23,8 @@ pub(in crate::source) struct Wire {
     buffer: BytesMut,
     sequence: u8,
     read_timeout: Duration,
+    /// When the bytes that are waited for must be there.
+    deadline: Option<Instant>,
 }
 
 impl fmt::Debug for Wire {
@@ -39,7 +42,7 @@ pub(in crate::source) fn lost(error: io::Error) -> Error {
 impl Wire {
     /// Packets over `socket`; a read that takes longer than `read_timeout` counts as a broken connection.
     pub(in crate::source) fn new(socket: Box<dyn Socket>, read_timeout: Duration) -> Self {
-        Self { socket, buffer: BytesMut::new(), sequence: 0, read_timeout }
+        Self { socket, buffer: BytesMut::new(), sequence: 0, read_timeout, deadline: None }
     }
 
     /// The bare socket, for TLS to be put around it.
@@ -74,6 +77,11 @@ impl Wire {
             return Ok(Some(self.buffer.split_to(length).freeze()));
         }
         self.long_packet()
+    }
+
+    /// Whether a packet is wholly in memory.
+    pub(super) fn has_buffered_packet(&self) -> bool {
+        self.header_at(0).is_some_and(|(length, _)| length < FULL_PACKET && self.buffer.len() >= 4 + length)
     }
 
     fn header_at(&self, place: usize) -> Option<(usize, u8)> {
@@ -113,7 +121,10 @@ impl Wire {
     /// Waits for more bytes. Cancel safe.
     pub(in crate::source) async fn fill(&mut self) -> Result<()> {
         self.buffer.reserve(READ_BYTES);
-        let read = tokio::time::timeout(self.read_timeout, self.socket.read_buf(&mut self.buffer)).await;
+        // kept when the wait is cancelled and taken up again
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + self.read_timeout);
+        let read = tokio::time::timeout_at(deadline, self.socket.read_buf(&mut self.buffer)).await;
+        self.deadline = None;
         match read {
             Ok(Ok(0)) => Err(lost(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it"))),
             Ok(Ok(_)) => Ok(()),

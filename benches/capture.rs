@@ -1,0 +1,190 @@
+//! The capture alone: from the binlog to encoded chunks in the embedded log.
+//!
+//! `cargo bench --bench capture [-- bulk small]` loads a private MySQL with the two workloads and reads its binlog over a connection: 1,000,000 inserts, 200,000
+//! updates and 20,000 deletes in transactions of 1,000 rows, and 200,000 inserts in transactions of one. `BENCH_SCALE` (default 1.0) makes them smaller.
+//! `BENCH_BINLOGS=folder` reads the binlog files in that folder instead, without a server; `BENCH_KEEP=folder` keeps the files that were made.
+//! Each prints rows/s (best and median of `BENCH_RUNS`, default 5), CPU seconds and the peak RSS of the process.
+
+#[path = "../tests/integration/mysql.rs"]
+mod mysql;
+
+use binlake::error::Result;
+use binlake::event::{BinlogCoordinates, Cut, Epoch, Lineage, SourcePosition};
+use binlake::pipeline::{Follower, Link, Status, Until};
+use binlake::source::{
+    BinlogFile, BinlogReader, CaptureRule, DumpSettings, LaneBuffers, Progress, TrackedTables, connection_options,
+};
+use binlake::stream::{EmbeddedLog, EmbeddedOptions, EventLog, Producer};
+use binlake::time::Timestamp;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+const LANES: u16 = 16;
+const CHUNK_BYTES: usize = 1 << 20;
+const CUT_INTERVAL: Duration = Duration::from_secs(1);
+
+fn setting<T: std::str::FromStr>(name: &str, unless_told: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(unless_told)
+}
+
+/// CPU seconds of this process so far, and its peak RSS in MiB.
+fn usage() -> (f64, u64) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<f64> =
+        stat.rsplit(')').next().unwrap_or("").split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    ((fields.get(11).unwrap_or(&0.0) + fields.get(12).unwrap_or(&0.0)) / 100.0, peak.unwrap_or(0) / 1024)
+}
+
+struct Target {
+    _folder: tempfile::TempDir,
+    log: Arc<dyn EventLog>,
+}
+
+impl Target {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir().expect("a folder for the log");
+        let log = EmbeddedLog::open(folder.path(), LANES, EmbeddedOptions::default())?;
+        Ok(Self { _folder: folder, log: Arc::new(log) })
+    }
+
+    fn producer(&self) -> Producer {
+        Producer::new(self.log.clone(), Epoch(1), None)
+    }
+}
+
+fn reader(position: SourcePosition) -> BinlogReader {
+    let select = Arc::new(|table: &binlake::event::TableId| (table.database() == "shop").then(CaptureRule::default));
+    BinlogReader::new(TrackedTables::new(select, LANES, false), position, Timestamp::from_micros(0))
+}
+
+fn beginning(file: &str) -> SourcePosition {
+    SourcePosition {
+        lineage: Lineage(String::new()),
+        coordinates: BinlogCoordinates { file: file.into(), offset: 4 },
+        gtid_set: Some(Default::default()),
+    }
+}
+
+/// Reads binlog files as fast as they come; gives the rows.
+async fn read_files(files: &[PathBuf]) -> Result<u64> {
+    let target = Target::new()?;
+    let mut producer = target.producer();
+    let mut lanes = LaneBuffers::new(LANES, CHUNK_BYTES);
+    let mut reader = reader(beginning("binlog.000001"));
+    let mut rows = 0;
+    let mut next_cut = Instant::now() + CUT_INTERVAL;
+    let dry = std::env::var("BENCH_DRY").is_ok();
+    for file in files {
+        for event in BinlogFile::open(file)? {
+            let mut progress = reader.feed(&event?, &mut lanes)?;
+            loop {
+                while let Some((lane, sections)) = lanes.take_full() {
+                    if !dry {
+                        producer.send(lane, sections).await?;
+                    }
+                }
+                if progress != Progress::More {
+                    break;
+                }
+                progress = reader.resume(&mut lanes)?;
+            }
+            if progress == Progress::Boundary && Instant::now() >= next_cut {
+                cut(&mut reader, &mut lanes, &mut producer).await?;
+                next_cut = Instant::now() + CUT_INTERVAL;
+            }
+        }
+    }
+    cut(&mut reader, &mut lanes, &mut producer).await?;
+    producer.flush().await?;
+    rows += reader.take_counts().iter().map(|(_, counts)| counts.created + counts.updated + counts.deleted).sum::<u64>();
+    Ok(rows)
+}
+
+async fn cut(reader: &mut BinlogReader, lanes: &mut LaneBuffers, producer: &mut Producer) -> Result<()> {
+    let cut = Cut {
+        number: producer.next_cut(),
+        position: reader.position().clone(),
+        source_commit_time: reader.source_commit_time(),
+        tables: reader.tables().states(),
+        schemas: reader.tables().schemas(),
+    };
+    producer.cut(lanes.take_rest()?, cut).await
+}
+
+/// Reads a server's binlog from its first event on; gives the rows.
+async fn read_server(url: &str, lineage: Lineage, rows: u64) -> Result<u64> {
+    let target = Target::new()?;
+    let options = connection_options(&url.parse().expect("a URL"))?;
+    let settings = DumpSettings {
+        server_id: DumpSettings::random_server_id(),
+        connect_timeout: Duration::from_secs(10),
+        read_timeout: Duration::from_secs(60),
+        heartbeat_interval: Duration::from_secs(1),
+    };
+    let status = Status::new();
+    let position = SourcePosition { lineage, ..beginning("") };
+    let lanes = LaneBuffers::new(LANES, CHUNK_BYTES);
+    let follower = Follower::new(
+        reader(position),
+        lanes,
+        target.producer(),
+        Link { options, settings },
+        status.clone(),
+        Duration::from_millis(100),
+    );
+    let (stop, stopped) = watch::channel(false);
+    let follow = tokio::spawn(follower.run(None, Until::Stopped, stopped));
+    while status.view().captured_rows < rows && !follow.is_finished() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    stop.send_replace(true);
+    follow.await.expect("the capture ends")?;
+    Ok(status.view().captured_rows)
+}
+
+async fn measure(name: &str, runs: usize, mut run: impl AsyncFnMut() -> Result<u64>) {
+    let mut seconds = Vec::new();
+    let (mut rows, mut cpu) = (0, f64::MAX);
+    for _ in 0..runs {
+        let (before, started) = (usage().0, Instant::now());
+        rows = run().await.expect("the capture works");
+        seconds.push(started.elapsed().as_secs_f64());
+        cpu = cpu.min(usage().0 - before);
+    }
+    seconds.sort_by(f64::total_cmp);
+    let rate = |seconds: f64| (rows as f64 / seconds).round();
+    println!("| {name} | {rows} | {} | {} | {cpu:.2} | {} |", rate(seconds[0]), rate(seconds[seconds.len() / 2]), usage().1);
+}
+
+fn binlog_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("the folder").filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|number| number.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit())));
+    files.sort();
+    files
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let runs = setting("BENCH_RUNS", 5_usize);
+    println!("| workload | rows | rows/s best | rows/s median | CPU s | peak RSS MiB |\n|---|---|---|---|---|---|");
+    if let Ok(folder) = std::env::var("BENCH_BINLOGS") {
+        let files = binlog_files(Path::new(&folder));
+        measure(&format!("files in {folder}"), runs, async || read_files(&files).await).await;
+        return;
+    }
+    let scale = setting("BENCH_SCALE", 1.0_f64);
+    for workload in ["bulk", "small"] {
+        if asked.is_empty() || asked.iter().any(|name| name == workload) {
+            let _ = (scale, runs);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Following the binlog: events to rows, rows to chunks, a cut about every second.
+//!
+//! Decoding runs here; encoding and appending run on the producer's tasks, one chunk a lane, so that both use a core of their own. What waits is bounded:
+//! each lane has the chunk that is being filled and the one under way, and nothing is read while a lane's next chunk can't be sent.
+//!
+//! A connection that breaks between transactions is made anew and reading goes on. One that breaks inside of a transaction ends this run: the next
+//! takes a new epoch, and what was sent of the transaction is void, whether the server sends it again or not.
+
+use super::link::Link;
+use super::snapshots::Snapshots;
+use crate::error::{Error, Result};
+use crate::event::{Cut, SourcePosition, TableId, TableState};
+use crate::pipeline::status::{CaptureState, Status, TableStage};
+use crate::source::{BinlogConnection, BinlogReader, LaneBuffers, Progress, SnapshotEvent};
+use crate::stream::Producer;
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long a transaction that is under way may still take when we are told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Events between two looks at the clock and at the wish to stop.
+const EVENTS_AT_ONCE: usize = 256;
+/// The pauses between attempts to connect grow from this …
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// … to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// What ends a run of [`Follower`].
+#[derive(Debug, Clone)]
+pub enum Until {
+    /// The wish to stop alone.
+    Stopped,
+    /// These tables are live at a durable cut.
+    Live(Vec<TableId>),
+}
+
+/// The capture at work.
+#[derive(Debug)]
+pub struct Follower {
+    reader: BinlogReader,
+    lanes: LaneBuffers,
+    producer: Producer,
+    link: Link,
+    status: Status,
+    cut_interval: Duration,
+    next_cut: Instant,
+    known_stages: BTreeMap<TableId, TableStage>,
+}
+
+impl Follower {
+    /// A capture that goes on from the reader's position.
+    pub fn new(
+        reader: BinlogReader,
+        lanes: LaneBuffers,
+        producer: Producer,
+        link: Link,
+        status: Status,
+        cut_interval: Duration,
+    ) -> Self {
+        let next_cut = Instant::now() + cut_interval;
+        Self { reader, lanes, producer, link, status, cut_interval, next_cut, known_stages: BTreeMap::new() }
+    }
+
+    /// Reads the snapshots, then follows the binlog until told to stop or until `until` is reached: then makes a last cut, and waits until it is durable.
+    pub async fn run(mut self, snapshots: Option<Snapshots>, until: Until, mut stop: watch::Receiver<bool>) -> Result<()> {
+        let outcome = self.run_phases(snapshots, &until, &mut stop).await;
+        self.report_rows();
+        outcome
+    }
+
+    async fn run_phases(&mut self, snapshots: Option<Snapshots>, until: &Until, stop: &mut watch::Receiver<bool>) -> Result<()> {
+        if let Some(snapshots) = snapshots {
+            self.take_snapshots(snapshots, stop).await?;
+        }
+        // the first cut of this epoch: who reads the stream learns at once what became void
+        self.cut().await?;
+        while !*stop.borrow() && !self.is_reached(until) {
+            let Some(connection) = self.connect(stop).await? else { break };
+            match self.follow(connection, until, stop).await {
+                Err(error) if error.is_transient() && self.reader.is_at_boundary() => {
+                    tracing::warn!(%error, "the connection to the source is made anew");
+                    metrics::counter!(crate::metrics::RECONNECTS).increment(1);
+                    self.status.capture(CaptureState::Connecting { reason: Some(error.to_string()) });
+                    self.reader.reconnected();
+                }
+                other => other?,
+            }
+        }
+        if self.reader.is_at_boundary() {
+            self.cut().await?;
+        }
+        self.producer.flush().await?;
+        self.ended_well(until)
+    }
+
+    /// Rows of snapshots, with cuts between them that say how far they are. The binlog waits meanwhile: its events come on top of the rows.
+    async fn take_snapshots(&mut self, mut snapshots: Snapshots, stop: &mut watch::Receiver<bool>) -> Result<()> {
+        loop {
+            self.send_full().await?;
+            tokio::select! {
+                event = snapshots.next() => match event? {
+                    Some(event) => self.snapshot_event(event)?,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep_until(self.next_cut) => self.cut().await?,
+                () = stopped(stop) => return Ok(()),
+            }
+        }
+    }
+
+    fn snapshot_event(&mut self, event: SnapshotEvent) -> Result<()> {
+        match event {
+            SnapshotEvent::Rows { lane, batch } => {
+                let rows = batch.len() as u64;
+                self.status.captured(&batch.schema.table, 'r', rows);
+                self.lanes.push_batch(lane, batch)
+            }
+            SnapshotEvent::Progress { table, progress } => {
+                self.reader.tables_mut().set_state(&table, TableState::Snapshot(progress))
+            }
+            SnapshotEvent::Failed { table, error } => {
+                tracing::error!(%table, %error, "the table is stopped: it can't be read");
+                let position = self.reader.position().clone();
+                self.reader.tables_mut().set_state(&table, TableState::Stopped { position, reason: error.to_string() })
+            }
+        }
+    }
+
+    async fn connect(&self, stop: &mut watch::Receiver<bool>) -> Result<Option<BinlogConnection>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.link.open(self.reader.position()).await {
+                Ok(connection) => {
+                    self.status.capture(CaptureState::Streaming);
+                    return Ok(Some(connection));
+                }
+                Err(error) if error.is_transient() => error,
+                Err(error) => return Err(error),
+            };
+            tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the source can't be reached; it is tried again");
+            self.status.capture(CaptureState::Connecting { reason: Some(error.to_string()) });
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(stop) => return Ok(None),
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn follow(&mut self, mut connection: BinlogConnection, until: &Until, stop: &mut watch::Receiver<bool>) -> Result<()> {
+        let mut stop_at: Option<Instant> = None;
+        loop {
+            for _ in 0..EVENTS_AT_ONCE {
+                let Some(event) = connection.buffered_event()? else { break };
+                metrics_bytes(event.len());
+                self.event(&event).await?;
+            }
+            let now = Instant::now();
+            if *stop.borrow() {
+                let at = *stop_at.get_or_insert(now + STOP_GRACE);
+                if self.reader.is_at_boundary() || now >= at {
+                    return Ok(());
+                }
+            }
+            if now >= self.next_cut && self.reader.is_at_boundary() {
+                self.cut().await?;
+                if self.is_reached(until) {
+                    return Ok(());
+                }
+            }
+            if connection.has_buffered_event() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let cut_or_stop = if self.reader.is_at_boundary() { self.next_cut } else { stop_at.unwrap_or(now + STOP_GRACE) };
+            tokio::select! {
+                filled = connection.fill() => filled?,
+                () = tokio::time::sleep_until(cut_or_stop) => {}
+                () = stopped(stop), if stop_at.is_none() => {}
+            }
+        }
+    }
+
+    async fn event(&mut self, event: &bytes::Bytes) -> Result<()> {
+        let mut progress = self.reader.feed(event, &mut self.lanes)?;
+        loop {
+            self.send_full().await?;
+            match progress {
+                Progress::More => progress = self.reader.resume(&mut self.lanes)?,
+                Progress::Heartbeat => {
+                    self.reader.idle_at(Timestamp::now());
+                    return Ok(());
+                }
+                Progress::Boundary if Instant::now() >= self.next_cut => return self.cut().await,
+                Progress::Boundary | Progress::Onward => return Ok(()),
+            }
+        }
+    }
+
+    async fn send_full(&mut self) -> Result<()> {
+        while let Some((lane, sections)) = self.lanes.take_full() {
+            self.producer.send(lane, sections).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a cut on all lanes, behind all that was read. Only at a boundary.
+    async fn cut(&mut self) -> Result<()> {
+        self.send_full().await?;
+        let position = self.reader.position().clone();
+        self.go_live(&position)?;
+        let cut = Cut {
+            number: self.producer.next_cut(),
+            source_commit_time: self.reader.source_commit_time(),
+            tables: self.reader.tables().states(),
+            schemas: self.reader.tables().schemas(),
+            position,
+        };
+        self.status.cut(position_text(&cut.position), cut.source_commit_time);
+        self.report_stages(&cut.tables);
+        self.report_rows();
+        let rest = self.lanes.take_rest()?;
+        self.producer.cut(rest, cut).await?;
+        self.next_cut = Instant::now() + self.cut_interval;
+        Ok(())
+    }
+
+    /// Tables whose snapshot was read become live when the binlog has passed its last point.
+    fn go_live(&mut self, position: &SourcePosition) -> Result<()> {
+        let passed: Vec<TableId> = (self.reader.tables().states().into_iter())
+            .filter_map(|(table, state)| match state {
+                TableState::Snapshot(progress) if progress.remaining_chunks.is_empty() => {
+                    position.has_passed(&progress.high_watermark).then_some(table)
+                }
+                _ => None,
+            })
+            .collect();
+        for table in passed {
+            tracing::info!(%table, "the snapshot is complete: the table follows the source");
+            self.reader.tables_mut().set_state(&table, TableState::Live)?;
+        }
+        Ok(())
+    }
+
+    fn is_reached(&self, until: &Until) -> bool {
+        let Until::Live(tables) = until else { return false };
+        let states = self.reader.tables().states();
+        tables.iter().all(|table| !matches!(states.get(table), Some(TableState::Snapshot(_))))
+    }
+
+    /// A backfill whose table was stopped has failed.
+    fn ended_well(&self, until: &Until) -> Result<()> {
+        let Until::Live(tables) = until else { return Ok(()) };
+        let states = self.reader.tables().states();
+        for table in tables {
+            if let Some(TableState::Stopped { reason, .. }) = states.get(table) {
+                return Err(Error::new(crate::error::Area::Source, crate::error::Kind::Refused, "a table couldn't be read")
+                    .with("table", table)
+                    .caused_by(std::io::Error::other(reason.clone()))
+                    .remedy("correct what it says, then run the backfill again"));
+            }
+        }
+        Ok(())
+    }
+
+    fn report_rows(&mut self) {
+        for (table, counts) in self.reader.take_counts() {
+            for (operation, rows) in [('c', counts.created), ('u', counts.updated), ('d', counts.deleted)] {
+                if rows > 0 {
+                    self.status.captured(&table, operation, rows);
+                }
+            }
+        }
+    }
+
+    fn report_stages(&mut self, states: &BTreeMap<TableId, TableState>) {
+        for (table, state) in states {
+            let stage = match state {
+                TableState::Live => TableStage::Live,
+                TableState::Snapshot(progress) => TableStage::Snapshot { rows_read: progress.rows_read },
+                TableState::Stopped { reason, .. } => TableStage::Stopped { reason: reason.clone() },
+            };
+            if self.known_stages.get(table) != Some(&stage) {
+                self.status.table(table, stage.clone());
+                self.known_stages.insert(table.clone(), stage);
+            }
+        }
+    }
+}
+
+/// Returns when we are told to stop (or nobody is left to tell).
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn metrics_bytes(bytes: usize) {
+    metrics::counter!(crate::metrics::BINLOG_BYTES).increment(bytes as u64);
+}
+
+fn position_text(position: &SourcePosition) -> String {
+    match &position.gtid_set {
+        Some(set) => set.to_string(),
+        None => position.coordinates.to_string(),
+    }
+}

@@ -1,0 +1,274 @@
+//! Where a run of the capture begins: from the last cut, from the lake's checkpoints, or with snapshots.
+
+use super::{BackfillRequest, Context, Follower, Link, Snapshots};
+use crate::error::{Error, Result};
+use crate::event::{CutPoint, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, TableRules, TinyInt1};
+use crate::source::{
+    BinlogReader, CaptureRule, Catalog, CatalogTable, DumpSettings, LaneBuffers, SelectTables, ServerInfo, Snapshot, SnapshotPlan,
+    TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog, no_such_table, refuse_on_failure,
+};
+use crate::stream::{Producer, find_last_cut};
+use crate::table::{Lake, Table};
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the lock at a snapshot's start is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// A capture that is ready to run.
+pub(super) struct Started {
+    pub(super) follower: Follower,
+    pub(super) snapshots: Option<Snapshots>,
+    /// The tables that a backfill was asked for.
+    pub(super) requested: Vec<TableId>,
+}
+
+/// Where the source was left.
+#[derive(Debug, Default)]
+struct Left {
+    cut: Option<CutPoint>,
+    position: Option<SourcePosition>,
+    source_commit_time: Timestamp,
+    tables: BTreeMap<TableId, (TableSchema, TableState)>,
+    /// Tables that the lake has further than `position`.
+    covered: BTreeMap<TableId, SourcePosition>,
+}
+
+/// Connects, takes an epoch, and finds out what is to be read.
+pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>) -> Result<Started> {
+    let config = &context.config;
+    let options = connection_options(config.source.url.expose())?;
+    let mut conn = connect(&options, config.source.connect_timeout).await?;
+    let info = ServerInfo::read(&mut conn).await?;
+    refuse_on_failure(&check_server(&info))?;
+    let rules = Arc::new(config.tables.clone());
+    let mut catalog = load_catalog(&mut conn, |table| wanted(&rules, table)).await?;
+    // the connection is not used again: a failed good-bye means nothing
+    let _ = conn.disconnect().await;
+
+    let stream_id = context.log.identity().stream_id.clone();
+    let found = find_last_cut(context.log.as_ref(), context.state.known_epoch(&stream_id)?).await?;
+    let mut left = match found.cut {
+        Some((point, cut)) => Left {
+            cut: Some(point),
+            position: Some(cut.position.clone()),
+            source_commit_time: cut.source_commit_time,
+            tables: cut
+                .tables
+                .iter()
+                .filter_map(|(id, state)| Some((id.clone(), (cut.schemas.get(id)?.clone(), state.clone()))))
+                .collect(),
+            covered: BTreeMap::new(),
+        },
+        None => from_lake(&context.lake, &rules, &catalog).await?,
+    };
+    let epoch = context.state.take_epoch(&stream_id, found.epoch)?;
+    left.tables.retain(|table, _| rules.rule_for(table).is_some());
+    refuse(&mut catalog, &left, &rules)?;
+    let requested = requested(backfill, &left, &catalog)?;
+    adopt_server(&mut left, &info);
+
+    let lanes = context.log.identity().lanes;
+    let settings = DumpSettings {
+        server_id: config.source.server_id.unwrap_or_else(DumpSettings::random_server_id),
+        connect_timeout: config.source.connect_timeout,
+        read_timeout: config.source.read_timeout,
+        heartbeat_interval: config.source.heartbeat_interval,
+    };
+    let chunk_bytes = usize::try_from(config.stream.chunk_size.0).unwrap_or(1 << 20);
+    let mut buffers = LaneBuffers::new(lanes, chunk_bytes);
+    let mut tables = TrackedTables::new(select(&rules), lanes, info.ignores_case_of_names());
+    let plans = plan(&left, &mut catalog, &rules, &requested, backfill);
+    let known: BTreeSet<TableId> = left.tables.keys().cloned().collect();
+    for (schema, state) in std::mem::take(&mut left.tables).into_values() {
+        tables.put(Arc::new(schema), state)?;
+    }
+    for (table, position) in std::mem::take(&mut left.covered) {
+        tables.cover(&table, position)?;
+    }
+    for (table, error) in &catalog.refused {
+        let schema = TableSchema { table: table.clone(), columns: Vec::new(), key: Vec::new() };
+        let position = left.position.clone().unwrap_or_else(|| nowhere(&info));
+        tracing::error!(%table, %error, "the table isn't replicated");
+        tables.put(Arc::new(schema), TableState::Stopped { position, reason: error.to_string() })?;
+    }
+    let mut snapshots = None;
+    if !plans.is_empty() {
+        let new: Vec<(Arc<TableSchema>, bool)> = (plans.iter().filter(|plan| plan.progress.is_none()))
+            .map(|plan| (Arc::new(plan.table.schema.clone()), known.contains(&plan.table.schema.table)))
+            .collect();
+        let schemas: BTreeMap<TableId, Arc<TableSchema>> =
+            plans.iter().map(|plan| (plan.table.schema.table.clone(), Arc::new(plan.table.schema.clone()))).collect();
+        let plan = SnapshotPlan {
+            tables: plans,
+            lanes,
+            connections: config.source.snapshot_connections,
+            chunk_rows: config.source.snapshot_chunk_rows,
+            batch_bytes: chunk_bytes,
+            connect_timeout: config.source.connect_timeout,
+            lock_wait_timeout: LOCK_WAIT,
+        };
+        let snapshot = Snapshot::open(options.clone(), info.clone(), plan).await?;
+        let position = left.position.get_or_insert_with(|| snapshot.low_watermark().clone()).clone();
+        let stamp = TransactionStamp {
+            gtid: None,
+            coordinates: position.coordinates.clone(),
+            source_commit_time: left.source_commit_time,
+            is_snapshot: true,
+        };
+        for (table, progress) in snapshot.progress() {
+            if let Some(schema) = schemas.get(table) {
+                tables.put(Arc::clone(schema), TableState::Snapshot(progress.clone()))?;
+                // what lies before is in the rows that are read
+                tables.cover(table, progress.low_watermark.clone())?;
+            }
+        }
+        for (schema, was_known) in new {
+            if was_known {
+                let section = Section::Truncate { table: schema.table.clone(), stamp: stamp.clone() };
+                buffers.push_section(&section)?;
+            }
+            // an empty table has a shape as well
+            buffers.push_section(&Section::NewShape { schema, fill: None, stamp: stamp.clone() })?;
+        }
+        snapshots = Some(Snapshots::start(snapshot));
+    }
+    let Some(position) = left.position else {
+        return Err(Error::config("no table is replicated")
+            .remedy("correct `source` in the [[table]] sections, or grant SELECT on the tables"));
+    };
+    let reader = BinlogReader::new(tables, position, left.source_commit_time);
+    let producer = Producer::new(context.log.clone(), epoch, left.cut);
+    let link = Link { options, settings };
+    tracing::info!(%epoch, position = %reader.position().coordinates, tables = reader.tables().states().len(), "the capture begins");
+    let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), config.stream.cut_interval);
+    Ok(Started { follower, snapshots, requested })
+}
+
+fn wanted(rules: &TableRules, table: &TableId) -> Option<Wanted> {
+    rules.rule_for(table).map(|rule| Wanted { key: rule.key.clone(), tinyint1_is_bool: rule.tinyint1 == TinyInt1::Bool })
+}
+
+fn select(rules: &Arc<TableRules>) -> SelectTables {
+    let rules = Arc::clone(rules);
+    Arc::new(move |table| {
+        let rule = rules.rule_for(table)?;
+        let partition_columns =
+            rule.partition_by.iter().flat_map(|by| by.fields.iter().map(|field| field.column.clone())).collect();
+        Some(CaptureRule {
+            key: rule.key.clone(),
+            partition_columns,
+            tinyint1_is_bool: rule.tinyint1 == TinyInt1::Bool,
+            policies: rule.policies(),
+        })
+    })
+}
+
+/// Without a cut: the lake's checkpoints. The lowest position counts; a table that is further skips what it has.
+async fn from_lake(lake: &Lake, rules: &TableRules, catalog: &Catalog) -> Result<Left> {
+    let mut left = Left::default();
+    for table in catalog.tables.keys().filter(|table| rules.rule_for(table).is_some()) {
+        let base = lake.table_path(table.database(), table.name());
+        if !Table::exists(lake.store(), &base).await? {
+            continue;
+        }
+        let view = Table::settled_view(lake.store().clone(), base).await?;
+        let Some(checkpoint) = view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? else { continue };
+        let is_lower = left.position.as_ref().is_none_or(|lowest| lowest.has_passed(&checkpoint.position));
+        if is_lower {
+            left.position = Some(checkpoint.position.clone());
+            left.source_commit_time = checkpoint.source_commit_time;
+        }
+        left.covered.insert(table.clone(), checkpoint.position);
+        left.tables.insert(table.clone(), (checkpoint.source_schema, TableState::Live));
+    }
+    Ok(left)
+}
+
+/// Tables that a rule names must be there; others that can't be replicated are refused one by one.
+fn refuse(catalog: &mut Catalog, left: &Left, rules: &TableRules) -> Result<()> {
+    let exact: BTreeSet<&TableId> = rules.exact_tables().collect();
+    for table in &exact {
+        if let Some(at) = catalog.refused.iter().position(|(refused, _)| refused == *table) {
+            let (_, error) = catalog.refused.swap_remove(at);
+            // a table that was replicated is stopped by the event that changed it
+            if !left.tables.contains_key(*table) {
+                return Err(error);
+            }
+        } else if !catalog.tables.contains_key(*table) && !left.tables.contains_key(*table) {
+            return Err(no_such_table(table));
+        }
+    }
+    catalog.refused.retain(|(table, _)| !left.tables.contains_key(table));
+    Ok(())
+}
+
+fn requested(backfill: Option<&BackfillRequest>, left: &Left, catalog: &Catalog) -> Result<Vec<TableId>> {
+    let Some(backfill) = backfill else { return Ok(Vec::new()) };
+    if backfill.tables.is_empty() {
+        return Ok(catalog.tables.keys().cloned().collect());
+    }
+    for table in &backfill.tables {
+        if !catalog.tables.contains_key(table) {
+            return Err(match left.tables.contains_key(table) {
+                true => no_such_table(table),
+                false => Error::config("the table is in no rule, or doesn't exist")
+                    .with("table", table)
+                    .remedy("add a [[table]] section for it"),
+            });
+        }
+    }
+    Ok(backfill.tables.clone())
+}
+
+/// With GTIDs another server can take over: its coordinates count from now on.
+fn adopt_server(left: &mut Left, info: &ServerInfo) {
+    if let Some(position) = &mut left.position
+        && position.lineage != info.lineage
+        && position.gtid_set.is_some()
+    {
+        tracing::info!(server = info.lineage.0, before = position.lineage.0, "another server took over");
+        *position = SourcePosition { gtid_set: position.gtid_set.take(), ..nowhere(info) };
+    }
+}
+
+fn nowhere(info: &ServerInfo) -> SourcePosition {
+    SourcePosition {
+        lineage: info.lineage.clone(),
+        coordinates: crate::event::BinlogCoordinates { file: "".into(), offset: 4 },
+        gtid_set: None,
+    }
+}
+
+/// What is to be read by a snapshot: new tables, interrupted ones, and those that a backfill asks for.
+fn plan(
+    left: &Left,
+    catalog: &mut Catalog,
+    rules: &TableRules,
+    requested: &[TableId],
+    backfill: Option<&BackfillRequest>,
+) -> Vec<TablePlan> {
+    let filter = backfill.and_then(|backfill| backfill.filter.clone());
+    let tables: Vec<CatalogTable> = std::mem::take(&mut catalog.tables).into_values().collect();
+    tables
+        .into_iter()
+        .filter_map(|table| {
+            let id = &table.schema.table;
+            let is_requested = requested.contains(id);
+            let progress = match left.tables.get(id) {
+                None => None,
+                // interrupted: it goes on, unless the table was changed meanwhile
+                Some((schema, TableState::Snapshot(progress))) if *schema == table.schema => Some(progress.clone()),
+                Some((_, TableState::Snapshot(_))) => None,
+                Some((_, TableState::Live | TableState::Stopped { .. })) if is_requested => None,
+                Some(_) => return None,
+            };
+            let policies = rules.rule_for(id).map(|rule| rule.policies()).unwrap_or_default();
+            let filter = if is_requested { filter.clone() } else { None };
+            Some(TablePlan { table, policies, progress, filter })
+        })
+        .collect()
+}
