@@ -16,6 +16,8 @@ use clap::Args;
 /// (2026-11-21T14:00:00Z; without a zone: UTC). A table is then seen as its
 /// last commit at or before that left it, by the lake's clock: when binlake
 /// began the commit. When the source committed a row is in _commit_ts.
+/// It also takes a position as _position has it (a GTID or a GTID set, or
+/// file:offset): a table is then seen as of its first commit that has it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +29,7 @@ pub(super) struct Query {
     /// The statement: SELECT, WITH, EXPLAIN
     sql: String,
     /// See the tables as they were then
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "WHEN")]
     as_of: Option<String>,
     /// Not in this version yet: the state of the world then, with history
     #[arg(long, value_name = "TIME")]

@@ -2,7 +2,7 @@
 
 use super::Committed;
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{CutPoint, SourcePosition, TableSchema};
+use crate::event::{BinlogCoordinates, CutPoint, GtidSet, SourcePosition, TableSchema};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -91,6 +91,19 @@ impl Checkpoint {
         }
     }
 
+    /// Whether all of `position` is in the table: a GTID, a GTID set, or file:offset (which is believed to be of the same server).
+    /// `None`: the text is no position, or of another kind than the table's.
+    pub fn covers(&self, position: &str) -> Option<bool> {
+        if let Some(committed) = &self.position.gtid_set {
+            let asked: GtidSet = position.parse().ok()?;
+            return (!asked.is_empty()).then(|| asked.is_subset(committed));
+        }
+        let (file, offset) = position.rsplit_once(':')?;
+        let asked = BinlogCoordinates { file: file.into(), offset: offset.parse().ok()? };
+        // a row's position is its transaction's start, a commit's the first byte not read
+        (asked.file_number() > 0).then(|| asked < self.position.coordinates)
+    }
+
     /// As JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|error| Error::bug("a checkpoint can't be written").caused_by(error))
@@ -133,6 +146,23 @@ mod tests {
         let checkpoint = Checkpoint::from_json(sample).unwrap();
         assert_eq!(checkpoint.cut, CutPoint { epoch: Epoch(2), number: CutNumber(1234) });
         assert_eq!(checkpoint.to_json().unwrap(), sample.trim());
+    }
+
+    #[test]
+    fn a_position_is_covered_or_not_or_no_position() {
+        let sample = include_str!("../../tests/data/state/checkpoint-v1.json");
+        let mut checkpoint = Checkpoint::from_json(sample).unwrap();
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        checkpoint.position.gtid_set = Some(format!("{uuid}:1-77").parse().unwrap());
+        assert_eq!(checkpoint.covers(&format!("{uuid}:77")), Some(true));
+        assert_eq!(checkpoint.covers(&format!("{uuid}:70-78")), Some(false));
+        assert_eq!(checkpoint.covers("yesterday"), None);
+        assert_eq!(checkpoint.covers(""), None);
+        checkpoint.position.gtid_set = None;
+        checkpoint.position.coordinates = BinlogCoordinates { file: "binlog.000007".into(), offset: 157 };
+        assert_eq!(checkpoint.covers("binlog.000007:4"), Some(true));
+        assert_eq!(checkpoint.covers("binlog.000007:157"), Some(false));
+        assert_eq!(checkpoint.covers("2026:1"), None);
     }
 
     #[test]

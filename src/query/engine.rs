@@ -93,20 +93,12 @@ impl Engine {
     /// What the table is made of at the moment asked for.
     async fn slices(&self, base: Path) -> Result<(SchemaRef, Vec<FileSlice>)> {
         let view = TableView::open(self.lake.store().clone(), base).await?;
-        let Some(as_of) = &self.options.as_of else { return Ok((view.latest_columns(), view.slices(None)?)) };
-        // first: what is cleaned away is another error
-        let slices = view.slices(Some(as_of.instant()))?;
-        match view.instants().first() {
-            Some(first) if first.instant <= *as_of.instant() => {}
-            first => {
-                let remedy = match first {
-                    Some(first) => format!("its first is {}", first.instant),
-                    None => "it has no commit at all yet".to_owned(),
-                };
-                return Err(Error::config("the table had no commit then").with("as_of", as_of).remedy(remedy));
-            }
-        }
-        Ok((view.columns(Some(as_of.instant())).await?, slices))
+        let as_of = match &self.options.as_of {
+            Some(as_of) => Some(as_of.resolve(&view).await?),
+            None => None,
+        };
+        let slices = view.slices(as_of.as_ref())?;
+        Ok((view.columns(as_of.as_ref()).await?, slices))
     }
 }
 

@@ -52,8 +52,13 @@ fn request(wide: bool, rows: &[(&str, i32, i32)]) -> CommitRequest {
         fill: None,
         truncate: false,
         changes: Box::new(changes.into_iter()),
-        extra_metadata: BTreeMap::from([("binlake.position".to_owned(), "binlog.000001:4".to_owned())]),
+        extra_metadata: BTreeMap::from([("binlake.checkpoint".to_owned(), checkpoint(if wide { 9 } else { 5 }))]),
     }
+}
+
+/// The sample's checkpoint, of a source that has `transactions` transactions.
+fn checkpoint(transactions: u64) -> String {
+    include_str!("../../tests/data/state/checkpoint-v1.json").trim().replace(":1-5\"", &format!(":1-{transactions}\""))
 }
 
 /// A lake with `Shop.Tickets` (two commits, the second with a new column and a wider one) and two tables called `orders`.
@@ -103,6 +108,11 @@ async fn a_statement_sees_the_table_as_of_one_commit() {
     );
     let before = "id,TicketPrice,_commit_ts,sport\n1,10,10,golf\n2,20,20,golf\n3,30,30,nba\n";
     assert_eq!(ask(&lake, then(&instants[0]), all).await.unwrap(), before);
+    let gtid = |number: u64| format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{number}");
+    assert_eq!(ask(&lake, then(&gtid(4)), all).await.unwrap(), before);
+    assert!(ask(&lake, then(&gtid(6)), all).await.unwrap().contains("2,500,"));
+    let not_yet = ask(&lake, then(&gtid(10)), all).await.unwrap_err();
+    assert!(not_yet.to_string().contains("doesn't have that position yet"), "{not_yet}");
     // names with capitals, without quotes; a bare name; a filter, an expression, a join with itself
     let sql = "SELECT a.ticketprice, count(*) n FROM tickets a JOIN TICKETS b ON a.sport = b.sport WHERE a.id = 2 GROUP BY 1";
     assert_eq!(ask(&lake, now.clone(), sql).await.unwrap(), "TicketPrice,n\n500,2\n");
@@ -133,6 +143,7 @@ async fn what_cannot_be_answered_is_said_in_one_line() {
         ("SELECT * FROM shop.orders; SELECT 1", None),
         ("SELECT CAST(sport AS INT) FROM shop.orders", None),
         ("SELECT * FROM Tickets", Some("2001-01-01")),
+        ("SELECT * FROM Tickets", Some("no:position")),
     ] {
         let options = QueryOptions { as_of: as_of.map(|text: &str| text.parse().unwrap()), meta_columns: false };
         let error = ask(&lake, options, sql).await.unwrap_err();

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module a topic.
 
 mod bad_input;
+mod cli;
 mod crash;
 mod lake;
 mod mysql;
