@@ -130,8 +130,7 @@ pub(super) async fn drop_metadata_table(view: &mut TableView) -> Result<()> {
         view.store.overwrite(PROPERTIES_FILE, view.properties.render(Timestamp::now())).await?;
         view.properties_version = (0, None);
     }
-    let files: Vec<String> = view.store.list(METADATA_FOLDER).await?.into_iter().map(|entry| entry.path).collect();
-    view.store.delete_all(&files).await
+    view.store.delete_folder(METADATA_FOLDER).await
 }
 
 /// Rolls back unfinished commits of binlake, finishes unfinished rollbacks, and refuses to go on beside anybody else's unfinished work.

@@ -145,6 +145,25 @@ impl TableStore {
         futures::stream::iter(deletes).buffer_unordered(CONCURRENT_CALLS).try_collect().await
     }
 
+    /// Deletes all objects below a folder; on a local disk the folder too, for Hudi asks whether it is there.
+    pub(super) async fn delete_folder(&self, folder: &str) -> Result<()> {
+        let paths: Vec<String> = self.list(folder).await?.into_iter().map(|entry| entry.path).collect();
+        self.delete_all(&paths).await?;
+        if let Some(local) = self.local_folder() {
+            let local = local.join(folder);
+            let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(local)).await;
+            match removed.map_err(|error| Error::bug("deleting a folder panicked").caused_by(error))? {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::new(Area::Lake, Kind::Refused, "a folder of the lake can't be deleted")
+                        .caused_by(error)
+                        .with("path", format!("{}/{folder}", self.base)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Reads objects that must be there, and gives them in the order of `paths`.
     pub(super) async fn get_all(&self, paths: &[String]) -> Result<Vec<Bytes>> {
         let reads: Vec<_> = paths.iter().map(|path| self.get(path)).collect();

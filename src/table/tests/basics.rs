@@ -3,6 +3,7 @@
 use super::harness::{Rows, apply, assert_tidy, base, commit, create, delete, objects, open, read, request, spec, upsert};
 use crate::error::Kind;
 use crate::table::{InstantTime, Table, TableView};
+use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -174,7 +175,15 @@ async fn many_commits_leave_a_bounded_number_of_files() {
 
 #[tokio::test]
 async fn sparks_metadata_table_is_dropped_at_open_and_at_commit() {
-    let store = memory();
+    let folder = tempfile::tempdir().unwrap();
+    let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    for store in [memory(), local] {
+        drops_the_metadata_table(store).await;
+    }
+    assert!(!folder.path().join("lake/shop/orders/.hoodie/metadata").exists(), "Hudi asks for the folder");
+}
+
+async fn drops_the_metadata_table(store: Arc<dyn ObjectStore>) {
     let mut rows = Rows::new();
     let mut table = create(&store, false).await.unwrap();
     let properties = Path::from("lake/shop/orders/.hoodie/hoodie.properties");
