@@ -165,10 +165,11 @@ impl Work<'_> {
             output.row_groups.push(self.copied(file, *row_group, bytes, copy, &key)?);
             return Ok(output);
         }
-        let page_rows = page_rows_for(self.widest());
+        let page_rows = self.page_rows();
         if let Source::File { file, row_group, bytes, copy: Some(copy) } = &self.source
             && 2 * plan.rows() <= 3 * MAX_ROW_GROUP_ROWS
             && let Some(splice) = PageSplice::new(file, bytes, *row_group, copy, layout, &plan, page_rows)
+            && splice.is_sparse()
         {
             output.row_groups.push(self.spliced(file, *row_group, bytes, &splice, &plan, &key)?);
             return Ok(output);
@@ -191,14 +192,14 @@ impl Work<'_> {
         let ranges = splice.old_ranges();
         let mut columns = Vec::with_capacity(KEPT.len() + layout.columns.fields().len());
         for meta in KEPT {
-            let old = file.read_rows(bytes, row_group, meta.name(), &DataType::Utf8, &ranges)?;
+            let old = || file.read_rows(bytes, row_group, meta.name(), &DataType::Utf8, &ranges);
             let new = cast(&self.new_meta(meta)?, &DataType::BinaryView).map_err(unexpected)?;
-            columns.push(splice.column(meta as usize, &old, &new, &self.context.encoder)?);
+            columns.push(splice.column(meta as usize, old, &new, &self.context.encoder)?);
         }
         for (i, field) in layout.columns.fields().iter().enumerate() {
-            let old = file.read_rows(bytes, row_group, field.name(), field.data_type(), &ranges)?;
+            let old = || file.read_rows(bytes, row_group, field.name(), field.data_type(), &ranges);
             let new = changed_column(self.changes, i, &memory_type(field.data_type()))?;
-            columns.push(splice.column(i + MetaColumn::ALL.len(), &old, &new, &self.context.encoder)?);
+            columns.push(splice.column(i + MetaColumn::ALL.len(), old, &new, &self.context.encoder)?);
         }
         let (range, keys) = self.range(key, 0, plan.rows())?;
         Ok(EncodedRowGroup { columns, rows: plan.rows(), range, keys })
@@ -223,7 +224,7 @@ impl Work<'_> {
                 None => {
                     let field = layout.columns.field(leaf - MetaColumn::ALL.len());
                     let missing = self.old(field.name(), field.data_type())?;
-                    self.context.encoder.encode(leaf - MetaColumn::ALL.len(), &missing, page_rows_for(self.widest()))?
+                    self.context.encoder.encode(leaf - MetaColumn::ALL.len(), &missing, self.page_rows())?
                 }
             });
         }
@@ -242,8 +243,23 @@ impl Work<'_> {
             let (range, keys) = self.range(key, bounds[0], bounds[1])?;
             row_groups.push(EncodedRowGroup { columns: Vec::new(), rows: bounds[1] - bounds[0], range, keys });
         }
+        // where all rows keep their places and pages are regular, a column may keep its pages, or have them made from indices, beside new ones
+        let in_place = match &self.source {
+            Source::File { file, row_group, bytes, copy: Some(copy) }
+                if plan.inserted + plan.deleted == 0 && PageSplice::is_regular(file, *row_group, copy, layout, page_rows) =>
+            {
+                PageSplice::new(file, bytes, *row_group, copy, layout, plan, page_rows).map(|splice| (*copy, splice))
+            }
+            _ => None,
+        };
         for meta in KEPT {
             let new = self.new_meta(meta)?;
+            if let (Some((_, splice)), MetaColumn::CommitTime, [target]) = (&in_place, meta, &mut row_groups[..])
+                && let Some(chunk) = splice.by_indices(meta as usize, &new, &self.context.encoder)?
+            {
+                target.columns.push(chunk);
+                continue;
+            }
             let merged = match self.source {
                 Source::None => self.only_upserts(&new, plan)?,
                 _ => merge_column(
@@ -257,32 +273,26 @@ impl Work<'_> {
                 row_group.columns.push(self.context.encoder.encode_meta(meta, &part, page_rows)?);
             }
         }
-        // where all rows keep their places, a column that keeps its values is copied
-        let updates = match &self.source {
-            Source::File { file, row_group, copy: Some(copy), .. } => {
-                let in_place = plan.inserted + plan.deleted == 0;
-                Some((*copy, in_place && PageSplice::is_regular(file, *row_group, copy, layout, page_rows)))
-            }
-            _ => None,
-        };
         for (i, field) in layout.columns.fields().iter().enumerate() {
             let merged = match (layout.key.iter().position(|k| *k == i), &self.source) {
                 (Some(position), _) => Arc::clone(&key[position]),
                 (None, Source::None) => self.merged(None, i, plan)?,
                 (None, source) => {
+                    let leaf = i + MetaColumn::ALL.len();
+                    if let (Some((_, splice)), [target]) = (&in_place, &mut row_groups[..]) {
+                        let new = changed_column(self.changes, i, &memory_type(field.data_type()))?;
+                        if let Some(chunk) = splice.by_indices(leaf, &new, &self.context.encoder)? {
+                            target.columns.push(chunk);
+                            continue;
+                        }
+                    }
                     let old = self.old(field.name(), field.data_type())?;
-                    if let (Some((copy, true)), Source::File { file, row_group, bytes, .. }, [target]) =
-                        (updates, source, &mut row_groups[..])
-                        && let Some(leaf) = copy.source(i + MetaColumn::ALL.len())
+                    if let (Some((copy, _)), Source::File { file, row_group, bytes, .. }, [target]) =
+                        (&in_place, source, &mut row_groups[..])
+                        && let Some(source) = copy.source(leaf)
                         && self.unchanged(&old, i, plan)?
                     {
-                        target.columns.push(copy_chunk(
-                            file,
-                            bytes,
-                            *row_group,
-                            leaf,
-                            &layout.parquet.column(i + MetaColumn::ALL.len()),
-                        )?);
+                        target.columns.push(copy_chunk(file, bytes, *row_group, source, &layout.parquet.column(leaf))?);
                         continue;
                     }
                     self.merged(Some(&old), i, plan)?
@@ -391,6 +401,18 @@ impl Work<'_> {
         let rows = self.context.codec.encode(&columns)?;
         let keys = (Key::from(rows.row(0).data()), Key::from(rows.row(1).data()));
         Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(unexpected)?, keys))
+    }
+
+    /// Rows of a new page: as the old pages have, so that columns can be copied beside new ones, unless they are far from right.
+    fn page_rows(&self) -> usize {
+        let right = page_rows_for(self.widest());
+        match &self.source {
+            Source::File { file, row_group, copy: Some(copy), .. } => {
+                let old = PageSplice::first_page_rows(file, *row_group, copy, &self.context.layout);
+                old.filter(|old| *old <= 2 * right && right <= 2 * old).unwrap_or(right)
+            }
+            _ => right,
+        }
     }
 
     /// Bytes a row of the widest column.

@@ -4,18 +4,17 @@ use bytes::Bytes;
 use parquet::basic::Encoding;
 use parquet::column::page::{CompressedPage, Page, PageReader, PageWriter};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::reader::ChunkReader;
-use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A dictionary isn't extended beyond this many bytes.
 const MAX_BYTES: usize = 4 << 20;
+
+/// The index of NULL.
+pub(super) const NULL: u32 = u32::MAX;
 
 /// A chunk's dictionary, to look values up in and to add to.
 pub(super) struct Dictionary {
@@ -48,17 +47,8 @@ impl Hasher for Hashed {
 }
 
 impl Dictionary {
-    /// Reads the dictionary of the chunk that `metadata` describes. `width` is the length of a value in bytes, `None` for byte arrays.
-    pub(super) fn read<R: ChunkReader + 'static>(
-        reader: Arc<R>,
-        metadata: &ColumnChunkMetaData,
-        rows: usize,
-        width: Option<usize>,
-    ) -> Result<Option<Self>, ParquetError> {
-        if metadata.dictionary_page_offset().is_none() {
-            return Ok(None);
-        }
-        let mut pages = SerializedPageReader::new(reader, metadata, rows, None)?;
+    /// Reads a chunk's dictionary, its first page. `width` is the length of a value in bytes, `None` for byte arrays.
+    pub(super) fn read(pages: &mut dyn PageReader, rows: usize, width: Option<usize>) -> Result<Option<Self>, ParquetError> {
         let Some(Page::DictionaryPage { buf, num_values, encoding, .. }) = pages.get_next_page()? else { return Ok(None) };
         if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
             return Ok(None);
@@ -118,20 +108,41 @@ impl Dictionary {
         serialize(page, self.plain.len())
     }
 
-    /// A data page with the rows whose indices are `indices`, `None` for NULL; and its size before compression.
-    pub(super) fn data_page(&self, indices: &[Option<u32>], nullable: bool) -> Result<(Bytes, usize), ParquetError> {
+    /// The value of an index.
+    pub(super) fn value(&self, index: u32) -> Option<&[u8]> {
+        let (start, length) = *self.places.get(index as usize)?;
+        self.plain.get(start as usize..(start + length) as usize)
+    }
+
+    /// Values.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// A data page with the rows whose indices are `indices`, [`NULL`] for NULL; and its size before compression.
+    pub(super) fn data_page(&self, indices: &[u32], nullable: bool) -> Result<(Bytes, usize), ParquetError> {
         let mut data = Vec::with_capacity(indices.len() * 2 + 16);
+        let nulls = indices.contains(&NULL);
         if nullable {
             data.extend_from_slice(&[0; 4]);
-            let present: Vec<u32> = indices.iter().map(|index| u32::from(index.is_some())).collect();
-            hybrid(&present, 1, &mut data);
+            if nulls {
+                let present: Vec<u32> = indices.iter().map(|index| u32::from(*index != NULL)).collect();
+                hybrid(&present, 1, &mut data);
+            } else {
+                varint(indices.len() << 1, &mut data);
+                data.push(1);
+            }
             let length = u32::try_from(data.len() - 4)?;
             data[..4].copy_from_slice(&length.to_le_bytes());
         }
         let width = (32 - u32::try_from(self.places.len())?.saturating_sub(1).leading_zeros()).max(1);
         data.push(u8::try_from(width)?);
-        let present: Vec<u32> = indices.iter().filter_map(|index| *index).collect();
-        hybrid(&present, width, &mut data);
+        if nulls {
+            let present: Vec<u32> = indices.iter().copied().filter(|index| *index != NULL).collect();
+            hybrid(&present, width, &mut data);
+        } else {
+            hybrid(indices, width, &mut data);
+        }
         let page = Page::DataPage {
             buf: compress(&data)?,
             num_values: u32::try_from(indices.len())?,
@@ -141,6 +152,110 @@ impl Dictionary {
             statistics: None,
         };
         serialize(page, data.len())
+    }
+}
+
+/// Appends the indices of a data page, [`NULL`] for NULL; `false` if the page has no indices.
+pub(super) fn read_indices(page: &Page, nullable: bool, out: &mut Vec<u32>) -> Result<bool, ParquetError> {
+    let Page::DataPage { buf, num_values, encoding, .. } = page else { return Ok(false) };
+    if !matches!(encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY) {
+        return Ok(false);
+    }
+    let rows = *num_values as usize;
+    let mut data = &buf[..];
+    let mut levels = Vec::new();
+    let mut present = rows;
+    if nullable {
+        let length = data.get(..4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes).ok_or_else(damaged)? as usize;
+        unhybrid(data.get(4..4 + length).ok_or_else(damaged)?, 1, rows, &mut levels)?;
+        present = levels.iter().filter(|level| **level == 1).count();
+        data = &data[4 + length..];
+    }
+    let width = u32::from(*data.first().ok_or_else(damaged)?);
+    if width > 32 {
+        return Err(damaged());
+    }
+    if present == rows {
+        unhybrid(&data[1..], width, rows, out)?;
+    } else {
+        let mut values = Vec::with_capacity(present);
+        unhybrid(&data[1..], width, present, &mut values)?;
+        let mut values = values.into_iter();
+        out.extend(levels.iter().map(|level| if *level == 1 { values.next().unwrap_or(NULL) } else { NULL }));
+    }
+    Ok(true)
+}
+
+/// Reads `count` values of the hybrid.
+fn unhybrid(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) -> Result<(), ParquetError> {
+    if width == 0 {
+        out.resize(out.len() + count, 0);
+        return Ok(());
+    }
+    let mut at = 0;
+    let mut left = count;
+    while left > 0 {
+        let (mut header, mut shift) = (0_usize, 0);
+        loop {
+            let byte = *bytes.get(at).ok_or_else(damaged)?;
+            at += 1;
+            header |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 {
+                break;
+            }
+            if shift > 28 {
+                return Err(damaged());
+            }
+        }
+        if header & 1 == 0 {
+            let size = width.div_ceil(8) as usize;
+            let mut value = [0; 4];
+            value[..size].copy_from_slice(bytes.get(at..at + size).ok_or_else(damaged)?);
+            at += size;
+            let run = (header >> 1).min(left);
+            out.resize(out.len() + run, u32::from_le_bytes(value));
+            left -= run;
+            if run == 0 {
+                return Err(damaged());
+            }
+        } else {
+            let size = (header >> 1) * width as usize;
+            let packed = bytes.get(at..(at + size).min(bytes.len())).ok_or_else(damaged)?;
+            at += size;
+            let run = ((header >> 1) * 8).min(left);
+            if run == 0 || packed.len() * 8 < run * width as usize {
+                return Err(damaged());
+            }
+            unpack(packed, width, run, out);
+            left -= run;
+        }
+    }
+    Ok(())
+}
+
+fn unpack(packed: &[u8], width: u32, count: usize, out: &mut Vec<u32>) {
+    let mask = if width == 32 { u64::MAX >> 32 } else { (1 << width) - 1 };
+    let mut bit = 0;
+    for _ in 0..count {
+        let byte = bit / 8;
+        let word = match packed.get(byte..byte + 8).and_then(|bytes| bytes.try_into().ok()) {
+            Some(bytes) => u64::from_le_bytes(bytes),
+            None => {
+                let mut last = [0; 8];
+                let rest = &packed[byte..];
+                last[..rest.len()].copy_from_slice(rest);
+                u64::from_le_bytes(last)
+            }
+        };
+        let value = word >> (bit % 8) & mask;
+        out.push(u32::from_le_bytes([
+            value.to_le_bytes()[0],
+            value.to_le_bytes()[1],
+            value.to_le_bytes()[2],
+            value.to_le_bytes()[3],
+        ]));
+        bit += width as usize;
     }
 }
 
@@ -205,15 +320,13 @@ fn pack(values: &[u32], width: u32, out: &mut Vec<u8>) {
     for value in values {
         bits |= u64::from(*value) << count;
         count += width;
-        while count >= 8 {
-            out.extend_from_slice(&bits.to_le_bytes()[..1]);
-            bits >>= 8;
-            count -= 8;
+        if count >= 32 {
+            out.extend_from_slice(&bits.to_le_bytes()[..4]);
+            bits >>= 32;
+            count -= 32;
         }
     }
-    if count > 0 {
-        out.extend_from_slice(&bits.to_le_bytes()[..1]);
-    }
+    out.extend_from_slice(&bits.to_le_bytes()[..count.div_ceil(8) as usize]);
     out.resize(end, 0);
 }
 
@@ -281,6 +394,9 @@ mod tests {
                     .collect();
                 let mut bytes = Vec::new();
                 hybrid(&values, width, &mut bytes);
+                let mut again = Vec::new();
+                unhybrid(&bytes, width, values.len(), &mut again).unwrap();
+                assert_eq!(again, values, "{width} {length}");
                 assert_eq!(read(&bytes, width, values.len()), values, "{width} {length}");
             }
         }

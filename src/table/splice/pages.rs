@@ -4,14 +4,16 @@ use super::super::base_file::{BaseFile, ColumnEncoder, EncodedColumn, FileLayout
 use super::super::rewrite::{MergePlan, Op, merge_column};
 use super::assemble::{ChunkParts, PageBytes, uncompressed_bytes};
 use super::chunk::{CopyMap, chunk_start, column_index, offset_index};
-use super::dictionary::Dictionary;
-use super::statistics::{PageStatistics, of_page, of_values};
+use super::dictionary::{Dictionary, NULL, read_indices};
+use super::statistics::{PageStatistics, Ranks, of_page, of_values};
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type};
 use parquet::basic::{Compression, Encoding};
+use parquet::column::page::PageReader;
 use parquet::errors::ParquetError;
 use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::serialized_reader::SerializedPageReader;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,7 +50,7 @@ pub(in super::super) struct PageSplice<'a> {
 }
 
 impl<'a> PageSplice<'a> {
-    /// `None` if the columns break their pages at different rows, or too many pages are touched.
+    /// `None` if the columns break their pages at different rows.
     pub(in super::super) fn new(
         file: &'a BaseFile,
         bytes: &'a RowGroupBytes,
@@ -60,8 +62,22 @@ impl<'a> PageSplice<'a> {
     ) -> Option<Self> {
         let starts = common_starts(file, row_group, copy, layout)?;
         let (touched, plan) = touch(&starts, plan);
-        let too_many = touched.len() * 100 > (starts.len() - 1) * TOO_MANY;
-        (!too_many).then_some(Self { file, bytes, row_group, copy, starts, touched, plan, page_rows })
+        Some(Self { file, bytes, row_group, copy, starts, touched, plan, page_rows })
+    }
+
+    /// Whether so few pages are touched that the splice is cheaper than making all anew.
+    pub(in super::super) fn is_sparse(&self) -> bool {
+        self.touched.len() * 100 <= (self.starts.len() - 1) * TOO_MANY
+    }
+
+    /// Rows of the first page, where all columns agree on it and it isn't the only one.
+    pub(in super::super) fn first_page_rows(
+        file: &BaseFile,
+        row_group: usize,
+        copy: &CopyMap,
+        layout: &FileLayout,
+    ) -> Option<usize> {
+        common_starts(file, row_group, copy, layout).filter(|starts| starts.len() > 2).map(|starts| starts[1])
     }
 
     /// Whether all columns break their pages at each `page_rows`th row, as a column that is made anew does.
@@ -81,15 +97,19 @@ impl<'a> PageSplice<'a> {
         self.touched.iter().map(|touched| self.starts[touched.page]..self.starts[touched.page + 1]).collect()
     }
 
-    /// The chunk of the layout's column `leaf`. `old` are its rows in [`Self::old_ranges`], `new` those of all changes.
+    /// The chunk of the layout's column `leaf`. `old` gives its rows in [`Self::old_ranges`], `new` are those of all changes.
     pub(in super::super) fn column(
         &self,
         leaf: usize,
-        old: &ArrayRef,
+        old: impl FnOnce() -> Result<ArrayRef>,
         new: &ArrayRef,
         encoder: &ColumnEncoder,
     ) -> Result<EncodedColumn> {
+        if let Some(chunk) = self.by_indices(leaf, new, encoder)? {
+            return Ok(chunk);
+        }
         let Some(source) = self.copy.source(leaf) else { return Err(Error::bug("a page splice of a new column")) };
+        let old = &old()?;
         let equal = equal_values(old, new);
         let unchanged: Vec<bool> = self
             .touched
@@ -101,6 +121,97 @@ impl<'a> PageSplice<'a> {
             .collect();
         let merged = if unchanged.iter().all(|same| *same) { None } else { Some(merge_column(old, new, &self.plan)?) };
         self.chunk(leaf, source, &unchanged, merged.as_ref(), encoder)
+    }
+
+    /// The same without decoding a value, where the old pages are indices into a dictionary: indices are merged. `None` where they are not.
+    pub(in super::super) fn by_indices(
+        &self,
+        leaf: usize,
+        new: &ArrayRef,
+        encoder: &ColumnEncoder,
+    ) -> Result<Option<EncodedColumn>> {
+        self.indices(leaf, new, encoder).map_err(|error| parquet_error(error, &self.file.path))
+    }
+
+    fn indices(&self, leaf: usize, new: &ArrayRef, encoder: &ColumnEncoder) -> Result<Option<EncodedColumn>, ParquetError> {
+        let target = encoder.layout().parquet.column(leaf);
+        let nullable = target.max_def_level() > 0;
+        let Some(source) = self.copy.source(leaf) else { return Ok(None) };
+        let old = self.file.metadata.row_group(self.row_group).column(source);
+        let Some(width) =
+            dictionary_width(new.data_type(), target.type_length()).filter(|_| old.dictionary_page_offset().is_some())
+        else {
+            return Ok(None);
+        };
+        let locations =
+            offset_index(self.file, self.row_group, source).map(|index| index.page_locations().clone()).unwrap_or_default();
+        let rows = self.file.row_group_rows(self.row_group);
+        let mut pages = SerializedPageReader::new(Arc::new(self.bytes.clone()), old, rows, Some(locations.clone()))?;
+        let Some(mut dictionary) = Dictionary::read(&mut pages, rows, width)? else { return Ok(None) };
+        let upserted = self.plan.ops.iter().filter_map(|op| op.new).map(|row| row as usize);
+        let Some(new) = look_up(&mut dictionary, new, upserted, width) else { return Ok(None) };
+
+        // the touched pages' indices after the merge, page by page; `None`: as before
+        let mut merged: Vec<Option<Vec<u32>>> = Vec::with_capacity(self.touched.len());
+        let mut new = new.as_slice();
+        let mut next = 0;
+        let mut before = Vec::new();
+        for touched in &self.touched {
+            while next < touched.page {
+                pages.skip_next_page()?;
+                next += 1;
+            }
+            next += 1;
+            let Some(page) = pages.get_next_page()? else { return Ok(None) };
+            before.clear();
+            if !read_indices(&page, nullable, &mut before)? || before.len() != touched.old.len() {
+                return Ok(None);
+            }
+            let ops = &self.plan.ops[touched.ops.clone()];
+            let (here, rest) = new.split_at(ops.iter().filter(|op| op.new.is_some()).count());
+            new = rest;
+            let row = |op: &Op| op.at as usize - touched.old.start;
+            if touched.only_updates && ops.iter().zip(here).all(|(op, index)| before[row(op)] == *index) {
+                merged.push(None);
+                continue;
+            }
+            let mut after = Vec::with_capacity(touched.new.len());
+            let (mut done, mut here) = (0, here.iter());
+            for op in ops {
+                after.extend_from_slice(&before[done..row(op)]);
+                if op.new.is_some() {
+                    after.extend(here.next());
+                }
+                done = row(op) + usize::from(op.removes);
+            }
+            after.extend_from_slice(&before[done..]);
+            merged.push(Some(after));
+        }
+        let Some(ranks) = Ranks::new(&dictionary, target.physical_type(), width.is_none()) else { return Ok(None) };
+        let mut out = Vec::with_capacity(locations.len());
+        let mut touched = self.touched.iter().zip(&merged).peekable();
+        for (page, location) in locations.iter().enumerate() {
+            match touched.next_if(|(touched, _)| touched.page == page) {
+                Some((touched, Some(indices))) => {
+                    for rows in self.cut(touched) {
+                        let indices = &indices[rows.start - touched.new.start..rows.end - touched.new.start];
+                        let statistics = ranks.of(&dictionary, indices);
+                        let (bytes, uncompressed) = dictionary.data_page(indices, nullable)?;
+                        out.push(PageBytes { bytes, rows: indices.len(), uncompressed, statistics });
+                    }
+                }
+                _ => out.push(self.raw(source, location, page)?),
+            }
+        }
+        let first = if dictionary.grown { Some(dictionary.page()?) } else { self.raw_dictionary(source)? };
+        let parts = ChunkParts {
+            dictionary: first,
+            pages: out,
+            encodings: old.encodings().collect(),
+            codec: old.compression_codec(),
+            ascending: false,
+        };
+        parts.assemble(&target).map(Some)
     }
 
     fn chunk(
@@ -128,9 +239,10 @@ impl<'a> PageSplice<'a> {
         let mut dictionary = None;
         if !pieces.is_empty() {
             let width = dictionary_width(pieces[0].1.data_type(), target.type_length());
-            if let Some(width) = width {
+            if let Some(width) = width.filter(|_| old.dictionary_page_offset().is_some()) {
                 let rows = self.file.row_group_rows(self.row_group);
-                dictionary = Dictionary::read(Arc::new(self.bytes.clone()), old, rows, width).map_err(damaged)?;
+                let mut reader = SerializedPageReader::new(Arc::new(self.bytes.clone()), old, rows, None).map_err(damaged)?;
+                dictionary = Dictionary::read(&mut reader, rows, width).map_err(damaged)?;
             }
             let new = match &mut dictionary {
                 Some(dictionary) => {
@@ -326,9 +438,9 @@ fn with_dictionary(
     nullable: bool,
     width: Option<usize>,
 ) -> Result<Vec<Option<PageBytes>>, ParquetError> {
-    let mut found: Vec<Option<(Vec<Option<u32>>, PageStatistics)>> = Vec::with_capacity(pieces.len());
+    let mut found: Vec<Option<(Vec<u32>, PageStatistics)>> = Vec::with_capacity(pieces.len());
     for (_, values) in pieces {
-        let indices = look_up(dictionary, values, width);
+        let indices = look_up(dictionary, values, 0..values.len(), width);
         found.push(indices.zip(of_values(values, width)));
     }
     // pages come after all look-ups: their indices are as wide as the dictionary is then
@@ -342,23 +454,33 @@ fn with_dictionary(
         .collect()
 }
 
-fn look_up(dictionary: &mut Dictionary, values: &ArrayRef, width: Option<usize>) -> Option<Vec<Option<u32>>> {
-    let mut indices = Vec::with_capacity(values.len());
+/// The indices of `rows` of `values`; `None` if the dictionary has no room for all.
+fn look_up(
+    dictionary: &mut Dictionary,
+    values: &ArrayRef,
+    rows: impl Iterator<Item = usize>,
+    width: Option<usize>,
+) -> Option<Vec<u32>> {
+    let mut indices = Vec::with_capacity(rows.size_hint().0);
     if let Some(views) = values.as_binary_view_opt() {
-        for row in 0..views.len() {
-            indices.push(if views.is_null(row) { None } else { Some(dictionary.index_of(views.value(row))?) });
+        for row in rows {
+            indices.push(if views.is_null(row) { NULL } else { dictionary.index_of(views.value(row))? });
         }
     } else if let Some(decimals) = values.as_primitive_opt::<Decimal128Type>() {
         let skip = 16 - width?;
-        for row in 0..decimals.len() {
+        for row in rows {
             let value = decimals.value(row).to_be_bytes();
-            indices.push(if decimals.is_null(row) { None } else { Some(dictionary.index_of(&value[skip..])?) });
+            indices.push(if decimals.is_null(row) { NULL } else { dictionary.index_of(&value[skip..])? });
         }
     } else {
         let (data, width) = (values.to_data(), width?);
         let bytes = data.buffers().first()?.as_slice().get(data.offset() * width..)?;
-        for (row, value) in bytes.chunks_exact(width).take(values.len()).enumerate() {
-            indices.push(if values.is_null(row) { None } else { Some(dictionary.index_of(value)?) });
+        for row in rows {
+            indices.push(if values.is_null(row) {
+                NULL
+            } else {
+                dictionary.index_of(bytes.get(row * width..(row + 1) * width)?)?
+            });
         }
     }
     Some(indices)

@@ -1,5 +1,6 @@
 //! Least and greatest values of pages, and of the chunks that are put together from them.
 
+use super::dictionary::{Dictionary, NULL};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{max, max_binary_view, min, min_binary_view};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
@@ -81,6 +82,49 @@ pub(super) fn of_values(values: &ArrayRef, width: Option<usize>) -> Option<PageS
         }
     };
     Some(PageStatistics { bounds, nulls })
+}
+
+/// The order of a dictionary's values: finds the bounds of a page from indices alone.
+pub(super) struct Ranks {
+    rank: Vec<u32>,
+    by_rank: Vec<u32>,
+}
+
+impl Ranks {
+    /// `None` for types whose order is another one.
+    pub(super) fn new(dictionary: &Dictionary, stored: Type, bytes: bool) -> Option<Self> {
+        let mut by_rank: Vec<u32> = (0..u32::try_from(dictionary.len()).ok()?).collect();
+        let value = |index: &u32| dictionary.value(*index).unwrap_or_default();
+        match stored {
+            Type::BYTE_ARRAY if bytes => by_rank.sort_unstable_by(|a, b| value(a).cmp(value(b))),
+            Type::INT32 => by_rank.sort_unstable_by_key(|index| value(index).try_into().ok().map(i32::from_le_bytes)),
+            Type::INT64 => by_rank.sort_unstable_by_key(|index| value(index).try_into().ok().map(i64::from_le_bytes)),
+            Type::FIXED_LEN_BYTE_ARRAY => by_rank.sort_unstable_by_key(|index| signed(value(index))),
+            _ => return None,
+        }
+        let mut rank = vec![0; by_rank.len()];
+        for (place, index) in by_rank.iter().enumerate() {
+            rank[*index as usize] = u32::try_from(place).ok()?;
+        }
+        Some(Self { rank, by_rank })
+    }
+
+    /// The statistics of a page; `None` if an index is out of bounds.
+    pub(super) fn of(&self, dictionary: &Dictionary, indices: &[u32]) -> Option<PageStatistics> {
+        let (mut least, mut most, mut nulls) = (u32::MAX, 0, 0);
+        for index in indices {
+            if *index == NULL {
+                nulls += 1;
+            } else {
+                let rank = *self.rank.get(*index as usize)?;
+                least = least.min(rank);
+                most = most.max(rank);
+            }
+        }
+        let value = |rank: u32| dictionary.value(*self.by_rank.get(rank as usize)?).map(<[u8]>::to_vec);
+        let bounds = if least == u32::MAX { None } else { Some((value(least)?, value(most)?)) };
+        Some(PageStatistics { bounds, nulls })
+    }
 }
 
 /// The column index of a chunk with these pages.
