@@ -65,6 +65,10 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
         },
         None => from_lake(&context.lake, &rules, &catalog).await?,
     };
+    if left.source_commit_time == Timestamp::default() {
+        // nothing was read yet: what the snapshot reads is as of now
+        left.source_commit_time = Timestamp::now();
+    }
     let epoch = context.state.take_epoch(&stream_id, found.epoch)?;
     left.tables.retain(|table, _| rules.rule_for(table).is_some());
     refuse(&mut catalog, &left, &rules)?;
