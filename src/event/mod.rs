@@ -15,6 +15,7 @@ mod gtid;
 mod lane;
 mod policy;
 mod position;
+mod row_json;
 #[cfg(test)]
 pub(crate) mod sample;
 mod schema;

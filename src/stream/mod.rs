@@ -28,7 +28,7 @@ pub use memory::MemoryLog;
 pub use producer::Producer;
 pub use protocol::{CutReached, LaneEvent, LaneProtocol, StartAt};
 pub use tail::{LastCut, find_last_cut};
-pub use writer::{ChunkRecords, LaneWriter};
+pub use writer::{ChunkRecords, LaneWriter, Tenure};
 
 use crate::error::Result;
 use crate::event::Lane;

@@ -1,6 +1,6 @@
 //! A producer: all lanes of one epoch, one chunk in flight on each.
 
-use super::{ChunkRecords, EventLog, LaneWriter};
+use super::{ChunkRecords, EventLog, LaneWriter, Tenure};
 use crate::error::{Error, Result};
 use crate::event::{ChunkContent, Cut, CutNumber, CutPoint, Epoch, Lane, Section};
 use std::sync::Arc;
@@ -34,9 +34,11 @@ enum LaneSlot {
 impl Producer {
     /// The producer `epoch`, which goes on from `resumed_from`. Each lane is opened by the first chunk that is sent on it, at the latest by the first cut.
     pub fn new(log: Arc<dyn EventLog>, epoch: Epoch, resumed_from: Option<CutPoint>) -> Self {
+        // any number will do that another producer hardly draws
+        let producer = uuid::Uuid::new_v4().as_fields().0;
+        let tenure = Tenure { epoch, producer, resumed_from };
         let most = log.most_record_bytes();
-        let lanes =
-            (0..log.identity().lanes).map(|lane| LaneSlot::Idle(LaneWriter::new(Lane(lane), epoch, resumed_from, most))).collect();
+        let lanes = (0..log.identity().lanes).map(|lane| LaneSlot::Idle(LaneWriter::new(Lane(lane), tenure, most))).collect();
         Self { log, epoch, lanes, next_cut: resumed_from.map_or(CutNumber(1), |cut| cut.number.next()) }
     }
 

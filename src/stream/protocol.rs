@@ -3,14 +3,16 @@
 //! **Within a lane** a producer's records have gapless indexes. The next index is taken, a lower one is a repeat and dropped, a higher one is a gap:
 //! something is lost, and the answer is an error of kind `Corrupt`.
 //!
-//! **Producers** have epochs. Each record names the cut from which its producer resumed, so one record of a producer is enough to know
-//! which part of the others' records counts: the producers form a chain (the highest epoch known, the producer whose cut it resumed from, and so
-//! on), and of a producer on the chain the windows up to that cut count; all else is void. A lane that lags behind still gives the old
-//! producer's windows up to that cut, because each lane has them before the new producer's first record: the new one
-//! began only when it had seen the cut on all lanes. On a lane that the new producer has opened, the old one's late records are ignored.
+//! **Producers** have epochs. On a lane that a new producer has opened, an older one's late records are ignored; so on each lane the epochs only rise.
 //!
 //! **Cuts** are reached when all lanes have them. Lanes that have nothing to say get cuts, too, so none holds the others back. Rows are handed
 //! on as they come, with the number of the window that holds them; nothing is kept here but unfinished parts of chunks.
+//!
+//! **Void.** When a lane goes over to a new producer, what older ones put behind that lane's last cut will never be on all lanes: it is void, on every
+//! lane. Which cuts are reached and what is void depends on the order within lanes alone, so all consumers agree, however the lanes interleave.
+//! The new producer resumed from *a* cut that is on all lanes, which need not be the last: an older producer may have completed another since.
+//! Then transactions come twice, in the old producer's windows and in the new one's, and the merger, which knows the position of its
+//! last commit, skips those that it has. A cut that was reached is never taken back.
 //!
 //! **Positions.** When the first lane reaches a cut, all that comes after it on any lane is read from that batch or a later one. So the position
 //! before that batch is where reading must start again to get all rows that the cut doesn't cover.
@@ -33,6 +35,20 @@ pub enum StartAt {
     Anywhere,
 }
 
+impl StartAt {
+    /// Whether a lane may begin with this record: nothing that is needed can have been before it.
+    fn is_at(self, header: &ChunkHeader) -> bool {
+        match self {
+            StartAt::Beginning => opens(header) && header.resumed_from.is_none(),
+            StartAt::AfterCut(cut) => {
+                let is_next = header.epoch == cut.epoch && header.window == cut.number.next() && header.starts_window;
+                point(header) <= cut || (header.is_first_part() && is_next) || (opens(header) && header.resumed_from <= Some(cut))
+            }
+            StartAt::Anywhere => true,
+        }
+    }
+}
+
 /// What a record brought about.
 #[derive(Debug, Clone)]
 pub enum LaneEvent {
@@ -51,11 +67,12 @@ pub enum LaneEvent {
     },
     /// All lanes have this cut: its window is complete.
     CutReached(CutReached),
-    /// A new producer goes on from `after_cut`: what producers before `epoch` sent behind that cut is void, also where a cut behind it was reached.
+    /// What producers before `epoch` sent behind the cut `after_cut` will never be covered by a cut: it is void. A lane that comes later may lower
+    /// `after_cut` further, but never below a cut that was reached.
     Void {
         /// The new producer.
         epoch: Epoch,
-        /// The last cut that stays; `None`: nothing stays.
+        /// The last cut that may still be reached; `None`: none.
         after_cut: Option<CutPoint>,
     },
 }
@@ -77,9 +94,17 @@ pub struct LaneProtocol {
     start: StartAt,
     skip_rows: bool,
     lanes: Vec<LaneState>,
-    /// The producers seen, each with the cut from which it resumed.
-    producers: BTreeMap<Epoch, Option<CutPoint>>,
+    producers: BTreeMap<Epoch, Seen>,
     cuts: BTreeMap<CutPoint, PendingCut>,
+}
+
+/// A producer that was seen.
+#[derive(Debug)]
+struct Seen {
+    producer: u32,
+    resumed_from: Option<CutPoint>,
+    /// What the last `Void` for its sake said.
+    void_after: Option<Option<CutPoint>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +115,13 @@ struct LaneState {
     window: Option<CutNumber>,
     last_cut: Option<CutPoint>,
     chunk: Joining,
+}
+
+impl LaneState {
+    /// Notes a cut. A late one, of a producer before the start, doesn't count.
+    fn passed(&mut self, cut: CutPoint) {
+        self.last_cut = self.last_cut.max(Some(cut));
+    }
 }
 
 /// A chunk whose parts are still coming.
@@ -114,7 +146,11 @@ struct PendingCut {
 impl LaneProtocol {
     /// A consumer of a stream with `lanes` lanes.
     pub fn new(lanes: u16, start: StartAt) -> Self {
-        let lanes = (0..lanes).map(|_| LaneState::default()).collect();
+        let last_cut = match start {
+            StartAt::AfterCut(cut) => Some(cut),
+            StartAt::Beginning | StartAt::Anywhere => None,
+        };
+        let lanes = (0..lanes).map(|_| LaneState { last_cut, ..LaneState::default() }).collect();
         Self { start, skip_rows: false, lanes, producers: BTreeMap::new(), cuts: BTreeMap::new() }
     }
 
@@ -157,8 +193,8 @@ impl LaneProtocol {
         if header.lane != lane || usize::from(lane.0) >= self.lanes.len() {
             return Err(contradiction("a record lies on another lane than it names, or the stream has another number of lanes"));
         }
-        self.meet(header, events)?;
-        if !self.advance(header, is_last_part(header, part))? || point(header) > self.limit(header.epoch) {
+        self.meet(header)?;
+        if !self.advance(header, is_last_part(header, part), events)? || self.is_void(point(header)) {
             return Ok(());
         }
         let is_wanted = !matches!(self.start, StartAt::AfterCut(cut) if point(header) <= cut);
@@ -170,7 +206,7 @@ impl LaneProtocol {
             events.push(LaneEvent::Sections { epoch, window, lane, index, sections });
         }
         if header.ends_with_cut {
-            self.lanes[usize::from(lane.0)].last_cut = Some(point(header));
+            self.lanes[usize::from(lane.0)].passed(point(header));
             if is_wanted {
                 let cut = ChunkPayload::decode_cut(&payload, header.control_bytes)?;
                 events.extend(self.reach(position, point(header), cut)?.map(LaneEvent::CutReached));
@@ -179,51 +215,27 @@ impl LaneProtocol {
         Ok(())
     }
 
-    /// Notes the record's producer; tells if it is a new one after others.
-    fn meet(&mut self, header: &ChunkHeader, events: &mut Vec<LaneEvent>) -> Result<()> {
-        if let Some(known) = self.producers.get(&header.epoch) {
-            return if *known == header.resumed_from { Ok(()) } else { Err(contradiction("two producers have one epoch")) };
+    /// Notes the record's producer.
+    fn meet(&mut self, header: &ChunkHeader) -> Result<()> {
+        let (producer, resumed_from) = (header.producer, header.resumed_from);
+        let seen = self.producers.entry(header.epoch).or_insert(Seen { producer, resumed_from, void_after: None });
+        if (seen.producer, seen.resumed_from) != (producer, resumed_from) {
+            return Err(contradiction("two producers have one epoch"));
         }
-        if header.resumed_from.is_some_and(|cut| cut.epoch >= header.epoch) {
-            return Err(contradiction("a producer resumes from a later one's cut"));
-        }
-        if self.highest_epoch().is_some_and(|highest| highest < header.epoch) {
-            if let Some(cut) = header.resumed_from.filter(|cut| *cut > self.limit(cut.epoch)) {
-                return Err(contradiction("a producer resumes from a cut that an earlier one has made void").with("cut", cut));
-            }
-            events.push(LaneEvent::Void { epoch: header.epoch, after_cut: header.resumed_from });
-        }
-        self.producers.insert(header.epoch, header.resumed_from);
         Ok(())
     }
 
-    /// The last window of `epoch` that counts, seen from the highest epoch: as a cut, so that "all" and "none" are among the answers.
-    fn limit(&self, epoch: Epoch) -> CutPoint {
-        let at = |number| CutPoint { epoch, number: CutNumber(number) };
-        let mut producers = self.producers.range((std::ops::Bound::Excluded(epoch), std::ops::Bound::Unbounded)).rev();
-        let mut limit = at(u64::MAX);
-        let Some((_, mut parent)) = producers.next() else { return limit };
-        loop {
-            match parent {
-                None => return at(0),
-                Some(cut) if cut.epoch == epoch => return at(cut.number.0.min(limit.number.0)),
-                Some(cut) if cut.epoch < epoch => return at(0),
-                Some(cut) => {
-                    limit.number = CutNumber(cut.number.0.min(limit.number.0));
-                    match self.producers.get(&cut.epoch) {
-                        Some(next) => parent = next,
-                        None => return limit,
-                    }
-                }
-            }
-        }
+    /// Whether a lane that went over to a later producer can't have the cut any more.
+    fn is_void(&self, point: CutPoint) -> bool {
+        let mut later = self.producers.iter().filter(|(epoch, _)| **epoch > point.epoch);
+        later.any(|(_, seen)| seen.void_after.is_some_and(|after| Some(point) > after))
     }
 
     /// Whether the record is the lane's next one; if so, moves the lane past it.
-    fn advance(&mut self, header: &ChunkHeader, is_last_part: bool) -> Result<bool> {
+    fn advance(&mut self, header: &ChunkHeader, is_last_part: bool, events: &mut Vec<LaneEvent>) -> Result<bool> {
         let start = self.start;
         let lane = &mut self.lanes[usize::from(header.lane.0)];
-        let opens = header.opens_epoch && header.is_first_part();
+        let opens = opens(header);
         match lane.next {
             Some((epoch, _)) if header.epoch < epoch => return Ok(false),
             Some((epoch, next)) if header.epoch == epoch => {
@@ -234,30 +246,27 @@ impl LaneProtocol {
                     return Err(missing().with("expected_index", next));
                 }
             }
-            Some(_) => {
-                let lost = header.resumed_from.is_some_and(|cut| lane.last_cut.is_some_and(|last| last < cut));
-                if !opens || header.index != ChunkIndex(0) || lost {
-                    return Err(missing());
-                }
-            }
-            None => {
-                let is_there = match start {
-                    StartAt::Beginning => opens && header.resumed_from.is_none(),
-                    StartAt::AfterCut(cut) => {
-                        let is_next = header.epoch == cut.epoch && header.window == cut.number.next() && header.starts_window;
-                        point(header) <= cut || (header.is_first_part() && (opens || is_next))
-                    }
-                    StartAt::Anywhere => true,
-                };
-                if !is_there {
-                    return Err(missing());
-                }
+            Some(_) if opens && (start == StartAt::Anywhere || header.resumed_from <= lane.last_cut) => {}
+            // a late record of an older producer may have been the first
+            Some(_) | None if start.is_at(header) => {
                 lane.chunk = if header.is_first_part() { Joining::No } else { Joining::Skipped };
+                lane.window = None;
             }
+            Some(_) | None => return Err(missing()),
         }
         if opens {
             lane.window = Some(header.resumed_from.map_or(CutNumber(1), |cut| cut.number.next()));
             lane.chunk = Joining::No;
+            let after_cut = lane.last_cut;
+            let has_older = self.producers.keys().next().is_some_and(|first| *first < header.epoch);
+            if let Some(seen) = self.producers.get_mut(&header.epoch)
+                && seen.void_after.is_none_or(|known| after_cut < known)
+            {
+                seen.void_after = Some(after_cut);
+                if has_older {
+                    events.push(LaneEvent::Void { epoch: header.epoch, after_cut });
+                }
+            }
         }
         if lane.window.is_some_and(|window| window != header.window) {
             return Err(contradiction("a chunk is not of its lane's next window"));
@@ -315,7 +324,7 @@ impl LaneProtocol {
             // a cut before the start still counts as the lane's last one
             Joining::No | Joining::Skipped => {
                 if header.ends_with_cut {
-                    lane.last_cut = Some(point(header));
+                    lane.passed(point(header));
                 }
                 Ok(None)
             }
@@ -344,6 +353,11 @@ impl LaneProtocol {
         self.producers.retain(|epoch, _| Some(*epoch) >= lowest);
         Ok(Some(CutReached { point, cut: Arc::new(cut), position }))
     }
+}
+
+/// Whether the record is its producer's first on the lane.
+fn opens(header: &ChunkHeader) -> bool {
+    header.opens_epoch && header.index == ChunkIndex(0)
 }
 
 fn is_last_part(header: &ChunkHeader, part: &Bytes) -> bool {

@@ -14,32 +14,26 @@ pub struct LastCut {
     pub cut: Option<(CutPoint, Arc<Cut>)>,
 }
 
-/// Looks for the last cut that is on all lanes, from the log's end backwards. `known_epoch` is the highest epoch known from elsewhere
-/// (the state store), so that an older producer which still writes isn't taken for the latest.
+/// Looks for the last cut that is on all lanes, from the log's end backwards.
 ///
 /// # Errors
 /// Those of reading; `Corrupt` if the records contradict each other.
-pub async fn find_last_cut(log: &dyn EventLog, known_epoch: Option<Epoch>) -> Result<LastCut> {
-    for reach in 0.. {
+pub async fn find_last_cut(log: &dyn EventLog) -> Result<LastCut> {
+    let mut reach = 0;
+    loop {
         let position = log.recent(reach).await?;
         let protocol = LaneProtocol::new(log.identity().lanes, StartAt::Anywhere).without_rows();
         let mut consumer = Consumer::open(log, position.as_ref(), protocol).await?;
-        let mut cuts: Vec<(CutPoint, Arc<Cut>)> = Vec::new();
+        let mut found = LastCut::default();
         while let Some(event) = consumer.next_if_any().await? {
-            match event {
-                LaneEvent::CutReached(reached) => cuts.push((reached.point, reached.cut)),
-                LaneEvent::Void { after_cut, .. } => cuts.retain(|(point, _)| Some(*point) <= after_cut),
-                LaneEvent::Sections { .. } => {}
-            }
-            // the last two of each producer would do: keep the memory bounded
-            if cuts.len() > 4096 {
-                cuts.drain(..2048);
+            if let LaneEvent::CutReached(reached) = event {
+                found.cut = Some((reached.point, reached.cut));
             }
         }
-        let found = LastCut { epoch: consumer.protocol().highest_epoch(), cut: cuts.pop() };
-        if position.is_none() || (found.cut.is_some() && found.epoch >= known_epoch) {
+        found.epoch = consumer.protocol().highest_epoch();
+        if position.is_none() || found.cut.is_some() {
             return Ok(found);
         }
+        reach += 1;
     }
-    Ok(LastCut::default())
 }

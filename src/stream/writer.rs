@@ -5,13 +5,23 @@ use crate::error::{Error, Result};
 use crate::event::{ChunkContent, ChunkHeader, ChunkIndex, ChunkPayload, CutNumber, CutPoint, Epoch, Lane};
 use bytes::Bytes;
 
+/// One producer's time with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenure {
+    /// Its epoch: higher than that of all before.
+    pub epoch: Epoch,
+    /// A number drawn at random, so that two producers with one epoch are noticed.
+    pub producer: u32,
+    /// The cut from which it goes on; `None`: a stream without a cut.
+    pub resumed_from: Option<CutPoint>,
+}
+
 /// One producer's side of one lane. Pure: it numbers and encodes, and leaves appending to the caller, who appends the records of a lane in
 /// order, one at a time, each again until the log has taken it.
 #[derive(Debug)]
 pub struct LaneWriter {
     lane: Lane,
-    epoch: Epoch,
-    resumed_from: Option<CutPoint>,
+    tenure: Tenure,
     most_record_bytes: usize,
     index: ChunkIndex,
     window: CutNumber,
@@ -19,15 +29,14 @@ pub struct LaneWriter {
 }
 
 impl LaneWriter {
-    /// The writer of `lane` for the producer `epoch`, which goes on from the cut `resumed_from` (`None`: a stream without a cut).
-    pub fn new(lane: Lane, epoch: Epoch, resumed_from: Option<CutPoint>, most_record_bytes: usize) -> Self {
+    /// The writer of `lane` in the time of one producer.
+    pub fn new(lane: Lane, tenure: Tenure, most_record_bytes: usize) -> Self {
         Self {
             lane,
-            epoch,
-            resumed_from,
+            tenure,
             most_record_bytes,
             index: ChunkIndex::default(),
-            window: resumed_from.map_or(CutNumber(1), |cut| cut.number.next()),
+            window: tenure.resumed_from.map_or(CutNumber(1), |cut| cut.number.next()),
             starts_window: true,
         }
     }
@@ -53,10 +62,11 @@ impl LaneWriter {
         let payload = ChunkPayload::encode(&content.sections, cut.filter(|_| self.lane == Lane(0)))?;
         let header = ChunkHeader {
             lane: self.lane,
-            epoch: self.epoch,
+            epoch: self.tenure.epoch,
+            producer: self.tenure.producer,
             index: self.index,
             window: self.window,
-            resumed_from: self.resumed_from,
+            resumed_from: self.tenure.resumed_from,
             opens_epoch: self.index == ChunkIndex(0),
             starts_window: self.starts_window,
             ends_with_cut: cut.is_some(),

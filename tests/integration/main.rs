@@ -3,6 +3,7 @@
 mod bad_input;
 mod cli;
 mod crash;
+mod event_log_suite;
 mod lake;
 mod mysql;
 mod random;

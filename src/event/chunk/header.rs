@@ -14,8 +14,9 @@
 //! | 48 | 8 | payload bytes of the whole chunk |
 //! | 56 | 8 | where in the payload this record's part starts; a record whose part ends where the payload ends is the chunk's last |
 //! | 64 | 4 | bytes of the control frame, with which the payload starts |
-//! | 68 | 4 | CRC-32 (IEEE) over all bytes of the record but these four |
-//! | 72 | … | a part of the payload |
+//! | 68 | 4 | the producer's own number, drawn at random, so that two producers with one epoch are noticed |
+//! | 72 | 4 | CRC-32 (IEEE) over all bytes of the record but these four |
+//! | 76 | … | a part of the payload |
 
 use super::damaged;
 use crate::error::{Area, Error, Kind, Result};
@@ -33,8 +34,10 @@ const ENDS_WITH_CUT: u8 = 4;
 pub struct ChunkHeader {
     /// The record's lane.
     pub lane: Lane,
-    /// The producer.
+    /// The producer's epoch.
     pub epoch: Epoch,
+    /// The producer's own number, drawn at random: two producers may not have one epoch.
+    pub producer: u32,
     /// The record's place on its lane within the epoch.
     pub index: ChunkIndex,
     /// The number of the cut that closes the window to which the chunk belongs.
@@ -57,7 +60,7 @@ pub struct ChunkHeader {
 
 impl ChunkHeader {
     /// Bytes that a header takes.
-    pub const BYTES: usize = 72;
+    pub const BYTES: usize = 76;
 
     /// Whether the record has its chunk's first part.
     pub fn is_first_part(&self) -> bool {
@@ -82,6 +85,7 @@ impl ChunkHeader {
         record.put_u64_le(self.payload_bytes);
         record.put_u64_le(self.part_start);
         record.put_u32_le(self.control_bytes);
+        record.put_u32_le(self.producer);
         let mut crc = crc32fast::Hasher::new();
         crc.update(&record);
         crc.update(part);
@@ -94,7 +98,7 @@ impl ChunkHeader {
     pub fn read(record: &Bytes) -> Result<(Self, Bytes)> {
         let (header, stored) = Self::peek(record)?;
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&record[..68]);
+        crc.update(&record[..Self::BYTES - 4]);
         crc.update(&record[Self::BYTES..]);
         if crc.finalize() != stored {
             return Err(damaged("its checksum is wrong"));
@@ -142,8 +146,9 @@ impl ChunkHeader {
             payload_bytes: number(48),
             part_start: number(56),
             control_bytes: short(64),
+            producer: short(68),
         };
-        Ok((header, short(68)))
+        Ok((header, short(72)))
     }
 }
 
@@ -156,6 +161,7 @@ mod tests {
         let header = ChunkHeader {
             lane: Lane(513),
             epoch: Epoch(3),
+            producer: 0xdead_beef,
             index: ChunkIndex(u64::MAX),
             window: CutNumber(77),
             resumed_from: Some(CutPoint { epoch: Epoch(1), number: CutNumber(70) }),

@@ -209,10 +209,12 @@ mod tests {
     fn damage_of_a_body_is_an_error_and_never_a_panic() {
         let payload = ChunkPayload::encode(&all_kinds(), None).unwrap();
         let body = unpack(&payload.bytes).unwrap();
-        for len in 0..body.len() {
+        for len in (0..body.len()).step_by(11) {
             let _ = decode_sections(&Buffer::from_vec(body[..len].to_vec()));
         }
-        for bit in 0..body.len() * 8 {
+        // a bit of each byte; all of them with BINLAKE_CASES set
+        let step = if std::env::var_os("BINLAKE_CASES").is_some() { 1 } else { 9 };
+        for bit in (0..body.len() * 8).step_by(step) {
             let mut damaged = body.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             let _ = decode_sections(&Buffer::from_vec(damaged));

@@ -83,7 +83,7 @@ impl Apply {
         commits_done: mpsc::UnboundedSender<AppliedCommit>,
     ) -> Result<Self> {
         let stream_id = log.identity().stream_id.clone();
-        let last = find_last_cut(log.as_ref(), None).await?;
+        let last = find_last_cut(log.as_ref()).await?;
         let known = last.cut.iter().flat_map(|(_, cut)| cut.tables.keys()).filter(|table| config.rules.rule_for(table).is_some());
         let mut tables = BTreeMap::new();
         let mut durable = BTreeMap::new();

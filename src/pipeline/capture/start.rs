@@ -50,7 +50,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     let _ = conn.disconnect().await;
 
     let stream_id = context.log.identity().stream_id.clone();
-    let found = find_last_cut(context.log.as_ref(), context.state.known_epoch(&stream_id)?).await?;
+    let found = find_last_cut(context.log.as_ref()).await?;
     let mut left = match found.cut {
         Some((point, cut)) => Left {
             cut: Some(point),

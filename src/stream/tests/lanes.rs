@@ -50,7 +50,7 @@ async fn a_new_producer_makes_void_what_lies_behind_its_cut() {
     first.cut(vec![], cut(1)).await.unwrap();
     first.send(Lane(0), vec![Section::Rows(ticket_changes(0, 10, 2))]).await.unwrap();
     first.flush().await.unwrap();
-    let found = find_last_cut(log.as_ref(), None).await.unwrap();
+    let found = find_last_cut(log.as_ref()).await.unwrap();
     let (point, at) = found.cut.unwrap();
     assert_eq!((found.epoch, point.number, at.as_ref()), (Some(Epoch(1)), CutNumber(1), &cut(1)));
     let mut second = Producer::new(log.clone(), Epoch(2), Some(point));

@@ -1,3 +1,4 @@
 //! What the stream's parts do together.
 
 mod lanes;
+mod model;
