@@ -31,7 +31,8 @@ on_path() {
       mysql:*" 8."* | mysql:*" 9."*) ;;
       *) continue ;;
     esac
-    wrapper "$program" && share=$(dirname "$program")/../share/mysql && return 0
+    # A security profile of the system's may keep it from other folders than its own: then the template fails, and we go on.
+    wrapper "$program" && share=$(dirname "$program")/../share/mysql && template && return 0
   done
   return 1
 }
@@ -43,7 +44,7 @@ from() {
   for server in "$root/sbin/mysqld" "$root/sbin/mariadbd"; do [ -x "$server" ] && break; done
   share=$root/share/mysql
   plugins=$(find "$root/lib" -type d -name plugin | head -n 1)
-  wrapper "$start $server" "--basedir=$root --lc-messages-dir=$share --character-sets-dir=$share/charsets --plugin-dir=$plugins"
+  wrapper "$start $server" "--basedir=$root --lc-messages-dir=$share --character-sets-dir=$share/charsets --plugin-dir=$plugins" && template
 }
 
 # An initialised data folder. auto.cnf, the server's identity, is left out: each copy makes its own.
@@ -59,7 +60,7 @@ template() {
     } | "$run" "${options[@]}" --bootstrap --innodb-log-file-size=8M --max-allowed-packet=8M >/dev/null 2>&1
   else
     "$run" "${options[@]}" --initialize-insecure --innodb-redo-log-capacity=8M
-  fi || die "the data folder can't be made; see $dir/template.log"
+  fi || return 1
   rm -f "$new/auto.cnf"
   mv "$new" "$dir/template"
 }
@@ -69,18 +70,14 @@ find_server() {
   rm -rf "$dir"
   if [ "$kind" = mariadb ]; then
     on_path || from bookworm mariadb-server-core || from own mariadb-server-core \
-      || die "no MariaDB server could be had: install MariaDB 10.6 or newer"
-  elif on_path || from own mysql-server-core mysql-server-core-8.4 mysql-server-core-8.0 || from sid mysql-server-core; then
-    :
-  else
+      || die "no MariaDB server could be had: install MariaDB 10.6 or newer; what was tried is in $dir"
+  elif ! { on_path || from own mysql-server-core mysql-server-core-8.4 mysql-server-core-8.0 || from sid mysql-server-core; }; then
     say "no MySQL server could be had: MariaDB stands in for it"
     "$0" mariadb >/dev/null
     mkdir -p "$dir"
     cp -a "$cache"/mariadb/{mysqld,version.txt,template} "$dir/"
-    return
   fi
   say "$(cat "$dir/version.txt")"
-  template
 }
 
 if ! [ -d "$dir/template" ] || ! "$run" --version >/dev/null 2>&1; then
