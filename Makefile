@@ -35,7 +35,7 @@ demo: ## a private MySQL, load, the service and a live chart, all on this machin
 	@scripts/packages.sh
 	@scripts/mysql.sh mysql >/dev/null
 	$(CARGO) build --bin binlake
-	@MYSQLD="$$(scripts/mysql.sh mysql)" "$$CARGO_TARGET_DIR/debug/binlake" demo
+	@BINLAKE_MYSQLD="$$(scripts/mysql.sh mysql)" "$$CARGO_TARGET_DIR/debug/binlake" demo
 
 test-spark: setup ## Spark 3.5 with Hudi 0.15 reads our tables, writes into them, and we go on (about 5 minutes)
 	@scripts/spark.sh

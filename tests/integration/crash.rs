@@ -88,6 +88,7 @@ async fn kill_under_load(server: &Server, rounds: u64) {
         pipeline.catches_up(server, &database, name).await;
     }
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
     witness.look(&pipeline, &database);
     let commits: usize = witness.seen.values().map(BTreeSet::len).sum();
     println!(

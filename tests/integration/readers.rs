@@ -128,6 +128,7 @@ async fn hudi_rs_and_duckdb_read_what_the_source_holds() {
     scene.sql("UPDATE tickets SET remark = 'after' WHERE id = 46;\nUPDATE orders SET rank_no = 8 WHERE number = 44").await;
     let third = scene.moments().await;
     assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    scene.pipeline.assert_calm_log();
 
     let views = scene.pipeline.lake().join("views.sql");
     for (i, name) in TABLES.into_iter().enumerate() {

@@ -153,6 +153,13 @@ impl Pipeline {
         assert_eq!(keys.len(), distinct.len(), "{database}.{name} holds a key twice");
     }
 
+    /// An ERROR means that a person must look, and nothing here is a reason; nor may anything panic.
+    pub(crate) fn assert_calm_log(&self) {
+        let log = self.log();
+        let alarm = log.lines().find(|line| line.contains("ERROR") || line.starts_with("error: ") || line.contains("panicked at"));
+        assert!(alarm.is_none(), "in the log: {alarm:?}");
+    }
+
     /// The end of the service's log.
     pub(crate) fn log_tail(&self) -> String {
         let log = self.log();
