@@ -25,19 +25,20 @@ struct Witness {
 impl Witness {
     /// Looks at every commit since the last time, as long as readers can travel back to it.
     fn look(&mut self, pipeline: &Pipeline, database: &str) {
-        let mut cuts: BTreeMap<&str, BTreeMap<u64, String>> = BTreeMap::new();
+        let mut cuts: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
         for name in TABLES {
             let table = pipeline.table(database, name);
             let instants = table.instants();
             let seen = self.seen.entry(name).or_default();
             for instant in instants[instants.len().saturating_sub(RETAINED)..].iter() {
                 let checkpoint = &table.commit(instant)["extraMetadata"]["binlake.checkpoint"];
-                let checkpoint: serde_json::Value = serde_json::from_str(checkpoint.as_str().unwrap()).unwrap();
+                let Some(checkpoint) = checkpoint.as_str() else { panic!("{name} at {instant} has no checkpoint: {}", table.commit(instant)) };
+                let checkpoint: serde_json::Value = serde_json::from_str(checkpoint).unwrap();
                 if seen.insert(instant.clone()) {
                     if let Some(fault) = load::fault(&table, name, instant) {
                         panic!("{name} at {instant}: {fault}; checkpoint {checkpoint}\n{}", pipeline.log_tail());
                     }
-                    cuts.entry(name).or_default().insert(checkpoint["cut"].as_u64().unwrap(), instant.clone());
+                    cuts.entry(name).or_default().insert(checkpoint["cut"].to_string(), instant.clone());
                 }
             }
         }

@@ -124,7 +124,7 @@ async fn hudi_rs_and_duckdb_read_what_the_source_holds() {
     scene.insert(400, 20).await;
     let second = scene.moments().await;
     scene.sql("ALTER TABLE tickets ADD COLUMN remark VARCHAR(50)").await;
-    scene.sql("ALTER TABLE orders ADD COLUMN rank_no INT NOT NULL DEFAULT 7").await;
+    scene.sql("ALTER TABLE orders ADD COLUMN rank_no INT").await;
     scene.sql("UPDATE tickets SET remark = 'after' WHERE id = 46;\nUPDATE orders SET rank_no = 8 WHERE number = 44").await;
     let third = scene.moments().await;
     assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
@@ -159,7 +159,7 @@ async fn readers_still_read_after_cleaning_and_archiving() {
     let table = scene.pipeline.table(&scene.database, "tickets");
     for round in 0..30 {
         let before = table.instants().pop();
-        scene.sql(&format!("UPDATE tickets SET paid = {round} WHERE id = {}", round + 1)).await;
+        scene.sql(&format!("UPDATE tickets SET paid = 10 + {round} WHERE id = {}", round + 1)).await;
         eventually("one commit more", async || table.instants().pop() != before).await;
     }
     scene.sql(CHANGES).await;
@@ -172,5 +172,20 @@ async fn readers_still_read_after_cleaning_and_archiving() {
     for (moment, name) in now.iter().zip(TABLES) {
         compare("hudi-rs", name, &moment.rows, hudi_rs(&scene.folder(name), &moment.columns, &[]));
         compare("DuckDB", name, &moment.rows, duckdb(&views, &format!("{}.{name}", scene.database), &moment.columns));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_added_with_a_default_has_it_in_the_rows_of_before() {
+    let scene = Scene::new("").await;
+    let service = scene.pipeline.run();
+    scene.moments().await;
+    scene.sql("ALTER TABLE orders ADD COLUMN rank_no INT NOT NULL DEFAULT 7").await;
+    scene.sql("ALTER TABLE tickets ADD COLUMN remark VARCHAR(20) DEFAULT 'wie üblich'").await;
+    scene.sql("UPDATE orders SET rank_no = 8 WHERE number = 44;\nUPDATE tickets SET remark = NULL WHERE id = 5").await;
+    let now = scene.moments().await;
+    assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    for (moment, name) in now.iter().zip(TABLES) {
+        compare("hudi-rs", name, &moment.rows, hudi_rs(&scene.folder(name), &moment.columns, &[]));
     }
 }

@@ -156,6 +156,6 @@ async fn a_lake_on_s3_equals_the_source() {
     let service = pipeline.run();
     equal("what came after a kill").await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
-    let printed = pipeline.ok(&["query", "--format", "csv", &format!("SELECT name FROM {database}.items ORDER BY id")]);
-    assert_eq!(printed.lines().collect::<Vec<_>>(), ["name", "two and more", "", "four"]);
+    let printed = pipeline.ok(&["query", "--format", "csv", &format!("SELECT id, name FROM {database}.items ORDER BY id")]);
+    assert_eq!(printed.lines().collect::<Vec<_>>(), ["id,name", "2,two and more", "3,", "4,four"]);
 }
