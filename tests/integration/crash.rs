@@ -32,7 +32,9 @@ impl Witness {
             let seen = self.seen.entry(name).or_default();
             for instant in instants[instants.len().saturating_sub(RETAINED)..].iter() {
                 let checkpoint = &table.commit(instant)["extraMetadata"]["binlake.checkpoint"];
-                let Some(checkpoint) = checkpoint.as_str() else { panic!("{name} at {instant} has no checkpoint: {}", table.commit(instant)) };
+                let Some(checkpoint) = checkpoint.as_str() else {
+                    panic!("{name} at {instant} has no checkpoint: {}", table.commit(instant))
+                };
                 let checkpoint: serde_json::Value = serde_json::from_str(checkpoint).unwrap();
                 if seen.insert(instant.clone()) {
                     if let Some(fault) = load::fault(&table, name, instant) {
