@@ -12,6 +12,7 @@
 
 mod cursor;
 mod job;
+mod job_columns;
 mod merge;
 mod output;
 mod plan;
@@ -38,43 +39,43 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What a rewrite has to know.
-pub struct RewriteInput {
+pub(super) struct RewriteInput {
     /// Where the files are.
-    pub store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<dyn ObjectStore>,
     /// The table's path in `store`.
-    pub base: Path,
+    pub(super) base: Path,
     /// `database.table`: file ids are derived from it.
-    pub table: String,
+    pub(super) table: String,
     /// Names of the record key's columns.
-    pub record_key: Vec<String>,
+    pub(super) record_key: Vec<String>,
     /// Names of the partition columns.
-    pub partition_columns: Vec<String>,
+    pub(super) partition_columns: Vec<String>,
     /// How files are cut, and what a rewrite may use.
-    pub options: TableOptions,
+    pub(super) options: TableOptions,
     /// The instant of the commit.
-    pub instant: InstantTime,
+    pub(super) instant: InstantTime,
     /// The last completed instant before it: see [`FileId::derive`].
-    pub previous_instant: Option<InstantTime>,
+    pub(super) previous_instant: Option<InstantTime>,
     /// Says a try of this commit from an earlier one that failed: two numbers joined by `-`, the end of the write token.
-    pub attempt: String,
+    pub(super) attempt: String,
     /// The columns from now on.
-    pub columns: SchemaRef,
+    pub(super) columns: SchemaRef,
     /// The columns as of the last commit; `None` where there is no commit yet.
-    pub previous_columns: Option<SchemaRef>,
+    pub(super) previous_columns: Option<SchemaRef>,
     /// See [`super::CommitRequest::fill`].
-    pub fill: Option<RecordBatch>,
+    pub(super) fill: Option<RecordBatch>,
     /// See [`super::CommitRequest::truncate`].
-    pub truncate: bool,
+    pub(super) truncate: bool,
     /// See [`super::CommitRequest::changes`].
-    pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
+    pub(super) changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
     /// The base files that hold the table's rows now.
-    pub live: Vec<FileSlice>,
+    pub(super) live: Vec<FileSlice>,
     /// The Avro schema of the files, with Hudi's own columns: goes into their footers.
-    pub avro_schema: String,
+    pub(super) avro_schema: String,
     /// What `field_ids` of the last rewrite's output was; the commit's `extraMetadata` keeps it.
-    pub field_ids: Option<String>,
+    pub(super) field_ids: Option<String>,
     /// The key ranges of files seen before: kept by the table from commit to commit.
-    pub index: KeyIndex,
+    pub(super) index: KeyIndex,
 }
 
 impl fmt::Debug for RewriteInput {
@@ -85,23 +86,23 @@ impl fmt::Debug for RewriteInput {
 
 /// What a rewrite made.
 #[derive(Debug, Clone, Default)]
-pub struct RewriteOutput {
+pub(super) struct RewriteOutput {
     /// One a new file.
-    pub stats: Vec<WriteStat>,
+    pub(super) stats: Vec<WriteStat>,
     /// By partition path, the file groups that ended: all their rows went, or went to other groups. A commit with any is a `replacecommit`.
-    pub replaced: BTreeMap<String, Vec<FileId>>,
+    pub(super) replaced: BTreeMap<String, Vec<FileId>>,
     /// Rows that are new.
-    pub inserted: u64,
+    pub(super) inserted: u64,
     /// Rows that were replaced.
-    pub updated: u64,
+    pub(super) updated: u64,
     /// Rows that went; those that `truncate` removed are not counted.
-    pub deleted: u64,
+    pub(super) deleted: u64,
     /// Parquet field ids by column as JSON: stable for a column's life, to be given to the next rewrite.
-    pub field_ids: String,
+    pub(super) field_ids: String,
 }
 
 /// Writes the base files of one commit. On an error, files may have been written: none is visible, and the caller deletes them.
-pub async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
+pub(super) async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
     let runtime = tokio::runtime::Handle::current();
     let task = tokio::task::spawn_blocking(move || rewrite_blocking(input, runtime));
     task.await.map_err(|error| Error::bug("a rewrite panicked").caused_by(error))?
