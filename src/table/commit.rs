@@ -202,22 +202,25 @@ impl Table {
     }
 
     /// Puts an instant under way on the timeline; false if another session has one of that time, whose files ours must not meet.
-    /// The inflight comes first: it says whose the instant is, so no instant of ours is without.
+    /// Both files say that the instant is ours. (Hudi leaves a commit's requested empty; no one looks into it.)
     async fn begin(&mut self, time: &InstantTime, action: Action) -> Result<bool> {
+        let writer = self.writer.id.to_string();
         let mut plan = CommitMetadata { operation_type: Some("UPSERT".to_owned()), ..CommitMetadata::default() };
-        plan.extra_metadata.insert(WRITER_KEY.to_owned(), Some(self.writer.id.to_string()));
-        let inflight = Instant::new(time.clone(), action, State::Inflight);
-        if self.view.store.create(&inflight.path(), plan.render()?).await? != Creation::Created {
+        plan.extra_metadata.insert(WRITER_KEY.to_owned(), Some(writer.clone()));
+        let plan = plan.render()?;
+        let requested = match action {
+            Action::ReplaceCommit => {
+                REQUESTED_REPLACE.encode(&json!({"extraMetadata": {WRITER_KEY: writer}}), Uuid::new_v4().into_bytes())?
+            }
+            _ => plan.clone(),
+        };
+        let instant = |state| Instant::new(time.clone(), action, state);
+        if self.view.store.create(&instant(State::Inflight).path(), plan).await? != Creation::Created {
             return Ok(false);
         }
-        self.view.timeline.insert(inflight);
-        let plan = match action {
-            Action::ReplaceCommit => REQUESTED_REPLACE.encode(&json!({}), Uuid::new_v4().into_bytes())?,
-            _ => Vec::new(),
-        };
-        let requested = Instant::new(time.clone(), action, State::Requested);
-        self.view.store.put(&requested.path(), plan).await?;
-        self.view.timeline.insert(requested);
+        self.view.store.put(&instant(State::Requested).path(), requested).await?;
+        self.view.timeline.insert(instant(State::Inflight));
+        self.view.timeline.insert(instant(State::Requested));
         Ok(true)
     }
 

@@ -15,7 +15,7 @@ use super::fence::{Claim, CommitHeader, Entry, Fence, taken_by};
 use super::properties::PROPERTIES_FILE;
 use super::services::rollback;
 use super::store::{Creation, TableStore};
-use super::timeline::{Action, State};
+use super::timeline::{Action, Instant, State};
 use super::view::{TableView, completed_path, timeline_of};
 use super::writer::WriterIdentity;
 use super::{FileSlice, InstantTime};
@@ -29,7 +29,7 @@ const CLAIM_TRIES: usize = 5;
 /// The folder of Spark's metadata table.
 const METADATA_FOLDER: &str = ".hoodie/metadata";
 
-/// The key of an inflight's `extraMetadata` that says it is ours.
+/// The key of a plan's `extraMetadata` that says it is ours.
 pub(super) const WRITER_KEY: &str = "binlake.writer";
 
 /// Claims the table and brings it into a clean state.
@@ -146,7 +146,7 @@ pub(super) async fn undo_unfinished(view: &mut TableView) -> Result<()> {
                 if view.timeline.states(time, *action).is_none() {
                     continue; // an unfinished rollback took it away just now
                 }
-                if !states.contains(&State::Inflight) || !is_ours(view, time, *action).await? {
+                if !is_ours(view, time, *action, states).await? {
                     return Err(foreign_work(time, *action));
                 }
                 rollback::undo(view, time, *action).await?;
@@ -159,11 +159,22 @@ pub(super) async fn undo_unfinished(view: &mut TableView) -> Result<()> {
     Ok(())
 }
 
-/// Whether an unfinished commit was begun by binlake. We write the inflight first and delete it last, so there is always one to ask.
-async fn is_ours(view: &TableView, time: &InstantTime, action: Action) -> Result<bool> {
-    let path = super::timeline::Instant::new(time.clone(), action, State::Inflight).path();
-    let plan = view.store.get_optional(&path).await?.unwrap_or_default();
-    Ok(serde_json::from_slice::<CommitMetadata>(&plan).is_ok_and(|plan| plan.extra(WRITER_KEY).is_some()))
+/// Whether an unfinished commit was begun by binlake: each of its files says so. (Of a session that was fenced in the middle,
+/// any of the two may have come after its instant was rolled back.)
+async fn is_ours(view: &TableView, time: &InstantTime, action: Action, states: &BTreeSet<State>) -> Result<bool> {
+    for state in states {
+        let path = Instant::new(time.clone(), action, *state).path();
+        let plan = view.store.get_optional(&path).await?.unwrap_or_default();
+        let ours = match (action, state) {
+            (Action::ReplaceCommit, State::Requested) => avro_file::decode(&plan, &path)
+                .is_ok_and(|plan| plan.get("extraMetadata").is_some_and(|extra| extra.get(WRITER_KEY).is_some())),
+            _ => serde_json::from_slice::<CommitMetadata>(&plan).is_ok_and(|plan| plan.extra(WRITER_KEY).is_some()),
+        };
+        if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn foreign_work(time: &InstantTime, action: Action) -> Error {

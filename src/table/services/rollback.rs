@@ -52,7 +52,6 @@ async fn execute(view: &mut TableView, time: &InstantTime, target: &InstantTime,
     view.timeline.insert(inflight);
     let files = view.groups.written_by(target);
     delete_files(view, &files).await?;
-    // the inflight goes last: it says whose the commit was
     for state in [State::Requested, State::Inflight] {
         view.store.delete(&Instant::new(target.clone(), action, state).path()).await?;
     }

@@ -5,5 +5,6 @@ mod crashes;
 mod faulty;
 mod golden;
 mod harness;
+mod histories;
 mod samples;
 mod writers;

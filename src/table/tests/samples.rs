@@ -132,3 +132,31 @@ async fn make_tables_for_other_readers() {
         }
     }
 }
+
+/// `BINLAKE_COMMITS=100000 cargo test --release --lib samples::soak -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "takes long"]
+async fn soak() {
+    use super::harness::{Rows, commit, create, objects, open, upsert};
+    let commits: i32 = std::env::var("BINLAKE_COMMITS").ok().and_then(|number| number.parse().ok()).unwrap_or(2_000);
+    let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let mut rows = Rows::new();
+    let mut table = create(&store, true).await.unwrap();
+    for number in 0..commits {
+        commit(&mut table, &mut rows, &[upsert("a", number % 50, number), upsert("b", 1, number)], number).await.unwrap();
+        if (number + 1) % (commits / 8) == 0 {
+            let counted = super::faulty::Faulty::never(store.clone());
+            let through: Arc<dyn ObjectStore> = counted.clone();
+            open(&through, true).await.unwrap();
+            let all = objects(&store).await;
+            let archived = all.iter().filter(|path| path.contains("/archived/")).count();
+            println!(
+                "after {} commits: {} objects, {archived} archive logs; opening took {:?} (writes, reads)",
+                number + 1,
+                all.len(),
+                counted.calls()
+            );
+            table = open(&store, true).await.unwrap();
+        }
+    }
+}

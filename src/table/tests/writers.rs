@@ -49,7 +49,7 @@ async fn of_writers_that_race_one_wins() {
         let mut rows = Rows::new();
         let mut table = create(&store, true).await.unwrap();
         commit(&mut table, &mut rows, &[upsert("a", 0, "x")], "0").await.unwrap();
-        for round in 0..5 {
+        for round in 0..8 {
             let racers: Vec<_> = (1..5)
                 .map(|racer| {
                     let store = store.clone();
@@ -192,4 +192,31 @@ async fn a_commit_that_was_rolled_back_after_it_was_done_does_not_come_back() {
     assert_eq!(read(&store, None).await, rows);
     commit(&mut table, &mut rows, &[upsert("a", 1, "wanted")], "2").await.unwrap();
     assert_eq!(read(&store, None).await, rows);
+}
+
+#[tokio::test]
+async fn a_file_that_a_fenced_session_wrote_late_never_comes_alive() {
+    let store = memory();
+    let mut rows = Rows::new();
+    let mut table = create(&store, false).await.unwrap();
+    commit(&mut table, &mut rows, &[upsert("a", 1, "x")], "1").await.unwrap();
+    // a session that is overtaken leaves an instant under way, which is rolled back
+    let mut late = open(&store, false).await.unwrap();
+    let mut table = open(&store, false).await.unwrap();
+    late.commit(request(&[upsert("a", 1, "late")], "2", false)).await.unwrap_err();
+    commit(&mut table, &mut rows, &[upsert("a", 1, "y")], "2").await.unwrap();
+    let rollback = objects(&store).await.into_iter().find(|path| path.ends_with(".rollback")).unwrap();
+    let bytes = store.get(&at(&rollback)).await.unwrap().bytes().await.unwrap();
+    let undone = crate::table::avro_file::decode(&bytes, &rollback).unwrap()["commitsRollback"][0].as_str().unwrap().to_owned();
+    // only then does it write its file, in a group of its own: it would double the key once the timeline starts behind it
+    let slice = table.slices(None).unwrap().remove(0);
+    let orphan = format!("6a0ba3a6-a12b-5a68-a7d5-9e9a1d2ab111-0_0-0-0_{undone}.parquet");
+    let bytes = store.get(&at(&slice.path())).await.unwrap().bytes().await.unwrap();
+    store.put(&at(&orphan), bytes.into()).await.unwrap();
+    for round in 0..80 {
+        commit(&mut table, &mut rows, &[upsert("a", 2, round)], round).await.unwrap();
+        assert_eq!(read(&store, None).await, rows, "round {round}");
+    }
+    assert!(!objects(&store).await.contains(&orphan));
+    assert!(!objects(&store).await.contains(&rollback), "the rollback is archived as well");
 }
