@@ -172,6 +172,8 @@ impl Table {
         let properties_changed = properties.is_none_or(|entry| entry.version != self.view.properties_version);
         let timeline_changed = timeline_of(&folder.entries) != self.view.timeline;
         if timeline_changed {
+            // a session that was fenced must not take the other's work for left-overs
+            self.fence.ensure_ours(&self.view.store).await?;
             tracing::debug!(table = self.spec.name, "another writer changed the table: reading it anew");
             let mut fresh = TableView::read(self.view.store.clone()).await?;
             fresh.keep_extra_of(&self.view);

@@ -155,6 +155,11 @@ impl Fence {
         Ok(())
     }
 
+    /// An error of kind `Conflict` if another session has taken the table.
+    pub(super) async fn ensure_ours(&self, store: &TableStore) -> Result<()> {
+        if Self::behind(store, self.last).await?.is_empty() { Ok(()) } else { Err(Self::lost_to(store).await) }
+    }
+
     /// Deletes entries that nobody needs, now and then.
     pub(super) async fn prune(&mut self, store: &TableStore) -> Result<()> {
         let kept_from = self.last.saturating_sub(KEPT_ENTRIES).min(self.last_commit_entry.unwrap_or(u64::MAX));

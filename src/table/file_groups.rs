@@ -8,38 +8,38 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A file group: partition path and id.
 pub(super) type GroupKey = (String, FileId);
 
+/// The files of one slice, by name: one, but for what a failed task of Spark's, or a session that was fenced, left beside it.
+type Files = BTreeMap<String, FileSlice>;
+
 /// All base files of a table, whether they count or not, and which file groups have ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileGroups {
     /// The slices of each group by instant.
-    groups: BTreeMap<GroupKey, BTreeMap<InstantTime, FileSlice>>,
+    groups: BTreeMap<GroupKey, BTreeMap<InstantTime, Files>>,
     /// When each group that ended did so.
     replaced: BTreeMap<GroupKey, InstantTime>,
 }
 
 impl FileGroups {
-    /// Adds a base file. Of two files of one slice (Spark's failed tasks leave some) the later name stays.
+    /// Adds a base file.
     pub(super) fn insert(&mut self, slice: FileSlice) {
         let slices = self.groups.entry((slice.partition_path.clone(), slice.file_id.clone())).or_default();
-        match slices.get(&slice.instant) {
-            Some(present) if present.file_name > slice.file_name => {}
-            _ => {
-                slices.insert(slice.instant.clone(), slice);
-            }
-        }
+        slices.entry(slice.instant.clone()).or_default().insert(slice.file_name.clone(), slice);
     }
 
     /// Forgets base files.
     pub(super) fn remove<'a>(&mut self, slices: impl IntoIterator<Item = &'a FileSlice>) {
         for slice in slices {
             let key = (slice.partition_path.clone(), slice.file_id.clone());
-            if let Some(group) = self.groups.get_mut(&key) {
-                if group.get(&slice.instant).is_some_and(|present| present.file_name == slice.file_name) {
+            let Some(group) = self.groups.get_mut(&key) else { continue };
+            if let Some(files) = group.get_mut(&slice.instant) {
+                files.remove(&slice.file_name);
+                if files.is_empty() {
                     group.remove(&slice.instant);
                 }
-                if group.is_empty() {
-                    self.groups.remove(&key);
-                }
+            }
+            if group.is_empty() {
+                self.groups.remove(&key);
             }
         }
     }
@@ -67,7 +67,8 @@ impl FileGroups {
         let groups = self.groups.iter().filter(|(key, _)| !self.replaced.get(*key).is_some_and(until));
         groups
             .filter_map(|(_, slices)| {
-                slices.iter().rev().find(|(time, _)| until(time) && counts.committed(time)).map(|(_, slice)| slice.clone())
+                let newest = slices.iter().rev().find(|(time, _)| until(time) && counts.committed(time));
+                newest.and_then(|(_, files)| files.values().next_back()).cloned()
             })
             .collect()
     }
@@ -88,7 +89,7 @@ impl FileGroups {
             let ended = self.replaced.get(key).is_some_and(|replaced| replaced < earliest_retained);
             let committed = slices.iter().rev().filter(|(time, _)| counts.committed(time));
             let before = committed.filter(|(time, _)| ended || *time < earliest_retained);
-            let old = before.skip(usize::from(!ended)).map(|(_, slice)| slice);
+            let old = before.skip(usize::from(!ended)).flat_map(|(_, files)| files.values());
             files.extend(old.filter(|slice| !kept_files.contains(&slice.path())).cloned());
         }
         files
@@ -97,7 +98,7 @@ impl FileGroups {
     /// All files of the groups that ended at or before `instant`.
     pub(super) fn ended_by(&self, instant: &InstantTime) -> Vec<FileSlice> {
         let ended = self.replaced.iter().filter(|(_, replaced)| *replaced <= instant);
-        ended.filter_map(|(key, _)| self.groups.get(key)).flat_map(|slices| slices.values().cloned()).collect()
+        ended.filter_map(|(key, _)| self.groups.get(key)).flat_map(BTreeMap::values).flat_map(Files::values).cloned().collect()
     }
 
     /// Forgets which groups ended, of those that have no files any more.
@@ -111,12 +112,18 @@ impl FileGroups {
         let counts = Counts::of(timeline);
         let pending: BTreeSet<&InstantTime> = timeline.pending().map(|(time, _, _)| time).collect();
         let orphaned = |slice: &&FileSlice| !counts.committed(&slice.instant) && !pending.contains(&slice.instant);
-        self.groups.values().flat_map(BTreeMap::values).filter(orphaned).cloned().collect()
+        self.groups.values().flat_map(BTreeMap::values).flat_map(Files::values).filter(orphaned).cloned().collect()
+    }
+
+    /// Files of slices that have more than one: only the commit can say which of them counts.
+    pub(super) fn doubled(&self) -> Vec<FileSlice> {
+        let files = self.groups.values().flat_map(BTreeMap::values).filter(|files| files.len() > 1);
+        files.flat_map(Files::values).cloned().collect()
     }
 
     /// Files that an instant wrote.
     pub(super) fn written_by(&self, instant: &InstantTime) -> Vec<FileSlice> {
-        self.groups.values().filter_map(|slices| slices.get(instant)).cloned().collect()
+        self.groups.values().filter_map(|slices| slices.get(instant)).flat_map(Files::values).cloned().collect()
     }
 }
 
@@ -199,6 +206,18 @@ mod tests {
         assert_eq!(names(groups.to_clean(&timeline, &time(4), &BTreeSet::new())), of(&[("a", 2), ("a", 1), ("c", 1)]));
         let savepoint = BTreeSet::from([slice("a", 2).path()]);
         assert_eq!(names(groups.to_clean(&timeline, &time(4), &savepoint)), of(&[("a", 1), ("c", 1)]));
+    }
+
+    #[test]
+    fn a_slice_may_have_two_files() {
+        let mut groups = groups(&[("a", 1), ("b", 1)]);
+        let second = FileSlice::parse("", &format!("a_0-0-1_{}.parquet", time(1)), 1).unwrap();
+        groups.insert(second.clone());
+        assert_eq!(groups.doubled().len(), 2);
+        assert_eq!(groups.written_by(&time(1)).len(), 3);
+        groups.remove([&second]);
+        assert!(groups.doubled().is_empty());
+        assert_eq!(names(groups.live(&timeline(&[(1, "commit")]), None)), of(&[("a", 1), ("b", 1)]));
     }
 
     #[test]

@@ -46,6 +46,10 @@ pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: Write
                 view = TableView::read(store.clone()).await?;
             }
         }
+        // refused before it is claimed: who is turned away must not stop the session that has the table
+        if !view.timeline.pending().any(|(_, action, _)| action == Action::Rollback) {
+            ensure_no_foreign_work(&view).await?;
+        }
         match Fence::claim(&store, writer.clone(), last.as_ref()).await? {
             Claim::Overtaken => continue,
             Claim::Ours(fence) => {
@@ -133,27 +137,34 @@ pub(super) async fn drop_metadata_table(view: &mut TableView) -> Result<()> {
     view.store.delete_folder(METADATA_FOLDER).await
 }
 
-/// Rolls back unfinished commits of binlake, finishes unfinished rollbacks, and refuses to go on beside anybody else's unfinished work.
+/// Finishes unfinished rollbacks, and rolls back unfinished commits of binlake. An unfinished clean is finished by the next clean;
+/// an unfinished savepoint is none.
 pub(super) async fn undo_unfinished(view: &mut TableView) -> Result<()> {
-    let pending: Vec<(InstantTime, Action, BTreeSet<State>)> =
-        view.timeline.pending().map(|(time, action, states)| (time.clone(), action, states.clone())).collect();
-    for (time, action, _) in pending.iter().filter(|(_, action, _)| *action == Action::Rollback) {
+    let pending = |view: &TableView| -> Vec<(InstantTime, Action)> {
+        view.timeline.pending().map(|(time, action, _)| (time.clone(), action)).collect()
+    };
+    for (time, action) in pending(view).iter().filter(|(_, action)| *action == Action::Rollback) {
         rollback::finish(view, time).await.map_err(|error| error.with("instant", format!("{time}.{action}")))?;
     }
-    for (time, action, states) in &pending {
-        match action {
-            Action::Commit | Action::ReplaceCommit => {
-                if view.timeline.states(time, *action).is_none() {
-                    continue; // an unfinished rollback took it away just now
-                }
-                if !is_ours(view, time, *action, states).await? {
-                    return Err(foreign_work(time, *action));
-                }
-                rollback::undo(view, time, *action).await?;
-            }
-            Action::Restore | Action::Other => return Err(foreign_work(time, *action)),
-            // an unfinished clean is finished by the next clean; an unfinished savepoint is none
-            Action::Clean | Action::Savepoint | Action::Rollback => {}
+    ensure_no_foreign_work(view).await?;
+    for (time, action) in pending(view).iter().filter(|(_, action)| action.is_commit()) {
+        rollback::undo(view, time, *action).await?;
+    }
+    Ok(())
+}
+
+/// Refuses to go on beside anybody else's unfinished work.
+async fn ensure_no_foreign_work(view: &TableView) -> Result<()> {
+    for (time, action, states) in view.timeline.pending() {
+        let harmless = match action {
+            Action::Commit | Action::ReplaceCommit => is_ours(view, time, action, states).await?,
+            Action::Restore | Action::Other => false,
+            Action::Clean | Action::Savepoint | Action::Rollback => true,
+        };
+        if !harmless {
+            return Err(Error::new(Area::Lake, Kind::Refused, "another writer has unfinished work on the table")
+                .with("instant", format!("{time}.{action}"))
+                .remedy("wait until it has finished; if it crashed, start it once more or roll it back with Hudi (`call rollback_to_instant`), then start binlake"));
         }
     }
     Ok(())
@@ -177,26 +188,40 @@ async fn is_ours(view: &TableView, time: &InstantTime, action: Action, states: &
     Ok(true)
 }
 
-fn foreign_work(time: &InstantTime, action: Action) -> Error {
-    Error::new(Area::Lake, Kind::Refused, "another writer has unfinished work on the table")
-        .with("instant", format!("{time}.{action}"))
-        .remedy("wait until it has finished; if it crashed, start it once more or roll it back with Hudi (`call rollback_to_instant`), then start binlake")
-}
-
 /// Deletes base files that belong to no commit.
 ///
 /// They are looked for in the listing that made the view; the timeline is listed once more after it, since a writer puts its instant on
 /// the timeline before it writes a file: a file that has no instant then never had one, or lost it to a rollback.
 pub(super) async fn delete_orphans(view: &mut TableView) -> Result<()> {
-    if view.groups.orphans(&view.timeline).is_empty() {
-        return Ok(());
+    let mut orphans = strays(view).await?;
+    if !view.groups.orphans(&view.timeline).is_empty() {
+        let timeline = timeline_of(&view.store.list_folder(".hoodie").await?.entries);
+        orphans.extend(view.groups.orphans(&timeline));
     }
-    let timeline = timeline_of(&view.store.list_folder(".hoodie").await?.entries);
-    let orphans = view.groups.orphans(&timeline);
-    tracing::warn!(table = view.name(), files = orphans.len(), "deleting base files that belong to no commit");
-    delete_files(view, &orphans).await?;
-    view.groups.remove(&orphans);
+    if !orphans.is_empty() {
+        tracing::warn!(table = view.name(), files = orphans.len(), "deleting base files that belong to no commit");
+        delete_files(view, &orphans).await?;
+        view.groups.remove(&orphans);
+    }
     Ok(())
+}
+
+/// Files beside the one that a commit names for its slice. Two sessions of binlake can meet in one instant, if one of them was fenced within
+/// the same millisecond; the other's commit then says which file is its own.
+async fn strays(view: &TableView) -> Result<Vec<FileSlice>> {
+    let mut strays = Vec::new();
+    for file in view.groups.doubled() {
+        let action =
+            [Action::Commit, Action::ReplaceCommit].into_iter().find(|action| view.timeline.is_completed(&file.instant, *action));
+        if let Some(action) = action {
+            let path = completed_path(&file.instant, action);
+            let commit = CommitMetadata::parse(&view.store.get(&path).await?, &path)?;
+            if !commit.stats().any(|(_, stat)| stat.path.as_deref() == Some(file.path().as_str())) {
+                strays.push(file);
+            }
+        }
+    }
+    Ok(strays)
 }
 
 /// Deletes base files, and their checksum side files where there are any.

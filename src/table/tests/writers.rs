@@ -122,6 +122,7 @@ async fn unfinished_work_of_others_is_not_touched() {
         let mut table = create(&store, false).await.unwrap();
         commit(&mut table, &mut rows, &[upsert("a", 1, "x")], "1").await.unwrap();
         store.put(&at(&format!(".hoodie/{name}")), "{}".into()).await.unwrap();
+        // who is turned away at the door does not fence the one inside
         for error in [open(&store, false).await.unwrap_err(), table.commit(request(&[], "2", false)).await.unwrap_err()] {
             assert_eq!((error.kind(), error.exit_code()), (Kind::Refused, 5), "{name}: {error}");
             assert!(error.to_string().contains("instant=20991231000000000."), "{error}");
