@@ -5,7 +5,7 @@ use crate::error::{Area, Error, Kind, Result};
 use crate::event::SourceType;
 
 /// What `information_schema.columns` says about a column's type.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct TypeRow {
     /// `DATA_TYPE`, as `varchar`.
     pub(super) data_type: String,

@@ -84,7 +84,7 @@ fn integer_rank(kind: &SourceType) -> u8 {
 pub(crate) enum Fit {
     /// It is the known shape.
     Same(Vec<ColumnDecoder>),
-    /// It is another one that can be followed: columns were added, types are wider.
+    /// It is another one that can be followed: types are wider, columns moved.
     Changed(TableSchema),
 }
 
@@ -111,7 +111,11 @@ pub(crate) fn fit(map: &TableMap, known: &TableSchema) -> Result<Fit> {
                     return Err(stops_table("a column has another type than before").with("column", &mapped.name).remedy(BACKFILL));
                 }
             },
-            None => source_type,
+            None => {
+                return Err(stops_table("a column was added, and the binlog doesn't say what the existing rows have in it")
+                    .with("column", &mapped.name)
+                    .remedy(BACKFILL));
+            }
         };
         columns.push(Column { name: before.map_or(&mapped.name, |b| &b.name).clone(), source_type, nullable: mapped.is_nullable });
     }
