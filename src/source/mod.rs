@@ -12,6 +12,7 @@ mod bytes;
 mod catalog;
 mod catalog_type;
 mod charset;
+mod charset_differences;
 mod charset_table;
 mod checks;
 mod checks_grants;

@@ -3,7 +3,9 @@
 //! Rows go to [`LaneBuffers`] as they are read; the position moves at the end of a transaction only. A table whose event can't be understood is stopped
 //! at the last position before its transaction, and the others go on.
 
-use super::binlog::event::{Checksum, Event, kind, parse_event, parse_format_description, parse_heartbeat_v2, parse_rotate};
+use super::binlog::event::{
+    Checksum, Event, is_from_mariadb, kind, parse_event, parse_format_description, parse_heartbeat_v2, parse_rotate,
+};
 use super::binlog::gtid_event::{GtidEvent, parse_gtid, parse_mariadb_gtid, parse_tagged_gtid};
 use super::binlog::payload::PayloadEvents;
 use super::binlog::rows_event::{parse_rows, rows_kind};
@@ -72,6 +74,7 @@ pub struct BinlogReader {
     file: Arc<str>,
     next_offset: u64,
     checksum: Checksum,
+    is_mariadb: bool,
     maps: HashMap<u64, Mapped>,
     pub(super) transaction: Option<Transaction>,
     serial: u64,
@@ -90,6 +93,7 @@ impl BinlogReader {
             file,
             next_offset,
             checksum: Checksum::Unknown,
+            is_mariadb: false,
             maps: HashMap::new(),
             transaction: None,
             serial: 0,
@@ -149,6 +153,7 @@ impl BinlogReader {
         let event = parse_event(bytes, self.checksum).map_err(|error| self.locate(error))?;
         if event.kind == kind::FORMAT_DESCRIPTION {
             self.checksum = parse_format_description(bytes)?;
+            self.is_mariadb = is_from_mariadb(bytes);
         }
         let start = self.advance(&event);
         let outcome = if event.kind == kind::TRANSACTION_PAYLOAD {
@@ -376,7 +381,7 @@ impl BinlogReader {
             None => match self.tables.rule(&table) {
                 Some(rule) => {
                     // a table that was made after the start: all of its rows are in the binlog
-                    let map = parse_table_map(rest)?;
+                    let map = parse_table_map(rest, self.is_mariadb)?;
                     match shape_of(&map, table.clone(), &rule.key) {
                         Ok(schema) => self.tables.put_with(Arc::new(schema), rule, TableState::Live),
                         Err(error) => {
@@ -401,7 +406,7 @@ impl BinlogReader {
     }
 
     fn decoders(&mut self, number: usize, rest: &[u8], lanes: &mut LaneBuffers) -> Result<Vec<ColumnDecoder>> {
-        let map = parse_table_map(rest)?;
+        let map = parse_table_map(rest, self.is_mariadb)?;
         let known = Arc::clone(&self.tables.get(number)?.schema);
         match fit(&map, &known)? {
             Fit::Same(decoders) => Ok(decoders),

@@ -49,7 +49,12 @@ impl<'a> FieldReader<'a> {
             SourceType::Decimal { precision, .. } if *precision > 38 => Value::Text(ascii(row.sized()?)?),
             SourceType::Decimal { scale, .. } => Value::Decimal(decimal(row.sized()?, *scale)?),
             SourceType::Bit { bits: 1 } => Value::Bool(row.sized()?.iter().any(|byte| *byte != 0)),
-            SourceType::Bit { .. } | SourceType::Binary { .. } | SourceType::Geometry => Value::Bytes(Cow::Borrowed(row.sized()?)),
+            SourceType::Bit { .. } | SourceType::Binary { .. } => Value::Bytes(Cow::Borrowed(row.sized()?)),
+            SourceType::Geometry => {
+                let mut geometry = Reader::new(row.sized()?);
+                geometry.take(4)?; // the spatial reference
+                Value::Bytes(Cow::Borrowed(geometry.rest()))
+            }
             SourceType::Text { .. } => {
                 let charset = self.charset.ok_or_else(|| Error::bug("a text column without its character set"))?;
                 Value::Text(rules.text(charset, row.sized()?)?)

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module a topic.
 
+mod all_types;
 mod bad_input;
 mod cli;
 mod crash;

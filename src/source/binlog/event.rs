@@ -158,6 +158,13 @@ pub(crate) fn parse_format_description(bytes: &[u8]) -> Result<Checksum> {
     }
 }
 
+/// Whether a format description comes from MariaDB: it names its server.
+pub(crate) fn is_from_mariadb(bytes: &[u8]) -> bool {
+    // after the header and the binlog's version
+    let name = bytes.get(HEADER_BYTES + 2..HEADER_BYTES + 52).unwrap_or_default();
+    name.windows(7).any(|window| window.eq_ignore_ascii_case(b"mariadb"))
+}
+
 /// ROTATE: the file that comes next, and the offset in it.
 pub(crate) fn parse_rotate(body: &[u8]) -> Result<(String, u64)> {
     let mut reader = Reader::new(body);

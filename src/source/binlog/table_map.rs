@@ -99,7 +99,7 @@ fn names<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str)> {
 }
 
 /// Reads all of a table map. `rest` is what [`table_number`] left.
-pub(crate) fn parse_table_map(rest: &[u8]) -> Result<TableMap> {
+pub(crate) fn parse_table_map(rest: &[u8], is_mariadb: bool) -> Result<TableMap> {
     let mut reader = Reader::new(rest);
     let (database, table) = names(&mut reader)?;
     let (database, table) = (database.to_owned(), table.to_owned());
@@ -114,7 +114,7 @@ pub(crate) fn parse_table_map(rest: &[u8]) -> Result<TableMap> {
         columns.push(column);
     }
     let mut map = TableMap { database, table, columns, primary_key: Vec::new(), is_full: false };
-    optional_metadata(&mut map, reader)?;
+    optional_metadata(&mut map, reader, is_mariadb)?;
     Ok(map)
 }
 
@@ -151,26 +151,34 @@ fn column(kind: u8, metadata: &mut Reader<'_>) -> Result<MappedColumn> {
     })
 }
 
+/// Whether the list of signs has a bit for the column. Both servers count YEAR.
 fn is_numeric(column: &MappedColumn) -> bool {
-    matches!(column.kind, ty::TINY | ty::SHORT | ty::INT24 | ty::LONG | ty::LONGLONG | ty::NEWDECIMAL | ty::FLOAT | ty::DOUBLE)
-}
-
-fn is_character(column: &MappedColumn) -> bool {
     matches!(
         column.kind,
-        ty::STRING
-            | ty::VAR_STRING
-            | ty::VARCHAR
-            | ty::BLOB
-            | ty::TINY_BLOB
-            | ty::MEDIUM_BLOB
-            | ty::LONG_BLOB
-            | ty::MARIADB_BLOB_COMPRESSED
-            | ty::MARIADB_VARCHAR_COMPRESSED
+        ty::TINY | ty::SHORT | ty::INT24 | ty::LONG | ty::LONGLONG | ty::NEWDECIMAL | ty::FLOAT | ty::DOUBLE | ty::YEAR
     )
 }
 
-fn optional_metadata(map: &mut TableMap, mut reader: Reader<'_>) -> Result<()> {
+/// Whether the lists of character sets have an entry for the column. MySQL counts VECTOR as one of its blobs, MariaDB GEOMETRY.
+fn is_character(column: &MappedColumn, is_mariadb: bool) -> bool {
+    let is_binary_kind = column.kind == if is_mariadb { ty::GEOMETRY } else { ty::VECTOR };
+    is_binary_kind
+        || matches!(
+            column.kind,
+            ty::STRING
+                | ty::VAR_STRING
+                | ty::VARCHAR
+                | ty::BLOB
+                | ty::TINY_BLOB
+                | ty::MEDIUM_BLOB
+                | ty::LONG_BLOB
+                | ty::MARIADB_BLOB_COMPRESSED
+                | ty::MARIADB_VARCHAR_COMPRESSED
+        )
+}
+
+fn optional_metadata(map: &mut TableMap, mut reader: Reader<'_>, is_mariadb: bool) -> Result<()> {
+    let is_character = |column: &MappedColumn| is_character(column, is_mariadb);
     while !reader.is_empty() {
         let field = reader.u8()?;
         let mut value = Reader::new(reader.sized()?);
@@ -206,13 +214,9 @@ fn optional_metadata(map: &mut TableMap, mut reader: Reader<'_>) -> Result<()> {
     Ok(())
 }
 
-/// One bit a numeric column, from the highest bit of the first byte on. MariaDB has one for YEAR as well.
+/// One bit a numeric column, from the highest bit of the first byte on.
 fn signs(map: &mut TableMap, bits: &[u8]) {
-    let years = map.columns.iter().filter(|column| column.kind == ty::YEAR).count();
-    let numbers = map.columns.iter().filter(|column| is_numeric(column)).count();
-    let with_years = years > 0 && bits.len() > numbers.div_ceil(8);
-    let columns = map.columns.iter_mut().filter(|column| is_numeric(column) || with_years && column.kind == ty::YEAR);
-    for (i, column) in columns.enumerate() {
+    for (i, column) in map.columns.iter_mut().filter(|column| is_numeric(column)).enumerate() {
         column.is_unsigned = bits.get(i / 8).is_some_and(|byte| byte << (i % 8) & 0x80 != 0);
     }
 }
