@@ -2,18 +2,22 @@
 
 use super::{Answer, Global};
 use crate::error::{Error, Result};
+use crate::event::{TableId, TableState};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY};
 use crate::query::{OutputFormat, row_count, write_rows};
+use crate::stream::{EmbeddedLog, StreamUrl, find_last_cut};
 use crate::table::{Lake, TableView};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Lists the lake's tables: rows, size, last commit, position, lag
+/// Lists the tables: rows, size, last commit, lag, state, position
 ///
 /// `lag` is how long ago the source committed the last transaction that the
-/// table is known to have; it grows while the service is stopped.
+/// table is known to have; it grows while the service is stopped. `state` is
+/// live, snapshot (not all rows are read yet) or stopped, with the reason.
 #[derive(Debug, Args)]
 pub(super) struct Tables {
     /// table (positions are shortened), csv or json
@@ -31,16 +35,27 @@ struct Line {
     last_commit: Option<String>,
     position: Option<String>,
     lag_seconds: Option<f64>,
+    state: Option<&'static str>,
+    /// Why it is stopped.
+    reason: Option<String>,
 }
 
 impl Tables {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let lake = Lake::open(&global.lake_config()?.lake.url)?;
+        let config = global.lake_config()?;
+        let lake = Lake::open(&config.lake.url)?;
+        let mut states = states(&config.stream.url).await?;
         let mut lines = Vec::new();
         for (database, name) in lake.tables().await? {
-            let table = format!("{database}.{name}");
-            lines.push(line(&lake, &database, &name).await.map_err(|error| error.with("table", table))?);
+            let table = TableId::new(&database, &name);
+            let mut line = line(&lake, &database, &name).await.map_err(|error| error.with("table", &table))?;
+            (line.state, line.reason) = states.remove(&table).unwrap_or_default();
+            lines.push(line);
         }
+        // known to the stream, and without a commit yet
+        let waiting =
+            states.into_iter().map(|(table, (state, reason))| Line { table: table.to_string(), state, reason, ..Line::default() });
+        lines.extend(waiting);
         match self.format {
             OutputFormat::Table => print!("{}", text(&lines)),
             format => {
@@ -50,6 +65,21 @@ impl Tables {
         }
         Ok(Answer::Done)
     }
+}
+
+type State = (Option<&'static str>, Option<String>);
+
+/// Where the tables stand at the last cut on the stream; nothing where there is no stream.
+async fn states(url: &StreamUrl) -> Result<BTreeMap<TableId, State>> {
+    let StreamUrl::File(folder) = url;
+    let Some(log) = EmbeddedLog::open_to_read(folder)? else { return Ok(BTreeMap::new()) };
+    let Some((_, cut)) = find_last_cut(&log, None).await?.cut else { return Ok(BTreeMap::new()) };
+    let state = |state: &TableState| match state {
+        TableState::Live => (Some("live"), None),
+        TableState::Snapshot(_) => (Some("snapshot"), None),
+        TableState::Stopped { reason, .. } => (Some("stopped"), Some(reason.clone())),
+    };
+    Ok(cut.tables.iter().map(|(table, at)| (table.clone(), state(at))).collect())
 }
 
 async fn line(lake: &Lake, database: &str, name: &str) -> Result<Line> {
@@ -66,6 +96,8 @@ async fn line(lake: &Lake, database: &str, name: &str) -> Result<Line> {
         last_commit: view.instants().last().map(|last| last.instant.to_string()),
         position: view.extra_metadata(POSITION_KEY).map(str::to_owned),
         lag_seconds: checkpoint.map(|checkpoint| Timestamp::now().since(checkpoint.source_commit_time).as_secs_f64()),
+        state: None,
+        reason: None,
     })
 }
 
@@ -79,6 +111,8 @@ fn batch(lines: &[Line]) -> Result<RecordBatch> {
         ("files", number(|line| line.files), false),
         ("last_commit", text(|line| line.last_commit.as_deref()), true),
         ("lag_seconds", Arc::new(lines.iter().map(|line| line.lag_seconds).collect::<Float64Array>()), true),
+        ("state", text(|line| line.state), true),
+        ("reason", text(|line| line.reason.as_deref()), true),
         ("position", text(|line| line.position.as_deref()), true),
     ])
     .map_err(|error| Error::bug("the list can't be made").caused_by(error))
@@ -90,16 +124,25 @@ fn text(lines: &[Line]) -> String {
         return "the lake has no table yet\n".into();
     }
     let width = lines.iter().map(|line| line.table.chars().count()).max().unwrap_or(0).max(5);
-    let mut out = format!("{:width$} {:>11} {:>8}  {:17} {:>6}  {}\n", "TABLE", "ROWS", "SIZE", "LAST COMMIT", "LAG", "POSITION");
+    // the position gets what is left of 80 columns
+    let left = 80usize.saturating_sub(width + 58);
+    let titles = ["TABLE", "ROWS", "SIZE", "LAST COMMIT", "LAG", "STATE"];
+    let mut out =
+        format!("{:width$} {:>11} {:>8}  {:17} {:>6}  {:8}", titles[0], titles[1], titles[2], titles[3], titles[4], titles[5]);
+    out.push_str(if left >= 9 { " POSITION\n" } else { "\n" });
     for line in lines {
         let lag = line.lag_seconds.map_or("-".into(), shortened_seconds);
-        let position = line
-            .position
-            .as_deref()
-            .map_or("-".into(), |position| shortened_position(position, 80usize.saturating_sub(width + 49)));
         let (rows, size, commit) =
             (crate::admin::grouped(line.rows), shortened_bytes(line.bytes), line.last_commit.as_deref().unwrap_or("-"));
-        out.push_str(&format!("{:width$} {rows:>11} {size:>8}  {commit:17} {lag:>6}  {position}\n", line.table));
+        out.push_str(&format!("{:width$} {rows:>11} {size:>8}  {commit:17} {lag:>6}  {:8}", line.table, line.state.unwrap_or("-")));
+        if let (Some(position), true) = (&line.position, left >= 9) {
+            out.push_str(&format!(" {}", shortened_position(position, left)));
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+        if let Some(reason) = &line.reason {
+            out.push_str(&format!("  {reason}\n"));
+        }
     }
     out
 }
@@ -149,15 +192,24 @@ mod tests {
             last_commit: Some("20261121141230755".into()),
             position: Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-123456789".into()),
             lag_seconds: lag,
+            state: Some("live"),
+            reason: None,
         };
         let lines = [
             line("shop.orders", 1_234_567, 123_456_789, Some(1.26)),
             line("sports.ticket_activity", 45, 1_536, Some(86_400.0)),
-            Line { table: "shop.empty".into(), ..Line::default() },
+            Line {
+                table: "shop.empty".into(),
+                state: Some("stopped"),
+                reason: Some("the column price was dropped; run `binlake backfill --table shop.empty`".into()),
+                ..Line::default()
+            },
         ];
         let text = text(&lines);
         assert!(text.lines().take(2).all(|line| line.chars().count() <= 80), "{text}");
-        insta::assert_snapshot!(text);
+        let short = super::text(&lines[..1]);
+        assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+        insta::assert_snapshot!(format!("{text}\n{short}"));
         assert_eq!(batch(&lines).unwrap().num_rows(), 3);
     }
 }

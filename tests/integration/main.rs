@@ -12,3 +12,4 @@ mod readers;
 mod s3;
 mod service;
 mod snapshot;
+mod surface;

@@ -1,0 +1,113 @@
+//! What an operator sees of a running service: the admin interface, the lists of tables and commits, queries as of a position, `verify`.
+
+use super::mysql::{Flavour, Server, eventually};
+use super::service::Pipeline;
+use serde_json::Value;
+use std::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The answer's status and body; `None` while nobody listens.
+async fn ask(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+async fn scene(topic: &str) -> (&'static Server, String) {
+    let server = Server::shared(Flavour::MySql);
+    server.create_repl_user().await;
+    let database = server.create_database(topic).await;
+    let mut client = server.client().await;
+    client.run(&format!("CREATE TABLE {database}.Orders (Id INT PRIMARY KEY, Note VARCHAR(50), Price DECIMAL(10,2))")).await;
+    client.run(&format!("INSERT INTO {database}.Orders VALUES (1,'a',1.50),(2,NULL,2),(3,'ü',3)")).await;
+    (server, database)
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_runs() {
+    let (server, database) = scene("surface").await;
+    let mut client = server.client().await;
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
+    pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
+    let service = pipeline.run();
+    eventually("/readyz says 200", async || ask(&address, "/readyz").await.is_some_and(|(status, _)| status == 200)).await;
+    assert_eq!(ask(&address, "/healthz").await.unwrap().0, 200);
+    pipeline.catches_up(server, &database, "Orders").await;
+
+    let before = client.value("SELECT @@gtid_executed").await.replace('\n', "");
+    client.run(&format!("UPDATE {database}.Orders SET Price = 500 WHERE Id = 2")).await;
+    pipeline.catches_up(server, &database, "Orders").await;
+    let table = format!("{database}.Orders");
+    let price = |arguments: &[&str]| {
+        let sql = format!("SELECT price FROM {database}.orders WHERE ID = 2");
+        pipeline.ok(&[&["query", &sql, "--format", "csv"], arguments].concat())
+    };
+    assert_eq!(price(&[]), "Price\n500.00\n");
+    assert_eq!(price(&["--as-of", &before]), "Price\n2.00\n");
+
+    let timeline: Value = serde_json::from_str(&pipeline.ok(&["timeline", &table, "--format", "json"])).unwrap();
+    let rows = |operation: &str| timeline.as_array().unwrap().iter().map(|line| line[operation].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((rows("inserted"), rows("updated"), rows("deleted")), (3, 1, 0), "{timeline}");
+    let first = timeline[0]["instant"].as_str().unwrap();
+    assert_eq!(price(&["--as-of", first]), "Price\n2.00\n");
+    let tables: Value = serde_json::from_str(&pipeline.ok(&["tables", "--format", "json"])).unwrap();
+    assert_eq!((tables[0]["table"].as_str(), tables[0]["rows"].as_u64()), (Some(table.as_str()), Some(3)), "{tables}");
+    assert_eq!(tables[0]["state"], "live", "{tables}");
+
+    let (_, status) = ask(&address, "/status").await.unwrap();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["tables"][&table]["updated"], 1, "{status}");
+    let (_, metrics) = ask(&address, "/metrics").await.unwrap();
+    let line = format!("binlake_committed_rows_total{{table=\"{table}\",operation=\"u\"}} 1");
+    assert!(metrics.contains(&line), "{metrics}");
+    assert!(metrics.contains("binlake_freshness_seconds_bucket"), "{metrics}");
+    assert!(service.terminate().success());
+}
+
+#[tokio::test]
+async fn verify_lists_the_keys_that_differ() {
+    let (server, database) = scene("verify").await;
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
+    pipeline.ok(&["backfill"]);
+    let equal = pipeline.ok(&["verify"]);
+    assert!(equal.starts_with(&format!("{database}.Orders: equal, 3 rows, at ")), "{equal}");
+    // the service is stopped, and the source goes on
+    let mut client = server.client().await;
+    client.run(&format!("UPDATE {database}.Orders SET Note = 'b', Price = NULL WHERE Id = 1")).await;
+    client.run(&format!("DELETE FROM {database}.Orders WHERE Id = 2")).await;
+    client.run(&format!("INSERT INTO {database}.Orders VALUES (4,'d',4)")).await;
+    let answer = pipeline.answer(&["verify", "--wait", "0s"]);
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    let keys: Vec<&str> = answer.out.lines().skip(1).collect();
+    assert_eq!(keys, ["  Id=1  differs in Note, Price", "  Id=2  only in the lake", "  Id=4  missing in the lake"]);
+    let unknown = pipeline.answer(&["verify", "--table", "no.such"]);
+    assert_eq!(unknown.code, 2, "{}", unknown.err);
+
+    // with a service that catches up, and a source that doesn't rest, all is equal
+    let service = pipeline.run();
+    let writing = async {
+        for i in 5.. {
+            client.run(&format!("INSERT INTO {database}.Orders VALUES ({i},'x',1)")).await;
+            client.run(&format!("UPDATE {database}.Orders SET Price = Price + 1 WHERE Id > {i} - 50")).await;
+        }
+    };
+    let verify = async {
+        let folder = pipeline.path().join("binlake.toml");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_binlake"));
+        command.args(["verify", "--wait", "5s", "-c"]).arg(folder).output().await.unwrap()
+    };
+    let output = tokio::select! {
+        () = writing => unreachable!(),
+        output = verify => output,
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(service.terminate().success());
+    assert!(pipeline.ok(&["verify"]).contains(": equal, "));
+}
