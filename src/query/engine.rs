@@ -8,10 +8,10 @@ use crate::error::{Area, Error, Kind, Result};
 use crate::table::{FileSlice, Lake, TableView};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::sql::parser::Statement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -54,8 +54,10 @@ impl Engine {
             spelling.add(table);
         }
         let context = self.context()?;
+        let mut statement = parse(&context, sql)?;
         // names of tables first, then those of their columns
-        for reference in references(&context, &spelling.correct(sql))? {
+        spelling.correct(&mut statement);
+        for reference in context.state().resolve_table_references(&statement).map_err(sql_error)? {
             let (database, name) = find(&known, reference.schema(), reference.table())?;
             let table = self.open(&database, &name, &mut spelling).await?;
             if let Some(schema) = reference.schema() {
@@ -64,7 +66,10 @@ impl Engine {
             context.register_table(reference, Arc::new(table)).map_err(sql_error)?;
         }
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = context.sql_with_options(&spelling.correct(sql), options).await.map_err(sql_error)?;
+        spelling.correct(&mut statement);
+        let plan = context.state().statement_to_plan(statement).await.map_err(sql_error)?;
+        options.verify_plan(&plan).map_err(sql_error)?;
+        let frame = context.execute_logical_plan(plan).await.map_err(sql_error)?;
         let stream = frame.execute_stream().await.map_err(sql_error)?;
         Ok((stream.schema(), stream.map_err(sql_error).boxed()))
     }
@@ -102,12 +107,10 @@ impl Engine {
     }
 }
 
-/// The tables that a statement names.
-fn references(context: &SessionContext, sql: &str) -> Result<Vec<TableReference>> {
+fn parse(context: &SessionContext, sql: &str) -> Result<Statement> {
     let state = context.state();
     let dialect = state.config().options().sql_parser.dialect;
-    let statement = state.sql_to_statement(sql, &dialect).map_err(sql_error)?;
-    state.resolve_table_references(&statement).map_err(sql_error)
+    state.sql_to_statement(sql, &dialect).map_err(sql_error)
 }
 
 fn register_schema(context: &SessionContext, name: &str) -> Result<()> {

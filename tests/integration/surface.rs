@@ -91,23 +91,27 @@ async fn verify_lists_the_keys_that_differ() {
 
     // with a service that catches up, and a source that doesn't rest, all is equal
     let service = pipeline.run();
+    let (done, over) = tokio::sync::watch::channel(false);
     let writing = async {
         for i in 5.. {
             client.run(&format!("INSERT INTO {database}.Orders VALUES ({i},'x',1)")).await;
             client.run(&format!("UPDATE {database}.Orders SET Price = Price + 1 WHERE Id > {i} - 50")).await;
+            if *over.borrow() {
+                break;
+            }
         }
     };
     let verify = async {
         let folder = pipeline.path().join("binlake.toml");
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_binlake"));
-        command.args(["verify", "--wait", "5s", "-c"]).arg(folder).output().await.unwrap()
+        let output = command.args(["verify", "--wait", "5s", "-c"]).arg(folder).output().await.unwrap();
+        done.send_replace(true);
+        output
     };
-    let output = tokio::select! {
-        () = writing => unreachable!(),
-        output = verify => output,
-    };
+    let ((), output) = tokio::join!(writing, verify);
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
+    pipeline.catches_up(server, &database, "Orders").await;
     assert!(service.terminate().success());
     assert!(pipeline.ok(&["verify"]).contains(": equal, "));
 }
