@@ -11,11 +11,11 @@ const FIRST: [&str; 8] = ["Anna", "Bob", "Carla", "David", "Elena", "Frank", "Gr
 const LAST: [&str; 6] = ["Smith", "Jones", "Miller", "Garcia", "Brown", "Lee"];
 
 /// SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
+pub struct Random(pub u64);
 
 impl Random {
     /// A number below `bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +29,7 @@ impl Random {
 }
 
 /// The columns of a ticket in the lake.
-pub(crate) fn columns() -> SchemaRef {
+pub fn columns() -> SchemaRef {
     let text = |name| Field::new(name, DataType::Utf8, true);
     let time = |name| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
     Arc::new(Schema::new(vec![
@@ -50,7 +50,7 @@ pub(crate) fn columns() -> SchemaRef {
 }
 
 /// The tickets `ids` in their revision `revision`: a ticket is the same whatever others are made with it.
-pub(crate) fn tickets(ids: &[i32], revision: i64) -> RecordBatch {
+pub fn tickets(ids: &[i32], revision: i64) -> RecordBatch {
     let rows = ids.len();
     let mut texts: Vec<StringBuilder> = (0..8).map(|_| StringBuilder::with_capacity(rows, rows * 16)).collect();
     let mut prices = Vec::with_capacity(rows);

@@ -2,7 +2,7 @@
 
 use super::Committed;
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{BinlogCoordinates, CutPoint, GtidSet, SourcePosition, TableSchema};
+use crate::event::{BinlogCoordinates, CutNumber, CutPoint, Epoch, GtidSet, SourcePosition, TableSchema};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -20,8 +20,10 @@ pub struct Checkpoint {
     version: u32,
     /// The stream that the rest is about.
     pub stream_id: String,
-    /// The cut at which the commit was made: the table has all of the stream up to it.
-    pub cut: CutPoint,
+    /// The epoch of the cut at which the commit was made: the table has all of the stream up to it.
+    pub epoch: Epoch,
+    /// The cut's number.
+    pub cut: CutNumber,
     /// Where to read on; `None`: from the stream's beginning.
     pub resume: Option<Resume>,
     /// The source's position at the cut.
@@ -38,10 +40,19 @@ pub struct Checkpoint {
 /// a cut that is the table's own or an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// The cut.
-    pub cut: CutPoint,
+    /// The cut's epoch.
+    pub epoch: Epoch,
+    /// The cut's number.
+    pub cut: CutNumber,
     /// The log's position behind it.
     pub log_position: String,
+}
+
+impl Resume {
+    /// The cut.
+    pub fn point(&self) -> CutPoint {
+        CutPoint { epoch: self.epoch, number: self.cut }
+    }
 }
 
 /// Whether a table has all rows.
@@ -56,7 +67,7 @@ impl Checkpoint {
     /// The checkpoint of a commit at a cut.
     pub fn new(
         stream_id: impl Into<String>,
-        cut: CutPoint,
+        at: CutPoint,
         resume: Option<Resume>,
         position: SourcePosition,
         source_commit_time: Timestamp,
@@ -65,7 +76,8 @@ impl Checkpoint {
         Self {
             version: VERSION,
             stream_id: stream_id.into(),
-            cut,
+            epoch: at.epoch,
+            cut: at.number,
             resume,
             position,
             source_commit_time,
@@ -74,10 +86,15 @@ impl Checkpoint {
         }
     }
 
+    /// The cut at which the commit was made.
+    pub fn at(&self) -> CutPoint {
+        CutPoint { epoch: self.epoch, number: self.cut }
+    }
+
     /// What the table has, for who reads the stream `stream_id`.
     pub fn committed(&self, stream_id: &str) -> Committed {
         Committed {
-            at: (self.stream_id == stream_id).then_some(self.cut),
+            at: (self.stream_id == stream_id).then(|| self.at()),
             position: self.position.clone(),
             schema: Arc::new(self.source_schema.clone()),
         }
@@ -138,13 +155,12 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{CutNumber, Epoch};
 
     #[test]
     fn the_sample_of_version_1_is_read_and_written_alike() {
         let sample = include_str!("../../tests/data/state/checkpoint-v1.json");
         let checkpoint = Checkpoint::from_json(sample).unwrap();
-        assert_eq!(checkpoint.cut, CutPoint { epoch: Epoch(2), number: CutNumber(1234) });
+        assert_eq!(checkpoint.at(), CutPoint { epoch: Epoch(2), number: CutNumber(1234) });
         assert_eq!(checkpoint.to_json().unwrap(), sample.trim());
     }
 

@@ -21,3 +21,6 @@ pub use pending::{Committed, TablePending};
 pub use rule::{PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1};
 pub use shape::{COMMIT_TS, LakeShape, POSITION};
 pub use spill::SpillFolder;
+
+#[cfg(test)]
+mod tests;

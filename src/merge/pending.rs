@@ -3,8 +3,11 @@
 //! Rows arrive lane by lane, and a lane may be windows ahead of another. Three facts make the fold right all the same:
 //!
 //! - all changes of one key are on one lane, so the order of arrival is the order of the source for each key;
-//! - a truncation is on every lane: a lane's rows before it are of an older *generation*, and at a cut all lanes have seen the same
-//!   truncations, so rows of older generations than the cut's are gone;
+//! - a truncation is on every lane: rows carry the number of the last one that their lane has seen (their *generation*), and at a cut all
+//!   lanes have seen the same truncations, so rows of older generations than the cut's are gone;
+//! - a new producer may send again what an older one sent before the last cut that was reached. What the table's last commit covers is
+//!   skipped, by the commit that was the last (or under way) when the producer was first seen: the same one on all lanes. What comes twice besides
+//!   changes nothing, as the last change of each key is the same, provided that no commit is made at a cut which lies before one that was reached;
 //! - rows keep the shape that they came in until they are sorted, and are then brought to the shape as of the cut, by name.
 
 use super::fold::Fold;
@@ -41,25 +44,38 @@ struct NewShape {
     fill: Option<RecordBatch>,
 }
 
+/// A truncation that waits for its commit.
+#[derive(Debug)]
+struct Truncation {
+    closing: CutPoint,
+    stamp: TransactionStamp,
+    /// Numbers rise in the order of the source.
+    generation: u64,
+}
+
 /// One table's rows, truncations and shapes that wait for their commit.
 #[derive(Debug)]
 pub struct TablePending {
     table: TableId,
     partition_by: Option<PartitionBy>,
     committed: Option<Committed>,
-    /// Rows of transactions that this covers are dropped.
-    covered: Option<SourcePosition>,
+    /// The latest producer, and the position of the table's commit when it was first seen: it covers what is sent again.
+    covered: Option<(Epoch, Option<SourcePosition>)>,
     /// A snapshot began in this window: nothing that came after it is covered.
     snapshot_began: Option<CutPoint>,
+    /// The same for each lane, by the producer's epoch: the lanes come to it one after the other.
+    snapshot_lanes: HashMap<Lane, Epoch>,
     /// The last cut at which all of the table was on the stream.
     whole_at: Option<CutPoint>,
-    /// Up to here all is in a commit that runs.
-    taken: Option<CutPoint>,
+    /// Up to here all is in a commit that runs, which carries the position.
+    taken: Option<(CutPoint, SourcePosition)>,
     shapes: Vec<NewShape>,
-    /// The window of each truncation that any lane has seen, after `base_generation` ones.
-    truncations: Vec<CutPoint>,
-    base_generation: u64,
+    /// The shape of the first rows: the table's, where no other was announced.
+    first_seen: Option<Arc<TableSchema>>,
+    truncations: Vec<Truncation>,
+    /// The number of the last truncation that each lane has seen.
     generations: HashMap<Lane, u64>,
+    last_generation: u64,
     pieces: Vec<Arc<Piece>>,
     runs: Vec<Arc<Run>>,
     names: PartitionNames,
@@ -70,17 +86,19 @@ impl TablePending {
     /// Nothing is pending for `table`; the lake has `committed`.
     pub fn new(table: TableId, partition_by: Option<PartitionBy>, committed: Option<Committed>) -> Self {
         Self {
-            covered: committed.as_ref().map(|committed| committed.position.clone()),
             table,
             partition_by,
             committed,
+            covered: None,
             snapshot_began: None,
+            snapshot_lanes: HashMap::new(),
             whole_at: None,
             taken: None,
             shapes: Vec::new(),
+            first_seen: None,
             truncations: Vec::new(),
-            base_generation: 0,
             generations: HashMap::new(),
+            last_generation: 0,
             pieces: Vec::new(),
             runs: Vec::new(),
             names: PartitionNames::default(),
@@ -124,13 +142,13 @@ impl TablePending {
         let pieces = self.pieces.iter().map(|piece| piece.place.closing);
         let runs = self.runs.iter().map(|run| run.label.first_closing);
         let shapes = self.shapes.iter().map(|shape| shape.closing);
-        pieces.chain(runs).chain(shapes).chain(self.truncations.iter().copied())
+        pieces.chain(runs).chain(shapes).chain(self.truncations.iter().map(|truncation| truncation.closing))
     }
 
     /// Whether a commit at `at` would change the table.
     pub fn has_changes(&self, at: CutPoint) -> bool {
         self.shapes.iter().any(|shape| shape.closing <= at)
-            || self.truncations.iter().any(|closing| *closing <= at)
+            || self.truncations.iter().any(|truncation| truncation.closing <= at)
             || self.rows_up_to(at) > 0
     }
 
@@ -139,39 +157,62 @@ impl TablePending {
         if self.committed.as_ref().and_then(|committed| committed.at).is_some_and(|at| closing <= at) {
             return Ok(());
         }
+        self.meet(closing.epoch);
+        let is_covered = |stamp: &TransactionStamp| self.is_covered(lane, closing.epoch, stamp);
         match section {
             Section::Rows(batch) => {
                 let place = Place { closing, generation: self.generation(lane), arrival: self.arrivals };
-                let piece = Piece::new(place, batch, |i| self.is_covered(&batch.transactions[i]))?;
+                let piece = Piece::new(place, batch, |i| is_covered(&batch.transactions[i]))?;
                 if let Some(piece) = piece {
+                    self.first_seen.get_or_insert_with(|| batch.schema.clone());
                     self.arrivals += 1;
                     self.pieces.push(Arc::new(piece));
                 }
             }
-            Section::Truncate { stamp, .. } => {
-                if self.is_covered(stamp) {
-                    return Ok(());
-                }
-                if stamp.is_snapshot {
-                    self.snapshot_began = Some(self.snapshot_began.map_or(closing, |began| began.min(closing)));
-                }
-                let generation = self.generation(lane) + 1;
-                self.generations.insert(lane, generation);
-                if generation > self.last_generation() {
-                    self.truncations.push(closing);
-                }
-            }
-            Section::NewShape { schema, fill, stamp } => {
+            Section::Truncate { stamp, .. } if !is_covered(stamp) => self.truncate(lane, closing, stamp),
+            Section::NewShape { schema, fill, stamp } if !is_covered(stamp) => {
                 let is_known = match self.shapes.is_empty() {
-                    true => self.committed.as_ref().is_some_and(|committed| committed.schema == *schema),
+                    // rows in the old shape may come again: they need the fill
+                    true => fill.is_none() && self.committed.as_ref().is_some_and(|committed| committed.schema == *schema),
                     false => self.shapes.iter().any(|shape| shape.schema == *schema),
                 };
-                if !self.is_covered(stamp) && !is_known {
+                if !is_known {
                     self.shapes.push(NewShape { closing, schema: schema.clone(), fill: fill.clone() });
                 }
             }
+            Section::Truncate { .. } | Section::NewShape { .. } => {}
         }
         Ok(())
+    }
+
+    /// A new producer's first section: what the table has by now covers what it sends again.
+    fn meet(&mut self, epoch: Epoch) {
+        if self.covered.as_ref().is_some_and(|(known, _)| *known >= epoch) {
+            return;
+        }
+        let taken = self.taken.as_ref().map(|(_, position)| position);
+        let position = taken.or_else(|| self.committed.as_ref().map(|committed| &committed.position));
+        // behind the beginning of a snapshot nothing is covered
+        let position = position.filter(|_| self.snapshot_began.is_none()).cloned();
+        self.covered = Some((epoch, position));
+    }
+
+    fn truncate(&mut self, lane: Lane, closing: CutPoint, stamp: &TransactionStamp) {
+        if stamp.is_snapshot {
+            self.snapshot_began = Some(self.snapshot_began.map_or(closing, |began| began.min(closing)));
+            self.snapshot_lanes.insert(lane, closing.epoch);
+        }
+        let seen = self.generation(lane);
+        let mut unseen = self.truncations.iter().filter(|truncation| truncation.generation > seen);
+        let generation = match unseen.find(|truncation| truncation.closing == closing && truncation.stamp == *stamp) {
+            Some(known) => known.generation,
+            None => {
+                self.last_generation += 1;
+                self.truncations.push(Truncation { closing, stamp: stamp.clone(), generation: self.last_generation });
+                self.last_generation
+            }
+        };
+        self.generations.insert(lane, generation);
     }
 
     /// Forgets what epochs before `epoch` put behind the cut `after`: it is void.
@@ -191,9 +232,7 @@ impl TablePending {
         self.runs.retain(|run| !is_void(run.label.last_closing));
         self.pieces.retain(|piece| !is_void(piece.place.closing));
         self.shapes.retain(|shape| !is_void(shape.closing));
-        self.truncations.retain(|closing| !is_void(*closing));
-        let last = self.last_generation();
-        self.generations.values_mut().for_each(|generation| *generation = last.min(*generation));
+        self.truncations.retain(|truncation| !is_void(truncation.closing));
         self.snapshot_began = self.snapshot_began.filter(|began| !is_void(*began));
         self.whole_at = self.whole_at.filter(|whole| !is_void(*whole));
         Ok(())
@@ -203,22 +242,21 @@ impl TablePending {
     /// An empty fold moves the checkpoint.
     pub fn take(&mut self, at: CutPoint, position: &SourcePosition) -> Result<Option<Fold>> {
         let Some(shape) = self.shape_at(at)? else { return Ok(None) };
-        let generation = self.base_generation + self.truncations.iter().filter(|closing| **closing <= at).count() as u64;
+        let truncations = self.truncations.iter().filter(|truncation| truncation.closing <= at);
+        let last_truncation = truncations.map(|truncation| truncation.generation).max();
+        let generation = last_truncation.unwrap_or(0);
         let is_in = |closing: CutPoint, of: u64| closing <= at && of >= generation;
         let fold = Fold {
             fill: self.fill_at(at, &shape)?,
             is_changed: self.has_changes(at),
-            truncate: generation > self.base_generation,
+            truncate: last_truncation.is_some(),
             pieces: self.pieces.iter().filter(|piece| is_in(piece.place.closing, piece.place.generation)).cloned().collect(),
             runs: self.runs.iter().filter(|run| is_in(run.label.last_closing, run.label.generation)).cloned().collect(),
             names: self.names.clone(),
             shape,
         };
-        self.taken = Some(at);
-        if self.snapshot_began.is_none_or(|began| began <= at) {
-            self.covered = Some(position.clone());
-            self.snapshot_began = None;
-        }
+        self.taken = Some((at, position.clone()));
+        self.snapshot_began = self.snapshot_began.filter(|began| *began > at);
         Ok(Some(fold))
     }
 
@@ -227,7 +265,7 @@ impl TablePending {
         self.pieces.retain(|piece| piece.place.closing > at);
         self.runs.retain(|run| run.label.last_closing > at);
         self.shapes.retain(|shape| shape.closing > at);
-        self.drop_truncations(at);
+        self.truncations.retain(|truncation| truncation.closing > at);
         self.committed = Some(Committed { at: Some(at), position, schema });
         self.taken = None;
     }
@@ -235,6 +273,11 @@ impl TablePending {
     /// At this cut all of the table was on the stream.
     pub fn is_whole(&mut self, at: CutPoint) {
         self.whole_at = Some(at);
+    }
+
+    /// Whether a snapshot that began anew is part of what waits for a cut at or before `at`: the position may be any then.
+    pub fn begins_anew(&self, at: CutPoint) -> bool {
+        self.snapshot_began.is_some_and(|began| began <= at)
     }
 
     /// Whether what waits is but a part of a snapshot, should no more come.
@@ -251,14 +294,8 @@ impl TablePending {
         self.pieces.retain(|piece| piece.place.closing > at);
         self.runs.retain(|run| run.label.last_closing > at);
         self.shapes.retain(|shape| shape.closing > at);
-        self.drop_truncations(at);
+        self.truncations.retain(|truncation| truncation.closing > at);
         self.snapshot_began = self.snapshot_began.filter(|began| *began > at);
-    }
-
-    fn drop_truncations(&mut self, at: CutPoint) {
-        let before = self.truncations.len();
-        self.truncations.retain(|closing| *closing > at);
-        self.base_generation += (before - self.truncations.len()) as u64;
     }
 
     /// Drops all rows; of the rest it stays known that it waits.
@@ -274,7 +311,7 @@ impl TablePending {
         let mut groups: HashMap<(bool, Option<CutPoint>, u64), Vec<Arc<Piece>>> = HashMap::new();
         let (kept, moved): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pieces)
             .into_iter()
-            .partition(|piece| self.taken.is_some_and(|taken| piece.place.closing <= taken));
+            .partition(|piece| self.taken.as_ref().is_some_and(|(taken, _)| piece.place.closing <= *taken));
         self.pieces = kept;
         for piece in moved {
             let is_reached = reached.is_some_and(|reached| piece.place.closing <= reached);
@@ -308,8 +345,7 @@ impl TablePending {
     fn shape_at(&self, at: CutPoint) -> Result<Option<Arc<LakeShape>>> {
         let announced = self.shapes.iter().filter(|shape| shape.closing <= at).map(|shape| &shape.schema).next_back();
         let lake = self.committed.as_ref().map(|committed| &committed.schema);
-        let first = self.pieces.iter().filter(|piece| piece.place.closing <= at).map(|piece| &piece.schema).next();
-        let Some(schema) = announced.or(lake).or(first) else { return Ok(None) };
+        let Some(schema) = announced.or(lake).or(self.first_seen.as_ref()) else { return Ok(None) };
         if let Some(lake) = lake {
             let names = |schema: &TableSchema| -> Vec<String> {
                 schema.key.iter().filter_map(|&i| schema.columns.get(i)).map(|column| column.name.clone()).collect()
@@ -342,16 +378,15 @@ impl TablePending {
         RecordBatch::try_from_iter(columns).map(Some).map_err(super::shape::arrow_error)
     }
 
-    fn last_generation(&self) -> u64 {
-        self.base_generation + self.truncations.len() as u64
-    }
-
     fn generation(&self, lane: Lane) -> u64 {
-        self.generations.get(&lane).copied().unwrap_or(0).max(self.base_generation)
+        self.generations.get(&lane).copied().unwrap_or(0)
     }
 
-    fn is_covered(&self, stamp: &TransactionStamp) -> bool {
-        !stamp.is_snapshot && self.snapshot_began.is_none() && self.covered.as_ref().is_some_and(|position| covers(position, stamp))
+    fn is_covered(&self, lane: Lane, epoch: Epoch, stamp: &TransactionStamp) -> bool {
+        let covered = self.covered.as_ref().and_then(|(of, position)| position.as_ref().filter(|_| *of == epoch));
+        !stamp.is_snapshot
+            && self.snapshot_lanes.get(&lane) != Some(&epoch)
+            && covered.is_some_and(|position| covers(position, stamp))
     }
 }
 

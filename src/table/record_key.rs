@@ -13,7 +13,7 @@ use std::io::Write;
 
 /// Which form a table's record keys have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RecordKeyForm {
+pub enum RecordKeyForm {
     /// The value of the only key column.
     Bare,
     /// `name:value` of each key column, joined by commas.
@@ -22,7 +22,7 @@ pub(super) enum RecordKeyForm {
 
 impl RecordKeyForm {
     /// The form that Hudi's key generator for so many columns uses.
-    pub(super) fn of(key_columns: usize, partition_columns: usize) -> Self {
+    pub fn of(key_columns: usize, partition_columns: usize) -> Self {
         if key_columns == 1 && partition_columns <= 1 { Self::Bare } else { Self::Complex }
     }
 }

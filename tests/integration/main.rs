@@ -6,6 +6,7 @@ mod cli;
 mod crash;
 mod event_log_suite;
 mod lake;
+mod model;
 mod mysql;
 mod random;
 mod readers;

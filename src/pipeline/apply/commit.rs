@@ -43,6 +43,18 @@ pub(super) struct Outcome {
     pub(super) fold: Fold,
 }
 
+/// Why an attempt failed.
+enum Failed {
+    Again(Error),
+    ForGood(Error),
+}
+
+impl Failed {
+    fn of(error: Error) -> Self {
+        if error.is_transient() { Self::Again(error) } else { Self::ForGood(error) }
+    }
+}
+
 impl Job {
     /// Commits, for as long as failures are transient.
     pub(super) async fn run(mut self) -> Outcome {
@@ -50,35 +62,42 @@ impl Job {
         let mut pause = FIRST_PAUSE;
         let done = loop {
             match self.attempt().await {
-                Err(error) if error.is_transient() => {
+                Err(Failed::Again(error)) => {
                     tracing::warn!(table = %self.table, %error, "a commit is tried again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                other => break other.map_err(|error| error.with("table", &self.table)),
+                Err(Failed::ForGood(error)) => break Err(error.with("table", &self.table)),
+                Ok(done) => break Ok(done),
             }
         };
         Outcome { table: self.table, checkpoint: self.checkpoint, took: started.elapsed(), done, fold: self.fold }
     }
 
-    async fn attempt(&mut self) -> Result<(Table, Option<CommitSummary>)> {
+    async fn attempt(&mut self) -> Result<(Table, Option<CommitSummary>), Failed> {
         let mut table = match self.writer.take() {
             Some(table) => table,
             None => {
-                let table = self.lake.open(&self.table, &self.fold.shape().spec()).await?;
-                let found = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+                let table = self.lake.open(&self.table, &self.fold.shape().spec()).await.map_err(Failed::of)?;
+                let found = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(Failed::of)?;
                 if found.as_ref() == Some(&self.checkpoint) {
                     return Ok((table, None));
                 }
                 if found != self.before {
-                    return Err(Error::new(Area::Lake, Kind::Conflict, "another binlake service writes to this lake")
-                        .remedy("run one service for a lake, or let this one take over after the other has stopped"));
+                    let taken = Error::new(Area::Lake, Kind::Conflict, "another binlake service writes to this lake")
+                        .remedy("run one service for a lake, or let this one take over after the other has stopped");
+                    return Err(Failed::ForGood(taken));
                 }
                 table
             }
         };
-        let summary = table.commit(self.request()?).await?;
-        Ok((table, Some(summary)))
+        let request = self.request().map_err(Failed::of)?;
+        match table.commit(request).await {
+            Ok(summary) => Ok((table, Some(summary))),
+            // who came in between, opening the table again will tell: Spark's commit is built upon, another service's is given way to
+            Err(error) if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
+            Err(error) => Err(Failed::of(error)),
+        }
     }
 
     fn request(&self) -> Result<CommitRequest> {

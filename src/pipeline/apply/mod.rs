@@ -112,7 +112,7 @@ impl Apply {
 
     /// Applies until `stop` is true and all that the stream has by then is in the lake.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
-        let start = self.progress.start().map(|resume| (resume.cut, LogPosition(resume.log_position.clone())));
+        let start = self.progress.start().map(|resume| (resume.point(), LogPosition(resume.log_position.clone())));
         let mut consumer = Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await?;
         let mut is_at_end = false;
         loop {
@@ -175,7 +175,7 @@ impl Apply {
                 for (table, state) in &reached.cut.tables {
                     let status = self.status.clone();
                     if let Some(applied) = self.table(table) {
-                        applied.stand(state, reached.point);
+                        applied.stand(state, reached.point, &reached.cut.position);
                         if !applied.is_failed() {
                             status.table(table, applied.stage(state));
                         }
@@ -188,9 +188,6 @@ impl Apply {
                 for applied in self.tables.values_mut().filter(|table| !table.is_failed()) {
                     applied.pending.void(epoch, after_cut)?;
                 }
-                self.progress.void(epoch, after_cut);
-                // a cut that is void must not be committed at; the new producer's next one will be reached soon
-                self.last_cut = self.last_cut.take().filter(|cut| Some(cut.point) <= after_cut);
             }
         }
         Ok(())

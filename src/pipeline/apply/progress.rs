@@ -1,6 +1,6 @@
 //! Where the stream must be read from, should all start again.
 
-use crate::event::{CutPoint, Epoch, TableId};
+use crate::event::{CutPoint, TableId};
 use crate::merge::Resume;
 use crate::stream::{CutReached, LogPosition};
 use std::collections::BTreeMap;
@@ -44,14 +44,10 @@ impl Progress {
         }
     }
 
-    pub(super) fn void(&mut self, epoch: Epoch, after: Option<CutPoint>) {
-        self.reached.retain(|(point, _)| point.epoch >= epoch || after.is_some_and(|after| *point <= after));
-    }
-
     /// From where all can be read again that waits, if the first that waits is in the window `first_window`.
     pub(super) fn resume(&self, first_window: Option<CutPoint>) -> Option<Resume> {
         let before = self.reached.iter().rev().find(|(point, _)| first_window.is_none_or(|window| *point < window));
-        before.map(|(cut, position)| Resume { cut: *cut, log_position: position.0.clone() }).or_else(|| self.start.clone())
+        before.map(|(cut, position)| Resume { epoch: cut.epoch, cut: cut.number, log_position: position.0.clone() }).or_else(|| self.start.clone())
     }
 
     /// A table's commit is durable; `is_needed` says which tables still take part. Gives the log's position that no table needs any more.
@@ -63,23 +59,23 @@ impl Progress {
     ) -> Option<LogPosition> {
         self.durable.insert(table.clone(), resume);
         let floor = lowest(self.durable.iter().filter(|(table, _)| is_needed(table)).map(|(_, resume)| resume))??;
-        if self.released >= Some(floor.cut) {
+        if self.released >= Some(floor.point()) {
             return None;
         }
-        self.released = Some(floor.cut);
-        self.reached.retain(|(point, _)| *point >= floor.cut);
+        self.released = Some(floor.point());
+        self.reached.retain(|(point, _)| *point >= floor.point());
         Some(LogPosition(floor.log_position))
     }
 }
 
 fn lowest<'a>(resumes: impl Iterator<Item = &'a Option<Resume>>) -> Option<Option<Resume>> {
-    resumes.min_by_key(|resume| resume.as_ref().map(|resume| resume.cut)).cloned()
+    resumes.min_by_key(|resume| resume.as_ref().map(Resume::point)).cloned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Cut, CutNumber, SourcePosition};
+    use crate::event::{Cut, CutNumber, Epoch, SourcePosition};
     use std::sync::Arc;
 
     fn point(number: u64) -> CutPoint {

@@ -36,6 +36,8 @@ pub(super) struct AppliedTable {
     pub(super) standing: Standing,
     /// Whether a commit is under way.
     pub(super) is_running: bool,
+    /// The furthest position of a cut at which the table was whole: what waits may have all of it.
+    furthest: Option<SourcePosition>,
     checkpoint: Option<Checkpoint>,
     writer: Option<Table>,
     last_started: Option<Instant>,
@@ -52,6 +54,7 @@ impl AppliedTable {
             pending: TablePending::new(table.clone(), partition_by, committed),
             standing: Standing::Unknown,
             is_running: false,
+            furthest: checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
             checkpoint,
             writer: None,
             last_started: None,
@@ -65,7 +68,14 @@ impl AppliedTable {
     }
 
     /// A cut says where the table stands.
-    pub(super) fn stand(&mut self, state: &TableState, at: CutPoint) {
+    pub(super) fn stand(&mut self, state: &TableState, at: CutPoint, position: &SourcePosition) {
+        if self.pending.begins_anew(at) {
+            self.furthest = None;
+        }
+        let is_further = self.furthest.as_ref().is_none_or(|furthest| has_reached(position, furthest));
+        if matches!(state, TableState::Live) && is_further {
+            self.furthest = Some(position.clone());
+        }
         self.standing = match state {
             _ if self.is_failed() => return,
             TableState::Live => {
@@ -108,11 +118,9 @@ impl AppliedTable {
             Standing::Stopped(_) => &self.pending.committed()?.position,
             Standing::Unknown | Standing::Snapshot | Standing::Failed(_) => return None,
         };
-        let committed = self.pending.committed();
-        let is_ahead = committed.is_none_or(|committed| {
-            // an older producer's cut may have been committed that went further than this one
-            committed.at.is_none_or(|at| at < cut.point) && has_reached(position, &committed.position)
-        });
+        let is_new = self.pending.committed().is_none_or(|committed| committed.at.is_none_or(|at| at < cut.point));
+        // an older producer may have completed a cut that went further than this one
+        let is_ahead = is_new && self.furthest.as_ref().is_none_or(|furthest| has_reached(position, furthest));
         (is_ahead && !self.is_running).then(|| position.clone())
     }
 
@@ -175,7 +183,7 @@ impl AppliedTable {
         self.is_running = false;
         self.last_cost = took;
         self.last_moved = Instant::now();
-        self.pending.done(checkpoint.cut, checkpoint.position.clone(), fold.shape().source().clone());
+        self.pending.done(checkpoint.at(), checkpoint.position.clone(), fold.shape().source().clone());
         self.checkpoint = Some(checkpoint.clone());
         let visible_at = Timestamp::now();
         for time in fold.source_commit_times() {
@@ -189,7 +197,7 @@ impl AppliedTable {
         });
         tracing::info!(
             table = %table,
-            cut = %checkpoint.cut,
+            cut = %checkpoint.at(),
             inserted = rows.inserted,
             updated = rows.updated,
             deleted = rows.deleted,

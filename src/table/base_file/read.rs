@@ -179,6 +179,11 @@ impl BaseFile {
         Ok(Self { path, bytes, ranges, reader, metadata })
     }
 
+    /// Rows in the file.
+    pub(in super::super) fn rows(&self) -> u64 {
+        u64::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(0)
+    }
+
     /// Rows of a row group.
     pub(in super::super) fn row_group_rows(&self, row_group: usize) -> usize {
         usize::try_from(self.metadata.row_group(row_group).num_rows()).unwrap_or(0)

@@ -40,7 +40,7 @@ pub(in super::super) struct MergePlan {
 
 impl MergePlan {
     /// Looks up each change among the old rows' keys; both are sorted.
-    pub(super) fn new(old: Option<&Rows>, changes: &[ChangePiece]) -> Self {
+    pub(in super::super) fn new(old: Option<&Rows>, changes: &[ChangePiece]) -> Self {
         let old_rows = old.map_or(0, Rows::num_rows);
         let mut plan = Self { old_rows, ..Self::default() };
         plan.ops.reserve(changes.iter().map(|piece| piece.range.len()).sum());
@@ -91,7 +91,7 @@ fn gallop(rows: &Rows, from: usize, key: &[u8]) -> usize {
 }
 
 /// A column of all changes of a job, in the type `wanted`.
-pub(super) fn changed_column(changes: &[ChangePiece], column: usize, wanted: &DataType) -> Result<ArrayRef> {
+pub(in super::super) fn changed_column(changes: &[ChangePiece], column: usize, wanted: &DataType) -> Result<ArrayRef> {
     let slices: Vec<ArrayRef> =
         changes.iter().map(|piece| piece.batch.rows.column(column).slice(piece.range.start, piece.range.len())).collect();
     let whole = match slices.as_slice() {

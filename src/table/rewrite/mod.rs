@@ -12,7 +12,6 @@
 
 mod cursor;
 mod job;
-mod job_columns;
 mod merge;
 mod output;
 mod plan;
@@ -39,43 +38,43 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What a rewrite has to know.
-pub(super) struct RewriteInput {
+pub struct RewriteInput {
     /// Where the files are.
-    pub(super) store: Arc<dyn ObjectStore>,
+    pub store: Arc<dyn ObjectStore>,
     /// The table's path in `store`.
-    pub(super) base: Path,
+    pub base: Path,
     /// `database.table`: file ids are derived from it.
-    pub(super) table: String,
+    pub table: String,
     /// Names of the record key's columns.
-    pub(super) record_key: Vec<String>,
+    pub record_key: Vec<String>,
     /// Names of the partition columns.
-    pub(super) partition_columns: Vec<String>,
+    pub partition_columns: Vec<String>,
     /// How files are cut, and what a rewrite may use.
-    pub(super) options: TableOptions,
+    pub options: TableOptions,
     /// The instant of the commit.
-    pub(super) instant: InstantTime,
+    pub instant: InstantTime,
     /// The last completed instant before it: see [`FileId::derive`].
-    pub(super) previous_instant: Option<InstantTime>,
+    pub previous_instant: Option<InstantTime>,
     /// Says a try of this commit from an earlier one that failed: two numbers joined by `-`, the end of the write token.
-    pub(super) attempt: String,
+    pub attempt: String,
     /// The columns from now on.
-    pub(super) columns: SchemaRef,
+    pub columns: SchemaRef,
     /// The columns as of the last commit; `None` where there is no commit yet.
-    pub(super) previous_columns: Option<SchemaRef>,
+    pub previous_columns: Option<SchemaRef>,
     /// See [`super::CommitRequest::fill`].
-    pub(super) fill: Option<RecordBatch>,
+    pub fill: Option<RecordBatch>,
     /// See [`super::CommitRequest::truncate`].
-    pub(super) truncate: bool,
+    pub truncate: bool,
     /// See [`super::CommitRequest::changes`].
-    pub(super) changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
+    pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
     /// The base files that hold the table's rows now.
-    pub(super) live: Vec<FileSlice>,
+    pub live: Vec<FileSlice>,
     /// The Avro schema of the files, with Hudi's own columns: goes into their footers.
-    pub(super) avro_schema: String,
+    pub avro_schema: String,
     /// What `field_ids` of the last rewrite's output was; the commit's `extraMetadata` keeps it.
-    pub(super) field_ids: Option<String>,
+    pub field_ids: Option<String>,
     /// The key ranges of files seen before: kept by the table from commit to commit.
-    pub(super) index: KeyIndex,
+    pub index: KeyIndex,
 }
 
 impl fmt::Debug for RewriteInput {
@@ -86,23 +85,23 @@ impl fmt::Debug for RewriteInput {
 
 /// What a rewrite made.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RewriteOutput {
+pub struct RewriteOutput {
     /// One a new file.
-    pub(super) stats: Vec<WriteStat>,
+    pub stats: Vec<WriteStat>,
     /// By partition path, the file groups that ended: all their rows went, or went to other groups. A commit with any is a `replacecommit`.
-    pub(super) replaced: BTreeMap<String, Vec<FileId>>,
+    pub replaced: BTreeMap<String, Vec<FileId>>,
     /// Rows that are new.
-    pub(super) inserted: u64,
+    pub inserted: u64,
     /// Rows that were replaced.
-    pub(super) updated: u64,
+    pub updated: u64,
     /// Rows that went; those that `truncate` removed are not counted.
-    pub(super) deleted: u64,
+    pub deleted: u64,
     /// Parquet field ids by column as JSON: stable for a column's life, to be given to the next rewrite.
-    pub(super) field_ids: String,
+    pub field_ids: String,
 }
 
 /// Writes the base files of one commit. On an error, files may have been written: none is visible, and the caller deletes them.
-pub(super) async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
+pub async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
     let runtime = tokio::runtime::Handle::current();
     let task = tokio::task::spawn_blocking(move || rewrite_blocking(input, runtime));
     task.await.map_err(|error| Error::bug("a rewrite panicked").caused_by(error))?

@@ -8,14 +8,10 @@
 //! Where a page sees only updates that leave a column's values as they were, that column's page is copied too.
 
 mod assemble;
-mod by_index;
-mod by_value;
 mod chunk;
 mod dictionary;
-mod hybrid;
 mod pages;
 mod statistics;
 
-pub(super) use by_value::equal_values;
 pub(super) use chunk::{CopyMap, copy_chunk};
-pub(super) use pages::PageSplice;
+pub(super) use pages::{PageSplice, equal_values};

@@ -1,44 +1,51 @@
-//! Which pages of a row group the changes touch.
+//! Which pages of a row group the changes touch, and the chunks with those pages made anew.
 
-use super::super::base_file::{BaseFile, FileLayout, MetaColumn, RowGroupBytes};
-use super::super::rewrite::{MergePlan, Op};
-use super::assemble::{PageBytes, uncompressed_bytes};
+use super::super::base_file::{BaseFile, ColumnEncoder, EncodedColumn, FileLayout, MetaColumn, RowGroupBytes, parquet_error};
+use super::super::rewrite::{MergePlan, Op, merge_column};
+use super::assemble::{ChunkParts, PageBytes, uncompressed_bytes};
 use super::chunk::{CopyMap, chunk_start, column_index, offset_index};
-use super::statistics::of_page;
-use parquet::basic::Compression;
+use super::dictionary::{Dictionary, NULL, read_indices};
+use super::statistics::{PageStatistics, Ranks, of_page, of_values};
+use crate::error::{Error, Result};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Decimal128Type};
+use parquet::basic::{Compression, Encoding};
+use parquet::column::page::PageReader;
 use parquet::errors::ParquetError;
 use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::serialized_reader::SerializedPageReader;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// From this share of touched pages on (in percent), a row group is better made anew as a whole.
 const TOO_MANY: usize = 80;
 
 /// A page that changes touch.
 #[derive(Debug)]
-pub(super) struct Touched {
-    pub(super) page: usize,
+struct Touched {
+    page: usize,
     /// Its rows among the old rows of all touched pages.
-    pub(super) old: Range<usize>,
+    old: Range<usize>,
     /// The rows that take its place, among those of all touched pages.
-    pub(super) new: Range<usize>,
+    new: Range<usize>,
     /// Its changes, in `plan`.
-    pub(super) ops: Range<usize>,
+    ops: Range<usize>,
     /// Whether each old row has its place in the new rows.
-    pub(super) only_updates: bool,
+    only_updates: bool,
 }
 
 /// The splice of one row group.
 #[derive(Debug)]
 pub(in super::super) struct PageSplice<'a> {
-    pub(super) file: &'a BaseFile,
-    pub(super) bytes: &'a RowGroupBytes,
-    pub(super) row_group: usize,
-    pub(super) copy: &'a CopyMap,
+    file: &'a BaseFile,
+    bytes: &'a RowGroupBytes,
+    row_group: usize,
+    copy: &'a CopyMap,
     /// First rows of the pages, and the end.
-    pub(super) starts: Vec<usize>,
-    pub(super) touched: Vec<Touched>,
+    starts: Vec<usize>,
+    touched: Vec<Touched>,
     /// The changes among the old rows of the touched pages alone.
-    pub(super) plan: MergePlan,
+    plan: MergePlan,
     page_rows: usize,
 }
 
@@ -90,14 +97,196 @@ impl<'a> PageSplice<'a> {
         self.touched.iter().map(|touched| self.starts[touched.page]..self.starts[touched.page + 1]).collect()
     }
 
+    /// The chunk of the layout's column `leaf`. `old` gives its rows in [`Self::old_ranges`], `new` are those of all changes.
+    pub(in super::super) fn column(
+        &self,
+        leaf: usize,
+        old: impl FnOnce() -> Result<ArrayRef>,
+        new: &ArrayRef,
+        encoder: &ColumnEncoder,
+    ) -> Result<EncodedColumn> {
+        if let Some(chunk) = self.by_indices(leaf, new, encoder)? {
+            return Ok(chunk);
+        }
+        let Some(source) = self.copy.source(leaf) else { return Err(Error::bug("a page splice of a new column")) };
+        let old = &old()?;
+        let equal = equal_values(old, new);
+        let unchanged: Vec<bool> = self
+            .touched
+            .iter()
+            .map(|touched| {
+                let same = |op: &Op| op.new.is_some_and(|row| equal(op.at as usize, row as usize));
+                touched.only_updates && self.plan.ops[touched.ops.clone()].iter().all(same)
+            })
+            .collect();
+        let merged = if unchanged.iter().all(|same| *same) { None } else { Some(merge_column(old, new, &self.plan)?) };
+        self.chunk(leaf, source, &unchanged, merged.as_ref(), encoder)
+    }
+
+    /// The same without decoding a value, where the old pages are indices into a dictionary: indices are merged. `None` where they are not.
+    pub(in super::super) fn by_indices(
+        &self,
+        leaf: usize,
+        new: &ArrayRef,
+        encoder: &ColumnEncoder,
+    ) -> Result<Option<EncodedColumn>> {
+        self.indices(leaf, new, encoder).map_err(|error| parquet_error(error, &self.file.path))
+    }
+
+    fn indices(&self, leaf: usize, new: &ArrayRef, encoder: &ColumnEncoder) -> Result<Option<EncodedColumn>, ParquetError> {
+        let target = encoder.layout().parquet.column(leaf);
+        let nullable = target.max_def_level() > 0;
+        let Some(source) = self.copy.source(leaf) else { return Ok(None) };
+        let old = self.file.metadata.row_group(self.row_group).column(source);
+        let Some(width) =
+            dictionary_width(new.data_type(), target.type_length()).filter(|_| old.dictionary_page_offset().is_some())
+        else {
+            return Ok(None);
+        };
+        let locations =
+            offset_index(self.file, self.row_group, source).map(|index| index.page_locations().clone()).unwrap_or_default();
+        let rows = self.file.row_group_rows(self.row_group);
+        let mut pages = SerializedPageReader::new(Arc::new(self.bytes.clone()), old, rows, Some(locations.clone()))?;
+        let Some(mut dictionary) = Dictionary::read(&mut pages, rows, width)? else { return Ok(None) };
+        let upserted = self.plan.ops.iter().filter_map(|op| op.new).map(|row| row as usize);
+        let Some(new) = look_up(&mut dictionary, new, upserted, width) else { return Ok(None) };
+
+        // the touched pages' indices after the merge, page by page; `None`: as before
+        let mut merged: Vec<Option<Vec<u32>>> = Vec::with_capacity(self.touched.len());
+        let mut new = new.as_slice();
+        let mut next = 0;
+        let mut before = Vec::new();
+        for touched in &self.touched {
+            while next < touched.page {
+                pages.skip_next_page()?;
+                next += 1;
+            }
+            next += 1;
+            let Some(page) = pages.get_next_page()? else { return Ok(None) };
+            before.clear();
+            if !read_indices(&page, nullable, &mut before)? || before.len() != touched.old.len() {
+                return Ok(None);
+            }
+            let ops = &self.plan.ops[touched.ops.clone()];
+            let (here, rest) = new.split_at(ops.iter().filter(|op| op.new.is_some()).count());
+            new = rest;
+            let row = |op: &Op| op.at as usize - touched.old.start;
+            if touched.only_updates && ops.iter().zip(here).all(|(op, index)| before[row(op)] == *index) {
+                merged.push(None);
+                continue;
+            }
+            let mut after = Vec::with_capacity(touched.new.len());
+            let (mut done, mut here) = (0, here.iter());
+            for op in ops {
+                after.extend_from_slice(&before[done..row(op)]);
+                if op.new.is_some() {
+                    after.extend(here.next());
+                }
+                done = row(op) + usize::from(op.removes);
+            }
+            after.extend_from_slice(&before[done..]);
+            merged.push(Some(after));
+        }
+        let Some(ranks) = Ranks::new(&dictionary, target.physical_type(), width.is_none()) else { return Ok(None) };
+        let mut out = Vec::with_capacity(locations.len());
+        let mut touched = self.touched.iter().zip(&merged).peekable();
+        for (page, location) in locations.iter().enumerate() {
+            match touched.next_if(|(touched, _)| touched.page == page) {
+                Some((touched, Some(indices))) => {
+                    for rows in self.cut(touched) {
+                        let indices = &indices[rows.start - touched.new.start..rows.end - touched.new.start];
+                        let statistics = ranks.of(&dictionary, indices);
+                        let (bytes, uncompressed) = dictionary.data_page(indices, nullable)?;
+                        out.push(PageBytes { bytes, rows: indices.len(), uncompressed, statistics });
+                    }
+                }
+                _ => out.push(self.raw(source, location, page)?),
+            }
+        }
+        let first = if dictionary.grown { Some(dictionary.page()?) } else { self.raw_dictionary(source)? };
+        let parts = ChunkParts {
+            dictionary: first,
+            pages: out,
+            encodings: old.encodings().collect(),
+            codec: old.compression_codec(),
+            ascending: false,
+        };
+        parts.assemble(&target).map(Some)
+    }
+
+    fn chunk(
+        &self,
+        leaf: usize,
+        source: usize,
+        unchanged: &[bool],
+        merged: Option<&ArrayRef>,
+        encoder: &ColumnEncoder,
+    ) -> Result<EncodedColumn> {
+        let damaged = |error: ParquetError| parquet_error(error, &self.file.path);
+        let target = encoder.layout().parquet.column(leaf);
+        let old = self.file.metadata.row_group(self.row_group).column(source);
+        let index = offset_index(self.file, self.row_group, source);
+        let locations = index.map(|index| index.page_locations().as_slice()).unwrap_or_default();
+        // the new pages of each touched page that has to be made
+        let mut pieces: Vec<(usize, ArrayRef)> = Vec::new();
+        for (i, touched) in self.touched.iter().enumerate() {
+            if let Some(merged) = merged.filter(|_| !unchanged[i]) {
+                pieces.extend(self.cut(touched).into_iter().map(|rows| (i, merged.slice(rows.start, rows.len()))));
+            }
+        }
+        let mut made: Vec<Vec<PageBytes>> = vec![Vec::new(); self.touched.len()];
+        let mut encodings: Vec<Encoding> = old.encodings().collect();
+        let mut dictionary = None;
+        if !pieces.is_empty() {
+            let width = dictionary_width(pieces[0].1.data_type(), target.type_length());
+            if let Some(width) = width.filter(|_| old.dictionary_page_offset().is_some()) {
+                let rows = self.file.row_group_rows(self.row_group);
+                let mut reader = SerializedPageReader::new(Arc::new(self.bytes.clone()), old, rows, None).map_err(damaged)?;
+                dictionary = Dictionary::read(&mut reader, rows, width).map_err(damaged)?;
+            }
+            let new = match &mut dictionary {
+                Some(dictionary) => {
+                    with_dictionary(dictionary, &pieces, target.max_def_level() > 0, width.flatten()).map_err(damaged)?
+                }
+                None => pieces.iter().map(|_| None).collect(),
+            };
+            let plain: Vec<usize> = (0..pieces.len()).filter(|i| new[*i].is_none()).collect();
+            let encoding = plain_encoding(leaf, pieces[0].1.data_type());
+            let mut plain_pages = encode_plain(encoder, leaf, encoding, &pieces, &plain)?.into_iter();
+            if !plain.is_empty() && !encodings.contains(&encoding) {
+                encodings.push(encoding);
+            }
+            for ((i, _), page) in pieces.iter().zip(new) {
+                if let Some(page) = page.or_else(|| plain_pages.next()) {
+                    made[*i].push(page);
+                }
+            }
+        }
+        let mut pages = Vec::with_capacity(locations.len() + pieces.len());
+        let mut touched = self.touched.iter().enumerate().peekable();
+        for page in 0..self.starts.len() - 1 {
+            match touched.next_if(|(_, touched)| touched.page == page) {
+                Some((i, _)) if !unchanged[i] => pages.append(&mut made[i]),
+                _ => pages.push(self.raw(source, &locations[page], page).map_err(damaged)?),
+            }
+        }
+        let dictionary = match dictionary.filter(|dictionary| dictionary.grown) {
+            Some(dictionary) => Some(dictionary.page().map_err(damaged)?),
+            None => self.raw_dictionary(source).map_err(damaged)?,
+        };
+        let first_key = encoder.layout().key.first().map(|key| key + MetaColumn::ALL.len());
+        let parts = ChunkParts { dictionary, pages, encodings, codec: old.compression_codec(), ascending: first_key == Some(leaf) };
+        parts.assemble(&target).map_err(damaged)
+    }
+
     /// The rows that replace a page, cut into pages.
-    pub(super) fn cut(&self, touched: &Touched) -> Vec<Range<usize>> {
+    fn cut(&self, touched: &Touched) -> Vec<Range<usize>> {
         let rows = touched.new.len();
         let pieces = if 2 * rows > 3 * self.page_rows { rows.div_ceil(self.page_rows) } else { usize::from(rows > 0) };
         (0..pieces).map(|i| touched.new.start + i * rows / pieces..touched.new.start + (i + 1) * rows / pieces).collect()
     }
 
-    pub(super) fn raw(&self, source: usize, location: &PageLocation, page: usize) -> Result<PageBytes, ParquetError> {
+    fn raw(&self, source: usize, location: &PageLocation, page: usize) -> Result<PageBytes, ParquetError> {
         let bytes = self.bytes.slice(u64::try_from(location.offset)?, usize::try_from(location.compressed_page_size)?)?;
         Ok(PageBytes {
             uncompressed: uncompressed_bytes(&bytes)?,
@@ -107,7 +296,7 @@ impl<'a> PageSplice<'a> {
         })
     }
 
-    pub(super) fn raw_dictionary(&self, source: usize) -> Result<Option<(bytes::Bytes, usize)>, ParquetError> {
+    fn raw_dictionary(&self, source: usize) -> Result<Option<(bytes::Bytes, usize)>, ParquetError> {
         let old = self.file.metadata.row_group(self.row_group).column(source);
         if old.dictionary_page_offset().is_none() {
             return Ok(None);
@@ -184,4 +373,142 @@ fn touch(starts: &[usize], plan: &MergePlan) -> (Vec<Touched>, MergePlan) {
         last.new.end = last.new.end + usize::from(op.new.is_some()) - usize::from(op.removes);
     }
     (touched, joined)
+}
+
+/// Compares a row of `old` with a row of `new`, of the same type; never equal where the type is a nested one.
+pub(in super::super) fn equal_values<'a>(old: &'a ArrayRef, new: &'a ArrayRef) -> Box<dyn Fn(usize, usize) -> bool + 'a> {
+    let nulls = |a: usize, b: usize| (old.is_null(a), new.is_null(b));
+    match old.data_type() {
+        DataType::BinaryView => {
+            let (left, right) = (old.as_binary_view(), new.as_binary_view());
+            Box::new(move |a, b| match nulls(a, b) {
+                (false, false) => left.value(a) == right.value(b),
+                (a, b) => a && b,
+            })
+        }
+        DataType::Boolean => {
+            let (left, right) = (old.as_boolean(), new.as_boolean());
+            Box::new(move |a, b| match nulls(a, b) {
+                (false, false) => left.value(a) == right.value(b),
+                (a, b) => a && b,
+            })
+        }
+        stored => match stored.primitive_width() {
+            Some(width) => {
+                let (left, right) = (old.to_data(), new.to_data());
+                Box::new(move |a, b| match nulls(a, b) {
+                    (false, false) => {
+                        let (a, b) = ((left.offset() + a) * width, (right.offset() + b) * width);
+                        left.buffers()[0].as_slice()[a..a + width] == right.buffers()[0].as_slice()[b..b + width]
+                    }
+                    (a, b) => a && b,
+                })
+            }
+            None => Box::new(|_, _| false),
+        },
+    }
+}
+
+/// The encoding of new pages without a dictionary.
+fn plain_encoding(leaf: usize, stored: &DataType) -> Encoding {
+    if leaf == MetaColumn::CommitSeqno as usize || leaf == MetaColumn::RecordKey as usize {
+        return Encoding::DELTA_BYTE_ARRAY;
+    }
+    match stored {
+        DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(_, _) => Encoding::DELTA_BINARY_PACKED,
+        _ => Encoding::PLAIN,
+    }
+}
+
+/// How wide a dictionary's values are (`Some(None)`: byte arrays); `None` for types without one.
+fn dictionary_width(stored: &DataType, fixed: i32) -> Option<Option<usize>> {
+    match stored {
+        DataType::BinaryView => Some(None),
+        DataType::Int32 | DataType::Date32 => Some(Some(4)),
+        DataType::Int64 | DataType::Timestamp(_, _) => Some(Some(8)),
+        DataType::Decimal128(_, _) => usize::try_from(fixed).ok().map(Some),
+        _ => None,
+    }
+}
+
+/// A page for each piece whose values the dictionary has or takes in.
+fn with_dictionary(
+    dictionary: &mut Dictionary,
+    pieces: &[(usize, ArrayRef)],
+    nullable: bool,
+    width: Option<usize>,
+) -> Result<Vec<Option<PageBytes>>, ParquetError> {
+    let mut found: Vec<Option<(Vec<u32>, PageStatistics)>> = Vec::with_capacity(pieces.len());
+    for (_, values) in pieces {
+        let indices = look_up(dictionary, values, 0..values.len(), width);
+        found.push(indices.zip(of_values(values, width)));
+    }
+    // pages come after all look-ups: their indices are as wide as the dictionary is then
+    found
+        .into_iter()
+        .map(|found| {
+            let Some((indices, statistics)) = found else { return Ok(None) };
+            let (bytes, uncompressed) = dictionary.data_page(&indices, nullable)?;
+            Ok(Some(PageBytes { bytes, rows: indices.len(), uncompressed, statistics: Some(statistics) }))
+        })
+        .collect()
+}
+
+/// The indices of `rows` of `values`; `None` if the dictionary has no room for all.
+fn look_up(
+    dictionary: &mut Dictionary,
+    values: &ArrayRef,
+    rows: impl Iterator<Item = usize>,
+    width: Option<usize>,
+) -> Option<Vec<u32>> {
+    let mut indices = Vec::with_capacity(rows.size_hint().0);
+    if let Some(views) = values.as_binary_view_opt() {
+        for row in rows {
+            indices.push(if views.is_null(row) { NULL } else { dictionary.index_of(views.value(row))? });
+        }
+    } else if let Some(decimals) = values.as_primitive_opt::<Decimal128Type>() {
+        let skip = 16 - width?;
+        for row in rows {
+            let value = decimals.value(row).to_be_bytes();
+            indices.push(if decimals.is_null(row) { NULL } else { dictionary.index_of(&value[skip..])? });
+        }
+    } else {
+        let (data, width) = (values.to_data(), width?);
+        let bytes = data.buffers().first()?.as_slice().get(data.offset() * width..)?;
+        for row in rows {
+            indices.push(if values.is_null(row) {
+                NULL
+            } else {
+                dictionary.index_of(bytes.get(row * width..(row + 1) * width)?)?
+            });
+        }
+    }
+    Some(indices)
+}
+
+/// The pages of those `pieces` that are in `which`, without a dictionary: neighbours of one length in one go.
+fn encode_plain(
+    encoder: &ColumnEncoder,
+    leaf: usize,
+    encoding: Encoding,
+    pieces: &[(usize, ArrayRef)],
+    which: &[usize],
+) -> Result<Vec<PageBytes>> {
+    let mut pages = Vec::with_capacity(which.len());
+    for alike in which.chunk_by(|a, b| pieces[*a].1.len() == pieces[*b].1.len()) {
+        let arrays: Vec<&ArrayRef> = alike.iter().map(|i| &pieces[*i].1).collect();
+        for page in encoder.encode_pages(leaf, &arrays, encoding)? {
+            pages.push(PageBytes {
+                uncompressed: uncompressed_bytes(&page.bytes)
+                    .map_err(|error| Error::bug("a new page has no header").caused_by(error))?,
+                bytes: page.bytes,
+                rows: page.rows,
+                statistics: page.column_index.as_ref().and_then(|index| of_page(index, page.number)),
+            });
+        }
+    }
+    if pages.len() != which.len() {
+        return Err(Error::bug("a page was cut in two"));
+    }
+    Ok(pages)
 }
