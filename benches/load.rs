@@ -11,8 +11,8 @@ use arrow::array::{UInt8Array, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
 use binlake::event::{
-    BinlogCoordinates, ChangeBatch, Column, Cut, CutNumber, Epoch, KeyRange, Lane, Lineage, Operation, Section, SnapshotProgress, SourcePosition,
-    SourceType, TableId, TableSchema, TableState, TransactionStamp,
+    BinlogCoordinates, ChangeBatch, Column, Cut, CutNumber, Epoch, KeyRange, Lane, Lineage, Operation, Section, SnapshotProgress,
+    SourcePosition, SourceType, TableId, TableSchema, TableState, TransactionStamp,
 };
 use binlake::merge::{SpillFolder, TableRule, TableRules};
 use binlake::pipeline::{Apply, ApplyConfig, Cadence, LakeWriter, Status};
@@ -182,7 +182,11 @@ fn load(runtime: &tokio::runtime::Runtime, stream: &Path, rows: usize, memory: u
     assert_eq!(changed, rows as u64);
     let wall = started.elapsed().as_secs_f64();
     let rate = rows as f64 / wall;
-    println!("| load from a ready stream, {memory} MiB | {rows} | {wall:.2} | {rate:.0} | {:.2} | {} |", cpu_seconds() - cpu, peak_mib());
+    println!(
+        "| load from a ready stream, {memory} MiB | {rows} | {wall:.2} | {rate:.0} | {:.2} | {} |",
+        cpu_seconds() - cpu,
+        peak_mib()
+    );
 }
 
 /// User and system time of this process, in seconds.

@@ -3,8 +3,8 @@
 use super::rule::PartitionBy;
 use super::{SpillFolder, TablePending};
 use crate::event::{
-    BinlogCoordinates, ChangeBatch, Column, CutNumber, CutPoint, Epoch, Lane, Lineage, Operation, Section, SourcePosition, SourceType,
-    TableId, TableSchema, TransactionStamp,
+    BinlogCoordinates, ChangeBatch, Column, CutNumber, CutPoint, Epoch, Lane, Lineage, Operation, Section, SourcePosition,
+    SourceType, TableId, TableSchema, TransactionStamp,
 };
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
@@ -17,8 +17,11 @@ fn schema(is_text: bool) -> Arc<TableSchema> {
     let int = SourceType::Int { unsigned: false };
     let text = SourceType::Text { charset: "utf8mb4".into(), max_bytes: 100 };
     let column = |name: &str, source_type, nullable| Column { name: name.into(), source_type, nullable };
-    let columns =
-        vec![column("id", if is_text { text } else { int.clone() }, false), column("part", int.clone(), true), column("value", int, true)];
+    let columns = vec![
+        column("id", if is_text { text } else { int.clone() }, false),
+        column("part", int.clone(), true),
+        column("value", int, true),
+    ];
     Arc::new(TableSchema { table: TableId::new("s", "t"), columns, key: vec![0] })
 }
 

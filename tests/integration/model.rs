@@ -296,8 +296,7 @@ async fn check_table(world: &World, table: usize, stopped_after: Option<u64>) {
         last = after;
         let state = world.history.state(after, table);
         let found = lake_rows(world, &view, &base, &instant.instant, state.shape.added).await;
-        let expected: BTreeMap<String, Row> =
-            state.rows.values().map(|row| (key_of(table, row.key), row.clone())).collect();
+        let expected: BTreeMap<String, Row> = state.rows.values().map(|row| (key_of(table, row.key), row.clone())).collect();
         assert_eq!(found, expected, "{} at {} after transaction {after}", TABLES[table].0, instant.instant);
     }
     if stopped_after.is_none() {

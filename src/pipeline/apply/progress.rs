@@ -47,7 +47,9 @@ impl Progress {
     /// From where all can be read again that waits, if the first that waits is in the window `first_window`.
     pub(super) fn resume(&self, first_window: Option<CutPoint>) -> Option<Resume> {
         let before = self.reached.iter().rev().find(|(point, _)| first_window.is_none_or(|window| *point < window));
-        before.map(|(cut, position)| Resume { epoch: cut.epoch, cut: cut.number, log_position: position.0.clone() }).or_else(|| self.start.clone())
+        before
+            .map(|(cut, position)| Resume { epoch: cut.epoch, cut: cut.number, log_position: position.0.clone() })
+            .or_else(|| self.start.clone())
     }
 
     /// A table's commit is durable; `is_needed` says which tables still take part. Gives the log's position that no table needs any more.

@@ -7,8 +7,8 @@ use binlake::stream::{EventLog, LaneRecord, LogIdentity, LogPosition, LogReader,
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult,
 };
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -72,7 +72,11 @@ impl Faults {
         let _ = self.is_dead.subscribe().wait_for(|is_dead| *is_dead).await;
     }
 
-    async fn around<T, E>(&self, call: impl Future<Output = std::result::Result<T, E>>, lost: fn(bool) -> E) -> std::result::Result<T, E> {
+    async fn around<T, E>(
+        &self,
+        call: impl Future<Output = std::result::Result<T, E>>,
+        lost: fn(bool) -> E,
+    ) -> std::result::Result<T, E> {
         match self.fate() {
             Fate::Dead => Err(lost(true)),
             Fate::Works => call.await,
@@ -185,7 +189,11 @@ impl ObjectStore for FaultyStore {
         self.faults.around(self.store.put_opts(path, payload, options), lost_object).await
     }
 
-    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> object_store::Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
         self.faults.around(self.store.put_multipart_opts(path, options), lost_object).await
     }
 

@@ -52,8 +52,15 @@ impl FakeCapture {
         let epoch = Epoch(found.epoch.unwrap_or_default().max(epoch_after).0 + 1);
         let lanes = usize::from(log.identity().lanes);
         let producer = Producer::new(log, epoch, found.cut.as_ref().map(|(point, _)| *point));
-        let mut capture =
-            Self { history, clock, producer, lanes: (0..lanes).map(|_| Vec::new()).collect(), sent: first, tables: Vec::new(), is_cut: false };
+        let mut capture = Self {
+            history,
+            clock,
+            producer,
+            lanes: (0..lanes).map(|_| Vec::new()).collect(),
+            sent: first,
+            tables: Vec::new(),
+            is_cut: false,
+        };
         match found.cut {
             Some((_, cut)) => {
                 capture.sent = history::after(&cut.position);
@@ -247,7 +254,12 @@ impl FakeCapture {
             number: self.producer.next_cut(),
             position: self.history.position(self.sent),
             source_commit_time: self.history.stamp(self.sent).source_commit_time,
-            tables: self.tables.iter().enumerate().map(|(table, standing)| (table_id(table), state(standing))).collect::<BTreeMap<_, _>>(),
+            tables: self
+                .tables
+                .iter()
+                .enumerate()
+                .map(|(table, standing)| (table_id(table), state(standing)))
+                .collect::<BTreeMap<_, _>>(),
             schemas: BTreeMap::new(),
         };
         let rest = (0..self.lanes.len()).map(|lane| self.sections(lane)).collect();
