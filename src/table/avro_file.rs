@@ -36,8 +36,10 @@ schemas! {
     /// `.rollback`.
     ROLLBACK_METADATA = "HoodieRollbackMetadata.avsc";
     /// `.restore`.
+    #[cfg(test)]
     RESTORE_METADATA = "HoodieRestoreMetadata.avsc";
     /// `.savepoint`.
+    #[cfg(test)]
     SAVEPOINT_METADATA = "HoodieSavepointMetadata.avsc";
     /// `.replacecommit.requested`.
     REQUESTED_REPLACE = "HoodieRequestedReplaceMetadata.avsc";
@@ -126,10 +128,8 @@ pub(super) fn decode(bytes: &[u8], path: &str) -> Result<Json> {
 
 fn collect_names(schema: &Schema, names: &mut HashMap<String, Schema>) {
     match schema {
-        Schema::Record(record) => {
-            if names.insert(record.name.fullname(None), schema.clone()).is_none() {
-                record.fields.iter().for_each(|field| collect_names(&field.schema, names));
-            }
+        Schema::Record(record) if names.insert(record.name.fullname(None), schema.clone()).is_none() => {
+            record.fields.iter().for_each(|field| collect_names(&field.schema, names));
         }
         Schema::Union(union) => union.variants().iter().for_each(|variant| collect_names(variant, names)),
         Schema::Array(array) => collect_names(&array.items, names),

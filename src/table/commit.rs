@@ -265,9 +265,7 @@ impl Table {
         let commits = |timeline: &Timeline| timeline.commits().map(|(time, _)| time.clone()).collect::<BTreeSet<InstantTime>>();
         let (known, present) = (commits(&self.view.timeline), commits(&now));
         let newest_is_gone = known.last().is_some_and(|newest| !present.contains(newest));
-        let is_new =
-            |other: &InstantTime| !known.contains(other) && !(now.is_completed(other, Action::Commit) && now.start() > Some(other));
-        let others = present.iter().any(is_new) || now.pending().any(|(other, pending, _)| pending.is_commit() && other != time);
+        let others = !present.is_subset(&known) || now.pending().any(|(other, pending, _)| pending.is_commit() && other != time);
         let metadata_table = folder.folders.iter().any(|name| name == "metadata");
         if !(ours_is_gone || newest_is_gone || others || metadata_table) {
             return Ok(());

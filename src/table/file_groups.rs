@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn a_replaced_group_is_gone_from_its_instant_on() {
         let mut groups = groups(&[("a", 1), ("b", 1), ("c", 2)]);
-        let mut replace = CommitMetadata::default();
-        replace.partition_to_replace_file_ids = Some(BTreeMap::from([(String::new(), vec![FileId::from_stored("a")])]));
+        let ended = Some(BTreeMap::from([(String::new(), vec![FileId::from_stored("a")])]));
+        let replace = CommitMetadata { partition_to_replace_file_ids: ended, ..CommitMetadata::default() };
         groups.apply(&time(2), &replace, true);
         let timeline = timeline(&[(1, "commit"), (2, "replacecommit")]);
         assert_eq!(names(groups.live(&timeline, None)), of(&[("b", 1), ("c", 2)]));

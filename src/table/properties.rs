@@ -126,7 +126,8 @@ impl TableProperties {
         }
         for (key, wanted, remedy) in expected {
             let found = self.get(key).unwrap_or("");
-            if !found.eq_ignore_ascii_case(wanted) && !(found.is_empty() && key == "hoodie.table.base.file.format") {
+            let is_default = found.is_empty() && key == "hoodie.table.base.file.format";
+            if !is_default && !found.eq_ignore_ascii_case(wanted) {
                 return Err(refusal("the table can't be read", key, found, wanted).remedy(remedy));
             }
         }

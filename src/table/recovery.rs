@@ -41,10 +41,10 @@ pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: Write
         }
         let mut view = TableView::read(store.clone()).await?;
         view.properties.ensure_writable(spec)?;
-        if let Some(last) = &last {
-            if settle(&view, last).await? {
-                view = TableView::read(store.clone()).await?;
-            }
+        if let Some(last) = &last
+            && settle(&view, last).await?
+        {
+            view = TableView::read(store.clone()).await?;
         }
         // refused before it is claimed: who is turned away must not stop the session that has the table
         if !view.timeline.pending().any(|(_, action, _)| action == Action::Rollback) {

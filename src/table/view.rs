@@ -157,10 +157,10 @@ impl TableView {
     /// Takes in a commit's keys; those of a newer commit win.
     fn remember_extra(&mut self, commit: &CommitMetadata, is_newest: bool) {
         for (key, value) in &commit.extra_metadata {
-            if let Some(value) = value.as_ref().filter(|_| key != SCHEMA_KEY) {
-                if is_newest || !self.extra_metadata.contains_key(key) {
-                    self.extra_metadata.insert(key.clone(), value.clone());
-                }
+            if let Some(value) = value.as_ref().filter(|_| key != SCHEMA_KEY)
+                && (is_newest || !self.extra_metadata.contains_key(key))
+            {
+                self.extra_metadata.insert(key.clone(), value.clone());
             }
         }
     }
