@@ -73,7 +73,7 @@ type State = (Option<&'static str>, Option<String>);
 async fn states(url: &StreamUrl) -> Result<BTreeMap<TableId, State>> {
     let StreamUrl::File(folder) = url;
     let Some(log) = EmbeddedLog::open_to_read(folder)? else { return Ok(BTreeMap::new()) };
-    let Some((_, cut)) = find_last_cut(&log, None).await?.cut else { return Ok(BTreeMap::new()) };
+    let Some((_, cut)) = find_last_cut(&log).await?.cut else { return Ok(BTreeMap::new()) };
     let state = |state: &TableState| match state {
         TableState::Live => (Some("live"), None),
         TableState::Snapshot(_) => (Some("snapshot"), None),
