@@ -21,6 +21,7 @@ use super::writer::WriterIdentity;
 use super::{FileSlice, InstantTime};
 use crate::error::{Area, Error, Kind, Result};
 use crate::time::Timestamp;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 
 /// How often a session that is overtaken while it claims the table looks again.
@@ -38,6 +39,9 @@ pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: Write
         let last = Fence::last_entry(&store).await?;
         if let Some(other) = last.as_ref().map(|entry| &entry.header.writer).filter(|other| other.is_alive_beside_us()) {
             return Err(taken_by(other));
+        }
+        if let Some(last) = &last {
+            mend(&store, last).await?;
         }
         let mut view = TableView::read(store.clone()).await?;
         view.properties.ensure_writable(spec)?;
@@ -70,6 +74,9 @@ pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: Write
 /// Reads the table once a commit that had taken effect is finished.
 pub(super) async fn settled_view(store: TableStore) -> Result<TableView> {
     let last = Fence::last_entry(&store).await?;
+    if let Some(last) = &last {
+        mend(&store, last).await?;
+    }
     let view = TableView::read(store.clone()).await?;
     match last {
         Some(last) => {
@@ -79,6 +86,19 @@ pub(super) async fn settled_view(store: TableStore) -> Result<TableView> {
         }
         None => Ok(view),
     }
+}
+
+/// Writes the completed instant of the last commit once more where the power failed before it was whole on the disk.
+async fn mend(store: &TableStore, last: &Entry) -> Result<()> {
+    if let Some(header) = &last.header.commit {
+        let path = completed_path(&header.instant, header.action());
+        let torn = |present: &Bytes| present.len() < last.body.len() && last.body.starts_with(present);
+        if store.get_optional(&path).await?.is_some_and(|present| torn(&present)) {
+            tracing::warn!(path, "mending a completed instant that is not whole");
+            store.put(&path, last.body.clone()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a commit that took effect in the fence log on the timeline, if it isn't there yet. Says whether it did.

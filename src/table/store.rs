@@ -105,7 +105,7 @@ impl TableStore {
         let (location, bytes) = (self.location(path)?, bytes.into());
         let write = || async { self.store.put(&location, PutPayload::from_bytes(bytes.clone())).await };
         retried(write).await.map_err(|error| lake_error("a file of the lake can't be written", &location, error))?;
-        Ok(())
+        self.sync(vec![path.to_owned()]).await
     }
 
     /// Writes an object that Spark may have written before: its checksum side file, which would make the new bytes unreadable to Spark, goes first.
@@ -120,7 +120,10 @@ impl TableStore {
         let write =
             || async { self.store.put_opts(&location, PutPayload::from_bytes(bytes.clone()), PutMode::Create.into()).await };
         match retried(write).await {
-            Ok(_) => Ok(Creation::Created),
+            Ok(_) => {
+                self.sync(vec![path.to_owned()]).await?;
+                Ok(Creation::Created)
+            }
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 let present = self.get(path).await?;
                 Ok(if present == bytes { Creation::Created } else { Creation::Taken(present) })
@@ -196,6 +199,7 @@ impl TableStore {
     }
 
     /// Makes objects that were written survive a failure of the machine's power. Services do so themselves; a local disk is told to here.
+    /// `put` and `create` do it for what they write.
     pub(super) async fn sync(&self, paths: Vec<String>) -> Result<()> {
         let Some(folder) = self.local_folder() else { return Ok(()) };
         let work = move || {

@@ -31,6 +31,12 @@ impl WriterIdentity {
         Self { id: Uuid::new_v4(), name: name.to_owned(), pid, host: host_name(), since: Timestamp::now(), process }
     }
 
+    /// Nobody that is known.
+    pub(super) fn unknown() -> Self {
+        let name = || "unknown".to_owned();
+        Self { id: Uuid::nil(), name: name(), pid: 0, host: name(), since: Timestamp::default(), process: String::new() }
+    }
+
     /// Whether this is a session of another process of this machine that still runs. Of other machines nothing is known: false.
     pub(super) fn is_alive_beside_us(&self) -> bool {
         self.pid != std::process::id()

@@ -4,6 +4,7 @@ use super::faulty::{Fault, Faulty};
 use super::harness::{
     Change, Rows, apply, assert_tidy, assert_tidy_but_for_cleans, base, create, delete, objects, open, read, request, upsert,
 };
+use crate::error::Kind;
 use crate::table::TableView;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -136,6 +137,23 @@ async fn cleaning_and_archiving_may_crash_anywhere() {
     let (store, rows) = prepared(32).await;
     assert!(!objects(&store).await.iter().any(|path| path.contains("archived")));
     at_every_step(store, rows, 32, act(&[upsert("a", 1, "new")]), act(&[upsert("b", 2, "next")])).await;
+}
+
+#[tokio::test]
+async fn a_completed_instant_that_a_power_failure_cut_off_is_mended() {
+    let (store, rows) = prepared(3).await;
+    let view = TableView::open(store.clone(), base()).await.unwrap();
+    let last = view.instants().last().unwrap();
+    let path = object_store::path::Path::parse(format!("{}/.hoodie/{}.commit", base(), last.instant)).unwrap();
+    let whole = store.get(&path).await.unwrap().bytes().await.unwrap();
+    for length in [0, 1, whole.len() - 1] {
+        let store = copy_of(&store).await;
+        store.put(&path, whole.slice(..length).into()).await.unwrap();
+        assert_eq!(TableView::open(store.clone(), base()).await.unwrap_err().kind(), Kind::Corrupt);
+        let table = open(&store, true).await.unwrap();
+        assert_eq!(table.extra_metadata("binlake.checkpoint"), Some("2"));
+        assert_eq!(read(&store, None).await, rows);
+    }
 }
 
 #[tokio::test]
