@@ -103,6 +103,11 @@ impl Table {
         Ok(summary)
     }
 
+    /// Deletes the base files that only commits beyond the newest `retained_commits` need, at once; returns their number.
+    pub async fn clean(&mut self, retained_commits: usize) -> Result<usize> {
+        services::clean::run_now(&mut self.view, retained_commits).await
+    }
+
     async fn commit_once(&mut self, request: CommitRequest) -> Result<CommitSummary> {
         self.refresh().await?;
         let previous_columns = self.view.instants().last().map(|_| self.view.latest_columns());

@@ -67,7 +67,15 @@ async fn an_operator_sees_what_runs() {
     let line = format!("binlake_committed_rows_total{{table=\"{table}\",operation=\"u\"}} 1");
     assert!(metrics.contains(&line), "{metrics}");
     assert!(metrics.contains("binlake_freshness_seconds_bucket"), "{metrics}");
+    assert_eq!(pipeline.answer(&["clean", &table]).code, 5, "the service has the table");
     assert!(service.terminate().success());
+
+    let cleaned = pipeline.ok(&["clean", &table, "--retain", "1"]);
+    assert!(cleaned.starts_with(&format!("{table}: ")) && !cleaned.contains(": 0 files"), "{cleaned}");
+    assert_eq!(price(&[]), "Price\n500.00\n");
+    let sql = format!("SELECT * FROM {table}");
+    let gone = pipeline.answer(&["query", &sql, "--as-of", first]);
+    assert_eq!(gone.code, 5, "{}{}", gone.out, gone.err);
 }
 
 #[tokio::test]

@@ -48,6 +48,22 @@ pub(super) async fn run_if_due(view: &mut TableView, retained_commits: usize) ->
     Ok(())
 }
 
+/// Finishes a clean that was interrupted, and deletes all that is not retained; returns the number of files.
+pub(in crate::table) async fn run_now(view: &mut TableView, retained_commits: usize) -> Result<usize> {
+    let pending: Vec<InstantTime> =
+        view.timeline.pending().filter(|(_, action, _)| *action == Action::Clean).map(|(time, _, _)| time.clone()).collect();
+    for time in pending {
+        finish(view, &time).await?;
+    }
+    let kept_files = savepointed_files(view).await?;
+    let mut deleted = 0;
+    while let Some(plan) = plan(view, retained_commits, &kept_files) {
+        deleted += plan.files.len();
+        run(view, plan).await?;
+    }
+    Ok(deleted)
+}
+
 fn plan(view: &TableView, retained_commits: usize, kept_files: &BTreeSet<String>) -> Option<Plan> {
     let (earliest, earliest_action) = view.timeline.commits().rev().nth(retained_commits.max(1) - 1)?;
     let (last, _) = view.timeline.commits().next_back()?;
