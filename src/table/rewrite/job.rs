@@ -140,6 +140,15 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(self) -> Result<JobOutput> {
         let layout = &self.context.layout;
+        if let (true, Source::File { file, row_group, bytes, copy: Some(copy) }) = (self.changes.is_empty(), &self.source)
+            && let Some(ranges) = &file.ranges
+        {
+            // the keys at its ends are in the footer: nothing is decoded
+            let ends = ranges.0.slice(2 * row_group, 2);
+            let key: Vec<ArrayRef> = layout.key_names.iter().filter_map(|name| ends.column_by_name(name).cloned()).collect();
+            let row_group = self.copied(file, *row_group, bytes, copy, self.range(&key, 0, 2)?)?;
+            return Ok(JobOutput { row_groups: vec![row_group], ..JobOutput::default() });
+        }
         let old_key = layout
             .key
             .iter()
@@ -162,7 +171,8 @@ impl Work<'_> {
         if plan.ops.is_empty()
             && let Source::File { file, row_group, bytes, copy: Some(copy) } = &self.source
         {
-            output.row_groups.push(self.copied(file, *row_group, bytes, copy, &key)?);
+            let range = self.range(&key, 0, plan.rows())?;
+            output.row_groups.push(self.copied(file, *row_group, bytes, copy, range)?);
             return Ok(output);
         }
         let page_rows = self.page_rows();
@@ -212,7 +222,7 @@ impl Work<'_> {
         row_group: usize,
         bytes: &RowGroupBytes,
         copy: &CopyMap,
-        key: &[ArrayRef],
+        (range, keys): (RecordBatch, (Key, Key)),
     ) -> Result<EncodedRowGroup> {
         let layout = &self.context.layout;
         let rows = file.row_group_rows(row_group);
@@ -228,7 +238,6 @@ impl Work<'_> {
                 }
             });
         }
-        let (range, keys) = self.range(key, 0, rows)?;
         Ok(EncodedRowGroup { columns, rows, range, keys })
     }
 
