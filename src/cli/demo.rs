@@ -1,10 +1,10 @@
 //! `binlake demo`: everything on this machine.
 
-mod load;
 mod screen;
 mod server;
 
 use super::service::{serve, stop_signal};
+use super::tickets::{Load, Made, Mix, Tickets};
 use super::{Answer, Global};
 use crate::config::{Config, Needs};
 use crate::error::{Area, Error, Kind, Result};
@@ -17,20 +17,20 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use clap::Args;
 use futures::TryStreamExt;
-use load::Made;
 use screen::{Scene, Screen, hints};
 use server::{Program, Server};
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often the screen is drawn on a terminal, and a line printed elsewhere.
 const FRAME: Duration = Duration::from_millis(500);
 const LINE: Duration = Duration::from_secs(2);
+/// The tickets of the start were bought within a day.
+const BOUGHT_WITHIN: Duration = Duration::from_secs(24 * 3600);
 /// How often the lake is asked for the chart.
 const CHART: Duration = Duration::from_secs(3);
 /// The rate shown is that of so many frames.
@@ -95,7 +95,9 @@ impl Demo {
         let server = Server::start(program, folder).await?;
         let is_terminal = std::io::stdout().is_terminal();
         println!("loading {} tickets", self.rows);
-        load::prepare(&mut server.connect().await?, self.rows, |_| {}).await?;
+        let mut connection = server.connect().await?;
+        let (tickets, last_id) = Tickets::create(&mut connection, "sports").await?;
+        tickets.load(&mut connection, last_id + 1, self.rows, BOUGHT_WITHIN, &Made::default()).await?;
         let config = write_config(folder, &server.url())?;
         let lake = config.lake.url.clone();
         let status = Status::new();
@@ -104,7 +106,8 @@ impl Demo {
             let _ = stop_seen.wait_for(|stop| *stop).await;
         });
         let made = Arc::new(Made::default());
-        let load = load::run(server.connect().await?, self.rate, self.rows, &made);
+        let load = Load { rate: self.rate as f64, mix: Mix::default(), transaction_rows: 100, connection: 0, connections: 1 };
+        let load = tickets.run(&mut connection, load, last_id + self.rows, &made);
         let show = show(Show { program, folder, lake, status, made: &made, is_terminal });
         let end = async {
             match self.duration {
@@ -158,7 +161,7 @@ async fn show(show: Show<'_>) -> std::convert::Infallible {
     loop {
         frames.tick().await;
         let view = show.status.view();
-        let changes = show.made.changes.load(Ordering::Relaxed);
+        let changes = show.made.changes();
         counts.push_back((Instant::now(), changes));
         if counts.len() > RATE_FRAMES {
             counts.pop_front();

@@ -1,16 +1,144 @@
-//! `binlake doctor`.
+//! `binlake doctor`: is all as it must be, and if not, what to do.
+
+mod places;
+mod report;
 
 use super::{Answer, Global};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use clap::Args;
+use crate::event::{GtidSet, SourcePosition, TableId};
+use crate::merge::TinyInt1;
+use crate::source::{
+    Catalog, Finding, Flavor, Grants, ServerInfo, Wanted, check_grants, check_server, check_tables, connect, connection_options,
+    ensure_position_is_kept, load_catalog, source_error,
+};
+use clap::{Args, ValueEnum};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use places::{check_lake, check_state, check_stream};
+use report::{Report, Section};
+
+/// SQL that makes the source's user.
+const MYSQL_USER: &str = include_str!("../../migrations/source/mysql.sql");
+const MARIADB_USER: &str = include_str!("../../migrations/source/mariadb.sql");
 
 /// Checks server, grants, tables, stream and lake, and says each remedy
+///
+/// Exit code 0: all is as it must be. 1: something isn't, and what to do about
+/// it is said. Warnings don't make it a 1.
 #[derive(Debug, Args)]
-pub(super) struct Doctor {}
+#[command(after_help = "\
+Examples:
+  binlake doctor
+  binlake doctor --sql mysql     the SQL that makes the source's user")]
+pub(super) struct Doctor {
+    /// Only print the SQL that makes the source's user, with its grants
+    #[arg(long, value_name = "SERVER")]
+    sql: Option<Server>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Server {
+    /// MySQL 8.0 and newer
+    Mysql,
+    /// MariaDB 10.6 and newer
+    Mariadb,
+}
 
 impl Doctor {
-    #[expect(clippy::unused_async, reason = "not there yet")]
-    pub(super) async fn run(self, _global: &Global) -> Result<Answer> {
-        Err(Error::config("`binlake doctor` is not in this version yet").remedy("wait for it"))
+    pub(super) async fn run(self, global: &Global) -> Result<Answer> {
+        match self.sql {
+            Some(Server::Mysql) => print!("{MYSQL_USER}"),
+            Some(Server::Mariadb) => print!("{MARIADB_USER}"),
+            None => {
+                let report = examine(&global.config()?).await;
+                print!("{report}");
+                if report.failures() > 0 {
+                    return Ok(Answer::No);
+                }
+            }
+        }
+        Ok(Answer::Done)
     }
+}
+
+/// Looks at everything. What can't be looked at is a finding as well.
+async fn examine(config: &Config) -> Report {
+    let (stream, last) = check_stream(&config.stream).await;
+    let mut report = Report::default();
+    let title = format!("source {}", config.source.url);
+    match check_source(config, last.as_ref(), &mut report, &title).await {
+        Ok(()) => {}
+        Err(error) => {
+            report.sections.push(Section::new(title, vec![Finding::from_error("connection", &error)]));
+            report.user_sql = Some(MYSQL_USER);
+        }
+    }
+    report.sections.push(Section::new(format!("stream {}", config.stream.url), stream));
+    report.sections.push(Section::new(format!("lake {}", config.lake.url), check_lake(&config.lake.url).await));
+    report.sections.push(Section::new(format!("state {}", config.state.url), check_state(&config.state.url)));
+    report
+}
+
+async fn check_source(config: &Config, last: Option<&SourcePosition>, report: &mut Report, title: &str) -> Result<()> {
+    let options = connection_options(config.source.url.expose())?;
+    let mut conn = connect(&options, config.source.connect_timeout).await?;
+    let info = ServerInfo::read(&mut conn).await?;
+    let mut findings = check_server(&info);
+    let select = |table: &TableId| {
+        let rule = config.tables.rule_for(table)?;
+        Some(Wanted { key: rule.key.clone(), tinyint1_is_bool: rule.tinyint1 == TinyInt1::Bool })
+    };
+    let catalog = load_catalog(&mut conn, select).await?;
+    let named: Vec<TableId> = catalog.tables.keys().chain(catalog.refused.iter().map(|(table, _)| table)).cloned().collect();
+    let grants = check_grants(&info, &Grants::read(&mut conn).await?, &named);
+    if grants.iter().any(|finding| finding.verdict != crate::source::Verdict::Ok) {
+        report.user_sql = Some(match info.flavor {
+            Flavor::MySql => MYSQL_USER,
+            Flavor::MariaDb => MARIADB_USER,
+        });
+    }
+    findings.extend(grants);
+    if let Some(position) = last {
+        findings.push(match read_oldest(&mut conn, &info).await {
+            Ok((purged, oldest)) => ensure_position_is_kept(&info, position, &purged, &oldest),
+            Err(error) => Finding::from_error("position", &error),
+        });
+    }
+    report.sections.push(Section::new(title, findings));
+    let missing: Vec<TableId> = config.tables.exact_tables().filter(|table| !named.contains(table)).cloned().collect();
+    report.sections.push(Section::new("tables", table_findings(config, &catalog, &missing)));
+    // all was asked; how the connection ends doesn't matter
+    let _ = conn.disconnect().await;
+    Ok(())
+}
+
+fn table_findings(config: &Config, catalog: &Catalog, missing: &[TableId]) -> Vec<Finding> {
+    let mut findings = check_tables(catalog, missing);
+    for rule in config.tables.rules() {
+        let is_used = |table: &TableId| rule.source.matches(table) || missing.contains(table);
+        let all = catalog.tables.keys().chain(catalog.refused.iter().map(|(table, _)| table)).chain(missing);
+        if !all.into_iter().any(is_used) {
+            findings.push(Finding::warning(
+                rule.source.to_string(),
+                "no table of the server is meant by it",
+                "correct `source` in its rule, or make the table; new tables are taken up when capture starts",
+            ));
+        }
+    }
+    findings
+}
+
+/// What the server no longer has: `gtid_purged`, and the oldest binlog file that is left.
+async fn read_oldest(conn: &mut Conn, info: &ServerInfo) -> Result<(GtidSet, String)> {
+    let failed = |error| source_error(error, "the server's binlogs can't be listed");
+    let purged: Option<String> = match info.flavor {
+        Flavor::MySql => conn.query_first("SELECT @@GLOBAL.gtid_purged").await.map_err(failed)?,
+        Flavor::MariaDb => None,
+    };
+    let oldest: Option<Row> = conn.query_first("SHOW BINARY LOGS").await.map_err(failed)?;
+    let oldest: Option<String> = oldest.and_then(|mut row| row.take(0));
+    let purged =
+        purged.unwrap_or_default().parse().map_err(|error: String| Error::bug("gtid_purged can't be read").caused_by(error))?;
+    Ok((purged, oldest.unwrap_or_default()))
 }

@@ -1,16 +1,200 @@
-//! `binlake generate`.
+//! `binlake generate`: load on the source.
 
+use super::service::stop_signal;
+use super::tickets::{Load, Made, Mix, Tickets};
 use super::{Answer, Global};
 use crate::error::{Error, Result};
-use clap::Args;
+use crate::setting::parse_duration;
+use crate::source::{connect, connection_options, parse_mysql_url};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use mysql_async::Opts;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
-/// Makes load: writes a workload's rows into the source at a steady rate
+/// How often progress is shown: on a terminal, and as log lines elsewhere.
+const BAR_INTERVAL: Duration = Duration::from_millis(200);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// The tickets of the start were bought within a month.
+const BOUGHT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes load: writes a workload's rows into the source, then changes them
+///
+/// The table is made where it doesn't exist, filled with --rows rows, and then
+/// changed at --rate row changes a second until --duration is over or Ctrl-C.
 #[derive(Debug, Args)]
-pub(super) struct Generate {}
+#[command(after_help = "\
+Examples:
+  binlake generate --workload tickets --rows 1000000
+  binlake generate --workload tickets --rate 5000 --mix 20/70/10 --duration 60s
+  binlake generate --workload tickets --rate 50 --url mysql://root@127.0.0.1")]
+pub(super) struct Generate {
+    /// What is written
+    #[arg(long)]
+    workload: Workload,
+    /// Rows to insert at the start, as fast as the server takes them
+    #[arg(long, value_name = "N", default_value = "0")]
+    rows: u64,
+    /// Row changes a second after that; 0 for none
+    #[arg(long, value_name = "N", default_value = "0")]
+    rate: u64,
+    /// Stop changing rows after so long, as 30s; without it, at Ctrl-C
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Percent of inserts, updates and deletes
+    #[arg(long, value_name = "I/U/D", default_value = "60/30/10")]
+    mix: Mix,
+    /// Changes of one transaction, at most
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    transaction_rows: u64,
+    /// Connections that write at once
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=64))]
+    connections: u64,
+    /// The database that holds the workload's tables
+    #[arg(long, value_name = "NAME", default_value = "sports")]
+    database: String,
+    /// The server, with a user who may write; without it, [source] url of the configuration
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Workload {
+    /// Tickets of sport events: one table, inserts, price changes, returns
+    Tickets,
+    /// Not in this version yet
+    Orders,
+    /// Not in this version yet
+    Impressions,
+}
 
 impl Generate {
-    #[expect(clippy::unused_async, reason = "not there yet")]
-    pub(super) async fn run(self, _global: &Global) -> Result<Answer> {
-        Err(Error::config("`binlake generate` is not in this version yet").remedy("wait for it"))
+    pub(super) async fn run(self, global: &Global) -> Result<Answer> {
+        match self.workload {
+            Workload::Tickets => {}
+            Workload::Orders | Workload::Impressions => {
+                let name = self.workload.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+                return Err(
+                    Error::config(format!("the workload `{name}` is not in this version yet")).remedy("use --workload tickets")
+                );
+            }
+        }
+        let url = match &self.url {
+            Some(url) => parse_mysql_url(url).map_err(|error| Error::config(format!("--url: {error}")).remedy("correct --url"))?,
+            None => global.config()?.source.url,
+        };
+        let options = connection_options(url.expose())?;
+        let made = Arc::new(Made::default());
+        let stopped = stop_signal()?;
+        let started = Instant::now();
+        let work = Box::pin(self.write(&options, &made));
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = stopped => Ok(()),
+        };
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let (inserted, updated, deleted) = (count(&made.inserted), count(&made.updated), count(&made.deleted));
+        println!(
+            "{inserted} inserted, {updated} updated, {deleted} deleted in {:.1} s: {:.0} rows/s",
+            started.elapsed().as_secs_f64(),
+            made.changes() as f64 / started.elapsed().as_secs_f64()
+        );
+        outcome.map(|()| Answer::Done)
+    }
+
+    async fn write(&self, options: &Opts, made: &Arc<Made>) -> Result<()> {
+        let (tickets, last_id) = Tickets::create(&mut connect(options, CONNECT_TIMEOUT).await?, &self.database).await?;
+        let mut showing = JoinSet::new();
+        if self.rows > 0 {
+            showing.spawn(show(Arc::clone(made), Some(self.rows)));
+            self.load(options, &tickets, last_id, made).await?;
+            showing.shutdown().await;
+        }
+        if self.rate == 0 {
+            return Ok(());
+        }
+        showing.spawn(show(Arc::clone(made), None));
+        let changing = Box::pin(self.change(options, &tickets, last_id + self.rows, made));
+        match self.duration {
+            None => changing.await,
+            Some(duration) => tokio::time::timeout(duration, changing).await.unwrap_or(Ok(())),
+        }
+    }
+
+    /// Inserts the initial rows, each connection its own range of ids.
+    async fn load(&self, options: &Opts, tickets: &Tickets, last_id: u64, made: &Arc<Made>) -> Result<()> {
+        let share = self.rows.div_ceil(self.connections);
+        let mut writers = JoinSet::new();
+        for first in (0..self.rows).step_by(usize::try_from(share.max(1)).unwrap_or(usize::MAX)) {
+            let rows = share.min(self.rows - first);
+            let (options, tickets, made) = (options.clone(), tickets.clone(), Arc::clone(made));
+            writers.spawn(async move {
+                let mut conn = connect(&options, CONNECT_TIMEOUT).await?;
+                tickets.load(&mut conn, last_id + 1 + first, rows, BOUGHT_WITHIN, &made).await
+            });
+        }
+        join_all(writers).await
+    }
+
+    /// Changes rows until it is dropped.
+    async fn change(&self, options: &Opts, tickets: &Tickets, last_id: u64, made: &Arc<Made>) -> Result<()> {
+        let mut writers = JoinSet::new();
+        for connection in 0..self.connections {
+            let load = Load {
+                rate: self.rate as f64 / self.connections as f64,
+                mix: self.mix,
+                transaction_rows: self.transaction_rows,
+                connection,
+                connections: self.connections,
+            };
+            let (options, tickets, made) = (options.clone(), tickets.clone(), Arc::clone(made));
+            writers.spawn(async move {
+                let mut conn = connect(&options, CONNECT_TIMEOUT).await?;
+                tickets.run(&mut conn, load, last_id, &made).await
+            });
+        }
+        join_all(writers).await
+    }
+}
+
+async fn join_all(mut writers: JoinSet<Result<()>>) -> Result<()> {
+    while let Some(ended) = writers.join_next().await {
+        ended.map_err(|error| Error::bug("a writer ended unexpectedly").caused_by(error))??;
+    }
+    Ok(())
+}
+
+/// Shows how many rows were changed: a bar where the end is known, a line each few seconds off a terminal.
+async fn show(made: Arc<Made>, total: Option<u64>) {
+    let is_terminal = std::io::stderr().is_terminal();
+    let bar = match (is_terminal, total) {
+        (false, _) => ProgressBar::hidden(),
+        (true, Some(total)) => ProgressBar::new(total),
+        (true, None) => ProgressBar::new_spinner(),
+    };
+    let template = match total {
+        Some(_) => "{bar:30} {human_pos}/{human_len} rows  {per_sec}  {eta} left",
+        None => "{spinner} {elapsed}  {msg}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    let mut timer = tokio::time::interval(if is_terminal { BAR_INTERVAL } else { LINE_INTERVAL });
+    timer.tick().await;
+    let mut before = (Instant::now(), made.changes());
+    loop {
+        timer.tick().await;
+        let now = (Instant::now(), made.changes());
+        let rate = (now.1 - before.1) as f64 / now.0.duration_since(before.0).as_secs_f64().max(1e-3);
+        before = now;
+        bar.set_position(now.1);
+        bar.set_message(format!("{} row changes, {rate:.0}/s", now.1));
+        if !is_terminal {
+            tracing::info!(changes = now.1, per_second = rate.round(), "generating");
+        }
     }
 }

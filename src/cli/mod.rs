@@ -12,6 +12,7 @@ mod run;
 mod service;
 mod stream;
 mod tables;
+mod tickets;
 mod timeline;
 mod verify;
 

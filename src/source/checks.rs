@@ -53,8 +53,10 @@ impl Finding {
 
     /// A failure that an error describes.
     pub fn from_error(subject: impl Into<String>, error: &Error) -> Self {
-        let text = error.to_string();
+        let (subject, text) = (subject.into(), error.to_string());
         let said = text.strip_suffix(error.advice()).map_or(text.as_str(), |said| said.trim_end_matches([' ', ';']));
+        // what the subject says needn't be said again
+        let said = said.replace(&format!(" table={subject}"), "");
         Self::failure(subject, said, error.advice())
     }
 }

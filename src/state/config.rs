@@ -26,6 +26,14 @@ pub enum StateUrl {
     Sqlite(PathBuf),
 }
 
+impl std::fmt::Display for StateUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StateUrl::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
+        }
+    }
+}
+
 impl TryFrom<String> for StateUrl {
     type Error = String;
 

@@ -52,6 +52,14 @@ pub enum StreamUrl {
     File(PathBuf),
 }
 
+impl std::fmt::Display for StreamUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StreamUrl::File(folder) => write!(f, "file:{}", folder.display()),
+        }
+    }
+}
+
 impl TryFrom<String> for StreamUrl {
     type Error = String;
 

@@ -4,6 +4,7 @@ mod all_types;
 mod bad_input;
 mod cli;
 mod crash;
+mod doctor;
 mod event_log_suite;
 mod lake;
 mod model;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the lock at a snapshot's start is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// A capture that is ready to run.
 pub(super) struct Started {

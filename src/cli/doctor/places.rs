@@ -1,0 +1,143 @@
+//! Stream, lake and state: can they be read and written?
+
+use crate::event::SourcePosition;
+use crate::source::Finding;
+use crate::state::StateUrl;
+use crate::stream::{StreamConfig, StreamUrl, find_last_cut, open_to_read};
+use crate::table::{Lake, LakeUrl};
+use object_store::path::Path as StorePath;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use std::path::Path;
+
+/// The stream, and the position up to which the source was read.
+pub(super) async fn check_stream(config: &StreamConfig) -> (Vec<Finding>, Option<SourcePosition>) {
+    let StreamUrl::File(folder) = &config.url;
+    let mut findings = vec![ensure_writable(folder)];
+    let found = match open_to_read(config) {
+        Ok(None) => {
+            findings.push(Finding::ok("content", "none yet: the first run begins with a snapshot"));
+            return (findings, None);
+        }
+        Ok(Some(log)) => find_last_cut(log.as_ref()).await,
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(found) => {
+            let position = found.cut.map(|(_, cut)| cut.position.clone());
+            let said = position
+                .as_ref()
+                .map_or_else(|| "no whole cut yet".to_owned(), |position| format!("read up to {}", position.coordinates));
+            findings.push(Finding::ok("content", said));
+            (findings, position)
+        }
+        Err(error) => {
+            findings.push(Finding::from_error("content", &error));
+            (findings, None)
+        }
+    }
+}
+
+/// The state store.
+pub(super) fn check_state(url: &StateUrl) -> Vec<Finding> {
+    let StateUrl::Sqlite(file) = url;
+    vec![ensure_writable(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))]
+}
+
+/// The lake: an object is made, made again (which must be refused), read and removed.
+pub(super) async fn check_lake(url: &LakeUrl) -> Vec<Finding> {
+    if let LakeUrl::File(folder) = url {
+        let writable = ensure_writable(folder);
+        if !folder.exists() || writable.verdict == crate::source::Verdict::Failure {
+            return vec![writable];
+        }
+    }
+    match Lake::open(url) {
+        Ok(lake) => vec![ensure_create_if_absent(&lake).await, count_tables(&lake).await],
+        Err(error) => vec![Finding::from_error("access", &error)],
+    }
+}
+
+async fn count_tables(lake: &Lake) -> Finding {
+    match lake.tables().await {
+        Ok(tables) => Finding::ok("tables", tables.len().to_string()),
+        Err(error) => Finding::from_error("tables", &error),
+    }
+}
+
+/// Commits rest on it: of two writers of one name, one is refused.
+async fn ensure_create_if_absent(lake: &Lake) -> Finding {
+    const SUBJECT: &str = "access";
+    let name = format!("_binlake_doctor_{}", uuid::Uuid::new_v4());
+    let path = StorePath::from_iter(lake.root().parts().chain([name.as_str().into()]));
+    let create = || lake.store().put_opts(&path, PutPayload::from_static(b"x"), PutOptions::from(PutMode::Create));
+    let outcome = async {
+        create().await?;
+        let again = create().await;
+        lake.store().get(&path).await?.bytes().await?;
+        lake.store().delete(&path).await?;
+        Ok::<_, object_store::Error>(again)
+    };
+    match outcome.await {
+        Ok(Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })) => {
+            Finding::ok(SUBJECT, "can be read and written, create-if-absent works")
+        }
+        Ok(_) => Finding::failure(
+            SUBJECT,
+            "the store doesn't refuse to create what exists: two writers could overwrite each other",
+            "use a store with conditional writes (If-None-Match), as S3 has",
+        ),
+        Err(error) => Finding::failure(
+            SUBJECT,
+            format!("an object can't be made, read and removed: {}", error.to_string().replace('\n', " ")),
+            "check credentials, region, endpoint and the bucket's policy (PutObject, GetObject, DeleteObject, ListBucket)",
+        ),
+    }
+}
+
+/// A folder in which files can be made, or that can be made itself.
+fn ensure_writable(folder: &Path) -> Finding {
+    const SUBJECT: &str = "folder";
+    let mut existing = folder;
+    while !existing.exists() {
+        existing = match existing.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+    }
+    match tempfile::tempfile_in(existing) {
+        Ok(_) if existing == folder => Finding::ok(SUBJECT, "can be written"),
+        Ok(_) => Finding::ok(SUBJECT, "doesn't exist yet, and can be made"),
+        Err(error) => Finding::failure(
+            SUBJECT,
+            format!("no file can be made in {}: {error}", existing.display()),
+            "give the user who runs binlake the right to write there, or name another folder",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Verdict;
+
+    #[tokio::test]
+    async fn a_lake_that_exists_and_one_that_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let findings = check_lake(&LakeUrl::File(folder.path().to_owned())).await;
+        assert_eq!(findings.iter().map(|finding| finding.verdict).collect::<Vec<_>>(), [Verdict::Ok, Verdict::Ok], "{findings:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+        let missing = folder.path().join("a/b");
+        let findings = check_lake(&LakeUrl::File(missing.clone())).await;
+        assert_eq!(findings, [Finding::ok("folder", "doesn't exist yet, and can be made")]);
+        assert!(!missing.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_where_a_folder_must_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let findings = check_lake(&LakeUrl::File(file)).await;
+        assert_eq!(findings[0].verdict, Verdict::Failure, "{findings:?}");
+    }
+}
