@@ -27,6 +27,7 @@ mod decode;
 mod lanes;
 mod partial;
 mod reader;
+mod reader_tables;
 mod rows;
 mod server;
 mod shape;
@@ -42,6 +43,7 @@ mod statement;
 mod tracked;
 mod value;
 mod value_rules;
+mod xa;
 
 pub use binlog::{BinlogConnection, BinlogFile, DumpSettings, binlog_gap};
 pub use builder::{BatchBuilder, LaneRouter};

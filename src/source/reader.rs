@@ -8,23 +8,18 @@ use super::binlog::event::{
 };
 use super::binlog::gtid_event::{GtidEvent, parse_gtid, parse_mariadb_gtid, parse_tagged_gtid};
 use super::binlog::payload::PayloadEvents;
-use super::binlog::rows_event::{parse_rows, rows_kind};
-use super::binlog::table_map::{parse_table_map, table_name, table_number};
+use super::binlog::rows_event::rows_kind;
 use super::bytes::name;
-use super::decode::ColumnDecoder;
 use super::lanes::{CurrentTransaction, LaneBuffers};
-use super::rows::push_rows;
-use super::shape::{Fit, fit, shape_of};
-use super::tracked::{TrackedTables, stops_table};
+use super::reader_tables::Mapped;
+use super::tracked::TrackedTables;
+use super::xa::{PreparedTransactions, XaEvents};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{BinlogCoordinates, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
+use crate::event::{BinlogCoordinates, Section, SourcePosition, TableId, TableSchema, TransactionStamp};
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// More table maps than this are not kept.
-const MAX_TABLE_MAPS: usize = 4096;
 
 /// What came of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,28 +34,18 @@ pub enum Progress {
     More,
 }
 
-/// A table map that rows events refer to.
-#[derive(Debug)]
-struct Mapped {
-    /// The table map's bytes, to notice that the next one is the same.
-    body: Vec<u8>,
-    /// The table's number and decoders; `None`: its rows are not wanted.
-    target: Option<Target>,
-}
-
-/// A table's number, and the shape and decoders of its rows.
-type Target = (usize, Arc<TableSchema>, Vec<ColumnDecoder>);
-
 /// The transaction that is being read.
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) current: CurrentTransaction,
     /// It was read before: its rows are skipped.
-    is_repeated: bool,
+    pub(super) is_repeated: bool,
     /// It is one statement without BEGIN and COMMIT (unless BEGIN follows).
     pub(super) is_standalone: bool,
     /// The tables whose rows were pushed.
     pub(super) touched: Vec<usize>,
+    /// An XA transaction's events: they count when it is known that it commits.
+    pub(super) xa: Option<XaEvents>,
 }
 
 /// Reads events.
@@ -68,17 +53,20 @@ pub(super) struct Transaction {
 pub struct BinlogReader {
     pub(super) tables: TrackedTables,
     /// The last boundary.
-    position: SourcePosition,
+    pub(super) position: SourcePosition,
     source_commit_time: Timestamp,
     /// Where the next event starts.
     file: Arc<str>,
     next_offset: u64,
     checksum: Checksum,
-    is_mariadb: bool,
-    maps: HashMap<u64, Mapped>,
+    /// Whether MariaDB wrote the events.
+    pub(super) is_mariadb: bool,
+    pub(super) maps: HashMap<u64, Mapped>,
     pub(super) transaction: Option<Transaction>,
     serial: u64,
     payload: Option<PayloadEvents>,
+    /// XA transactions that are prepared and wait for their end.
+    pub(super) prepared: PreparedTransactions,
 }
 
 impl BinlogReader {
@@ -98,6 +86,7 @@ impl BinlogReader {
             transaction: None,
             serial: 0,
             payload: None,
+            prepared: PreparedTransactions::default(),
         }
     }
 
@@ -206,7 +195,10 @@ impl BinlogReader {
         Ok(Progress::More)
     }
 
-    fn handle(&mut self, event: &Event<'_>, start: u64, lanes: &mut LaneBuffers) -> Result<Progress> {
+    pub(super) fn handle(&mut self, event: &Event<'_>, start: u64, lanes: &mut LaneBuffers) -> Result<Progress> {
+        if self.keeps_for_xa(event) {
+            return Ok(Progress::Onward);
+        }
         if let Some(rows) = rows_kind(event.kind) {
             if (kind::MARIADB_ROWS_COMPRESSED_FIRST..=kind::MARIADB_ROWS_COMPRESSED_LAST).contains(&event.kind) {
                 let body = super::binlog::mariadb::decompress_rows(event.kind, rows, event.body)?;
@@ -226,7 +218,7 @@ impl BinlogReader {
                 let body = super::binlog::mariadb::decompress_query(event.body)?;
                 self.query(&body, event, start, lanes)
             }
-            kind::XA_PREPARE => self.xa_prepare(event.body),
+            kind::XA_PREPARE => self.xa_prepare(event.body, lanes),
             kind::ROTATE => self.rotate(event),
             kind::HEARTBEAT => self.heartbeat(name(event.body)?.to_owned(), u64::from(event.end)),
             kind::HEARTBEAT_V2 => {
@@ -264,9 +256,11 @@ impl BinlogReader {
         self.open(stamp, is_repeated);
         if let Some(transaction) = &mut self.transaction {
             transaction.is_standalone = event.framing.is_standalone || header.kind != kind::MARIADB_GTID;
-            if event.framing.is_xa_prepare || event.framing.completes_xa {
-                transaction.is_standalone = event.framing.completes_xa;
+            if event.framing.is_xa_prepare {
+                transaction.is_standalone = false;
+                transaction.xa = Some(XaEvents::default());
             }
+            transaction.is_standalone |= event.framing.completes_xa;
         }
         Ok(Progress::Onward)
     }
@@ -274,7 +268,7 @@ impl BinlogReader {
     pub(super) fn open(&mut self, stamp: TransactionStamp, is_repeated: bool) {
         self.serial += 1;
         let current = CurrentTransaction { serial: self.serial, stamp };
-        self.transaction = Some(Transaction { current, is_repeated, is_standalone: false, touched: Vec::new() });
+        self.transaction = Some(Transaction { current, is_repeated, is_standalone: false, touched: Vec::new(), xa: None });
     }
 
     /// A transaction without a GTID event before it (old servers).
@@ -307,7 +301,9 @@ impl BinlogReader {
         self.position.coordinates = BinlogCoordinates { file: Arc::clone(&self.file), offset: self.next_offset };
         if let Some(transaction) = self.transaction.take() {
             let stamp = transaction.current.stamp;
-            if let (Some(gtid), Some(set)) = (&stamp.gtid, &mut self.position.gtid_set) {
+            // a prepared transaction's GTID joins when it ends: else its rows would be lost with this process
+            let is_prepared = stamp.gtid.as_ref().is_some_and(|gtid| self.prepared.waits(gtid));
+            if let (Some(gtid), Some(set), false) = (&stamp.gtid, &mut self.position.gtid_set, is_prepared) {
                 set.add(gtid);
             }
             self.source_commit_time = stamp.source_commit_time;
@@ -341,85 +337,6 @@ impl BinlogReader {
         Ok(Progress::Heartbeat)
     }
 
-    fn table_map(&mut self, body: &[u8], lanes: &mut LaneBuffers) -> Result<Progress> {
-        let (number, rest) = table_number(body)?;
-        if let Some(mapped) = self.maps.get(&number)
-            && mapped.body == rest
-        {
-            let is_current = match &mapped.target {
-                Some((table, schema, _)) => Arc::ptr_eq(schema, &self.tables.get(*table)?.schema),
-                None => true,
-            };
-            if is_current {
-                return Ok(Progress::Onward);
-            }
-        }
-        let (database, table) = table_name(rest)?;
-        let table = TableId::new(database, table);
-        let is_covered = self.tables.number(&table).is_some_and(|number| self.is_covered(number));
-        let target = if is_covered { None } else { self.target(table, rest, lanes)? };
-        if self.maps.len() >= MAX_TABLE_MAPS {
-            self.maps.clear();
-        }
-        // looked at anew when the table's events begin to count
-        let body = if is_covered { Vec::new() } else { rest.to_vec() };
-        self.maps.insert(number, Mapped { body, target });
-        Ok(Progress::Onward)
-    }
-
-    /// Whether the open transaction means nothing to a table, because its rows have it already.
-    pub(super) fn is_covered(&self, number: usize) -> bool {
-        let Some(transaction) = &self.transaction else { return false };
-        transaction.is_repeated || self.tables.get(number).is_ok_and(|tracked| tracked.covers(&transaction.current.stamp))
-    }
-
-    /// The table that a new table map is for, with its decoders.
-    fn target(&mut self, table: TableId, rest: &[u8], lanes: &mut LaneBuffers) -> Result<Option<Target>> {
-        let number = match self.tables.number(&table) {
-            Some(number) if !self.tables.get(number)?.is_followed() => return Ok(None),
-            Some(number) => number,
-            None => match self.tables.rule(&table) {
-                Some(rule) => {
-                    // a table that was made after the start: all of its rows are in the binlog
-                    let map = parse_table_map(rest, self.is_mariadb)?;
-                    match shape_of(&map, table.clone(), &rule.key) {
-                        Ok(schema) => self.tables.put_with(Arc::new(schema), rule, TableState::Live),
-                        Err(error) => {
-                            let schema = TableSchema { table: table.clone(), columns: Vec::new(), key: Vec::new() };
-                            let number = self.tables.put_with(Arc::new(schema), rule, TableState::Live);
-                            self.tables.stop(number, &self.position, &error.with("table", &table))?;
-                            return Ok(None);
-                        }
-                    }
-                }
-                None => return Ok(None),
-            },
-        };
-        match self.decoders(number, rest, lanes) {
-            Ok(decoders) => Ok(Some((number, Arc::clone(&self.tables.get(number)?.schema), decoders))),
-            Err(error) if error.kind() == Kind::Data => {
-                self.tables.stop(number, &self.position, &error.with("table", &table))?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn decoders(&mut self, number: usize, rest: &[u8], lanes: &mut LaneBuffers) -> Result<Vec<ColumnDecoder>> {
-        let map = parse_table_map(rest, self.is_mariadb)?;
-        let known = Arc::clone(&self.tables.get(number)?.schema);
-        match fit(&map, &known)? {
-            Fit::Same(decoders) => Ok(decoders),
-            Fit::Changed(schema) => {
-                self.new_shape(number, schema, None, lanes)?;
-                match fit(&map, &Arc::clone(&self.tables.get(number)?.schema))? {
-                    Fit::Same(decoders) => Ok(decoders),
-                    Fit::Changed(_) => Err(Error::bug("a new shape doesn't fit its own table map")),
-                }
-            }
-        }
-    }
-
     /// Gives a table another shape from here on.
     pub(super) fn new_shape(
         &mut self,
@@ -448,32 +365,6 @@ impl BinlogReader {
         }
     }
 
-    fn rows(&mut self, event_kind: u8, body: &[u8], lanes: &mut LaneBuffers) -> Result<Progress> {
-        let Some(rows_kind) = rows_kind(event_kind) else { return Err(Error::bug("not a rows event")) };
-        let event = parse_rows(event_kind, rows_kind, body)?;
-        // the server ends a statement with an event without rows for the table number 2^24 - 1 where it has nothing else to say
-        let Some(mapped) = self.maps.get(&event.table_number) else {
-            return if event.rows.is_empty() { Ok(Progress::Onward) } else { Err(unmapped()) };
-        };
-        let Some((table, _, decoders)) = &mapped.target else { return Ok(Progress::Onward) };
-        let (table, transaction) = (*table, self.transaction.as_mut().ok_or_else(outside)?);
-        let tracked = self.tables.get_mut(table)?;
-        if transaction.is_repeated || !tracked.is_followed() {
-            return Ok(Progress::Onward);
-        }
-        if !transaction.touched.contains(&table) {
-            transaction.touched.push(table);
-        }
-        match push_rows(&event, table, tracked, decoders, lanes, &transaction.current) {
-            Err(error) if error.kind() == Kind::Data => {
-                let error = error.with("table", &tracked.schema.table);
-                self.tables.stop(table, &self.position, &error)?;
-            }
-            other => other?,
-        }
-        Ok(Progress::Onward)
-    }
-
     /// Stops every table of which the open transaction has pushed rows.
     pub(super) fn stop_touched(&mut self, error: impl Fn() -> Error) -> Result<()> {
         let touched = self.transaction.as_mut().map(|transaction| std::mem::take(&mut transaction.touched)).unwrap_or_default();
@@ -488,23 +379,4 @@ impl BinlogReader {
         let table = self.tables.get(number)?.schema.table.clone();
         self.tables.stop(number, &self.position, &error.with("table", table))
     }
-
-    fn xa_prepare(&mut self, body: &[u8]) -> Result<Progress> {
-        let is_one_phase = body.first() == Some(&1);
-        if !is_one_phase {
-            self.stop_touched(|| {
-                stops_table("an XA transaction was prepared: its rows are in the binlog before it is known whether it commits")
-                    .remedy("run `binlake backfill --table` for it after the XA transaction has ended")
-            })?;
-        }
-        Ok(self.end())
-    }
-}
-
-fn unmapped() -> Error {
-    Error::new(Area::Source, Kind::Data, "rows in the binlog have no table map before them")
-}
-
-fn outside() -> Error {
-    Error::new(Area::Source, Kind::Data, "rows in the binlog are in no transaction")
 }

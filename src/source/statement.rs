@@ -24,8 +24,17 @@ impl BinlogReader {
             }
             if let Some(transaction) = &mut self.transaction {
                 transaction.is_standalone = false;
+                if is(0, "XA") {
+                    transaction.xa.get_or_insert_default();
+                }
             }
             return Ok(Progress::Onward);
+        }
+        if is(0, "XA") && (is(1, "COMMIT") || is(1, "ROLLBACK")) {
+            if self.transaction.is_none() {
+                self.open_without_gtid(event, start);
+            }
+            return self.xa_end(sql, lanes);
         }
         if is(0, "COMMIT") {
             return Ok(self.end());

@@ -50,6 +50,22 @@ impl LakeTable {
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     }
 
+    /// The file groups that were ended by `as_of`, by folder and file id.
+    fn replaced_groups(&self, as_of: Option<&str>) -> Result<BTreeSet<(PathBuf, String)>, Box<dyn Error>> {
+        let mut replaced = BTreeSet::new();
+        for instant in self.instants().iter().filter(|instant| as_of.is_none_or(|as_of| instant.as_str() <= as_of)) {
+            let path = self.folder.join(".hoodie").join(format!("{instant}.replacecommit"));
+            let Ok(text) = fs::read(path) else { continue };
+            let commit: serde_json::Value = serde_json::from_slice(&text)?;
+            for (partition, ids) in commit["partitionToReplaceFileIds"].as_object().into_iter().flatten() {
+                let folder = if partition.is_empty() { self.folder.clone() } else { self.folder.join(partition) };
+                replaced
+                    .extend(ids.as_array().into_iter().flatten().filter_map(|id| Some((folder.clone(), id.as_str()?.to_owned()))));
+            }
+        }
+        Ok(replaced)
+    }
+
     /// The base files that a reader sees at `as_of` (inclusive; `None`: now).
     pub(crate) fn base_files(&self, as_of: Option<&str>) -> Result<Vec<PathBuf>, Box<dyn Error>> {
         let instants = self.instants();
@@ -77,6 +93,8 @@ impl LakeTable {
                 }
             }
         }
+        let replaced = self.replaced_groups(as_of)?;
+        newest.retain(|group, _| !replaced.contains(group));
         Ok(newest.into_values().map(|(_, path)| path).collect())
     }
 

@@ -2,6 +2,7 @@
 
 mod all_types;
 mod bad_input;
+mod capture;
 mod cli;
 mod crash;
 mod doctor;

@@ -87,6 +87,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     let mut tables = TrackedTables::new(select(&rules), lanes, info.ignores_case_of_names());
     let plans = plan(&left, &mut catalog, &rules, &requested, backfill);
     let known: BTreeSet<TableId> = left.tables.keys().cloned().collect();
+    begin_anew(&mut left, &plans);
     for (schema, state) in std::mem::take(&mut left.tables).into_values() {
         tables.put(Arc::new(schema), state)?;
     }
@@ -236,6 +237,14 @@ fn adopt_server(left: &mut Left, info: &ServerInfo) {
     {
         tracing::info!(server = info.lineage.0, before = position.lineage.0, "another server took over");
         *position = SourcePosition { gtid_set: position.gtid_set.take(), ..nowhere(info) };
+    }
+}
+
+/// Where all that is followed is read by new snapshots, nothing of the binlog before them is needed: it may be gone, or another server's.
+fn begin_anew(left: &mut Left, plans: &[TablePlan]) {
+    let is_new = |table: &TableId| plans.iter().any(|plan| plan.progress.is_none() && plan.table.schema.table == *table);
+    if left.tables.iter().all(|(table, (_, state))| is_new(table) || matches!(state, TableState::Stopped { .. })) {
+        left.position = None;
     }
 }
 
