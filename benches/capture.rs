@@ -16,6 +16,7 @@ use binlake::source::{
 };
 use binlake::stream::{EmbeddedLog, EmbeddedOptions, EventLog, Producer};
 use binlake::time::Timestamp;
+use mysql::{Options, Server};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -183,8 +184,93 @@ async fn main() {
     }
     let scale = setting("BENCH_SCALE", 1.0_f64);
     for workload in ["bulk", "small"] {
-        if asked.is_empty() || asked.iter().any(|name| name == workload) {
-            let _ = (scale, runs);
+        if !asked.is_empty() && !asked.iter().any(|name| name == workload) {
+            continue;
+        }
+        let options =
+            ["--innodb-buffer-pool-size=512M", "--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2", "--max-binlog-size=1G"];
+        let server = Server::start(options.into_iter().fold(Options::default(), Options::with));
+        server.create_repl_user().await;
+        let rows = load(&server, workload, scale).await;
+        let lineage = Lineage(server.client().await.value("SELECT @@server_uuid").await);
+        measure(workload, runs, async || read_server(&server.repl_url(), lineage.clone(), rows).await).await;
+        if let Ok(folder) = std::env::var("BENCH_KEEP") {
+            let folder = Path::new(&folder).join(workload);
+            std::fs::create_dir_all(&folder).expect("the folder can be made");
+            for file in binlog_files(&server.data_folder()) {
+                std::fs::copy(&file, folder.join(file.file_name().expect("a name"))).expect("the file can be copied");
+            }
         }
     }
+}
+
+const TABLE: &str = "CREATE TABLE ticket_activity (ticketactivity_id INT AUTO_INCREMENT PRIMARY KEY, sport_type VARCHAR(256), start_date DATETIME,
+    location VARCHAR(256), seat_level VARCHAR(256), seat_location VARCHAR(256), ticket_price INT, customer_name VARCHAR(256), email_address VARCHAR(256),
+    created_at DATETIME, updated_at DATETIME)";
+
+/// The peers' workloads; gives the row changes.
+async fn load(server: &Server, workload: &str, scale: f64) -> u64 {
+    let mut client = server.client().await;
+    for statement in ["RESET BINARY LOGS AND GTIDS", "CREATE DATABASE shop", "USE shop", TABLE] {
+        client.run(statement).await;
+    }
+    let mut state = 7_u64;
+    let mut pick = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % below
+    };
+    let mut row = || {
+        let sport = ["baseball", "football", "basketball", "ice hockey", "soccer", "tennis"][pick(6) as usize];
+        let place = [
+            "Seattle, Lumen Field",
+            "New York, Madison Square Garden",
+            "Boston, Fenway Park",
+            "Los Angeles, Dodger Stadium",
+            "Münster, Preußenstadion",
+        ][pick(5) as usize];
+        let level = ["Standard", "Premium", "Luxury", "Club"][pick(4) as usize];
+        let name =
+            ["ada", "ben", "cara", "dan", "eve", "finn", "gus", "hana", "ivo", "jana", "kai", "lea", "max", "nina", "otto", "pia"]
+                [pick(16) as usize];
+        let family = ["smith", "jones", "brown", "garcia", "miller", "davis", "lopez", "wilson", "moore", "taylor", "lee", "clark"]
+            [pick(12) as usize];
+        format!(
+            "('{sport}','2026-{:02}-{:02} {:02}:{:02}:{:02}','{place}','{level}','{}-{}-{}',{},'{name} {family}','{name}.{family}{}@example.com','2026-11-01 08:00:{:02}','2026-11-01 08:00:00')",
+            1 + pick(12),
+            1 + pick(28),
+            pick(24),
+            pick(60),
+            pick(60),
+            char::from(b'A' + pick(8) as u8),
+            1 + pick(59),
+            1 + pick(399),
+            20 + pick(880),
+            pick(1_000_000),
+            pick(60)
+        )
+    };
+    const INSERT: &str = "INSERT INTO ticket_activity (sport_type,start_date,location,seat_level,seat_location,ticket_price,customer_name,email_address,created_at,updated_at) VALUES ";
+    if workload == "small" {
+        let count = (200_000.0 * scale) as u64;
+        for _ in 0..count {
+            client.run(&format!("{INSERT}{}", row())).await;
+        }
+        return count;
+    }
+    let thousands = (1000.0 * scale) as u64;
+    for _ in 0..thousands {
+        let rows: Vec<String> = (0..1000).map(|_| row()).collect();
+        client.run(&format!("{INSERT}{}", rows.join(","))).await;
+    }
+    for k in 0..thousands / 5 {
+        let from = k * 5000 + 1;
+        client.run(&format!("UPDATE ticket_activity SET ticket_price = ticket_price + 1, updated_at = '2026-11-02 09:00:00' WHERE ticketactivity_id BETWEEN {from} AND {}", from + 999)).await;
+    }
+    for k in 0..thousands / 50 {
+        let from = k * 50_000 + 2001;
+        client.run(&format!("DELETE FROM ticket_activity WHERE ticketactivity_id BETWEEN {from} AND {}", from + 999)).await;
+    }
+    thousands * 1000 + thousands / 5 * 1000 + thousands / 50 * 1000
 }

@@ -28,6 +28,8 @@ mod lanes;
 mod partial;
 mod reader;
 mod reader_tables;
+#[cfg(test)]
+mod recorded_tests;
 mod rows;
 mod server;
 mod shape;

@@ -48,6 +48,8 @@ pub struct Follower {
     cut_interval: Duration,
     next_cut: Instant,
     known_stages: BTreeMap<TableId, TableStage>,
+    /// Bytes of events since the last report.
+    bytes_read: u64,
 }
 
 impl Follower {
@@ -61,7 +63,7 @@ impl Follower {
         cut_interval: Duration,
     ) -> Self {
         let next_cut = Instant::now() + cut_interval;
-        Self { reader, lanes, producer, link, status, cut_interval, next_cut, known_stages: BTreeMap::new() }
+        Self { reader, lanes, producer, link, status, cut_interval, next_cut, known_stages: BTreeMap::new(), bytes_read: 0 }
     }
 
     /// Reads the snapshots, then follows the binlog until told to stop or until `until` is reached: then makes a last cut, and waits until it is durable.
@@ -155,7 +157,7 @@ impl Follower {
         loop {
             for _ in 0..EVENTS_AT_ONCE {
                 let Some(event) = connection.buffered_event()? else { break };
-                metrics_bytes(event.len());
+                self.bytes_read += event.len() as u64;
                 self.event(&event).await?;
             }
             let now = Instant::now();
@@ -267,6 +269,7 @@ impl Follower {
     }
 
     fn report_rows(&mut self) {
+        metrics::counter!(crate::metrics::BINLOG_BYTES).increment(std::mem::take(&mut self.bytes_read));
         for (table, counts) in self.reader.take_counts() {
             for (operation, rows) in [('c', counts.created), ('u', counts.updated), ('d', counts.deleted)] {
                 if rows > 0 {
@@ -294,10 +297,6 @@ impl Follower {
 /// Returns when we are told to stop (or nobody is left to tell).
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-fn metrics_bytes(bytes: usize) {
-    metrics::counter!(crate::metrics::BINLOG_BYTES).increment(bytes as u64);
 }
 
 fn position_text(position: &SourcePosition) -> String {
