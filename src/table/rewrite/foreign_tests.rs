@@ -134,3 +134,23 @@ fn a_damaged_file_is_corrupt_and_named() {
         assert!(error.to_string().contains(&slice.file_name), "{name}: {error}");
     }
 }
+
+#[test]
+fn a_byte_that_changed_is_either_copied_or_corrupt_never_a_bug() {
+    let mut state = 1_u64;
+    for _ in 0..150 {
+        let mut table = Harness::new(false, false, 1 << 20);
+        table.commit(upserts(0..150, 1), 100, false, None);
+        let slice = table.live[0].clone();
+        let mut bytes = table.bytes(&slice);
+        let footer = bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = 4 + (state >> 33) as usize % (footer - 4);
+        bytes[at] ^= 1 << (state >> 30 & 7);
+        table.put(&slice, bytes);
+        if let Err(error) = table.try_commit(upserts([3, 70, 200].into_iter(), 2), 10, false, None) {
+            assert_eq!(error.kind(), Kind::Corrupt, "{at}: {error}");
+            assert!(error.to_string().contains(&slice.file_name), "{at}: {error}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ use arrow::array::{Array, ArrayRef, BinaryViewArray, RecordBatch, StringArray, U
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Schema};
+use object_store::path::Path;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -56,6 +57,16 @@ pub(super) enum OldRows {
     },
     /// Rows in memory with the columns of [`memory_schema`], sorted by key.
     Memory(RecordBatch),
+}
+
+impl OldRows {
+    /// The file that they come from.
+    pub(super) fn path(&self) -> Option<Path> {
+        match self {
+            Self::RowGroup { file, .. } => Some(file.path.clone()),
+            _ => None,
+        }
+    }
 }
 
 /// The columns of old rows in memory: what is kept of Hudi's, and the table's, in memory types.

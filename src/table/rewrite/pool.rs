@@ -2,7 +2,7 @@
 
 use super::job::{Job, JobContext, JobOutput, run};
 use super::output::Step;
-use crate::error::{Error, Result};
+use crate::error::{Area, Error, Kind, Result};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -39,6 +39,17 @@ fn stopped() -> Error {
     Error::bug("the writer of base files stopped")
 }
 
+/// Does a job; a worker outlives a panic, or the planner would wait for ever. A decoder that panics has met bytes that make no sense.
+fn run_caught(context: &JobContext, job: Job) -> Result<JobOutput> {
+    let file = job.old.path();
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(context, job))).unwrap_or_else(|_| {
+        Err(match file {
+            Some(path) => Error::new(Area::Lake, Kind::Corrupt, "a base file can't be decoded").with("path", path),
+            None => Error::bug("a rewrite job panicked"),
+        })
+    })
+}
+
 /// Runs `plan` (which dispatches) and `write` (which receives in order), with `threads` workers between them and at most `ahead` jobs under way.
 pub(super) fn pipeline<T: Send>(
     context: &JobContext,
@@ -57,7 +68,7 @@ pub(super) fn pipeline<T: Send>(
                     let next = receive_jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((job, sender)) = next else { return };
                     // nobody waits for it if the writer has failed
-                    _ = sender.send(run(context, job));
+                    _ = sender.send(run_caught(context, job));
                 }
             });
         }
