@@ -68,7 +68,6 @@ impl Stream {
 }
 
 impl Tail {
-    #[expect(clippy::await_holding_lock, reason = "nothing else of this command writes to stdout")]
     async fn print(&self, log: &dyn EventLog, out: &mut impl Write) -> Result<()> {
         let position = match self.from {
             From::Oldest => None,

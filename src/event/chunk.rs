@@ -39,6 +39,7 @@ pub struct ChunkContent {
 
 /// A piece of a chunk. All but `Rows` are put on every lane.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "rows are the rule, and a section lives in a list of few")]
 pub enum Section {
     /// Changed rows of one table.
     Rows(ChangeBatch),

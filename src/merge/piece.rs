@@ -4,7 +4,7 @@ use super::order::{Entry, KeyMaker, Keys, last_of_each};
 use super::partition::{PartitionNames, evaluate};
 use super::shape::{LakeShape, Origin, adapt, arrow_error, data};
 use crate::error::{Error, Result};
-use crate::event::{ChangeBatch, CutPoint, Operation, TableSchema};
+use crate::event::{ChangeBatch, CutPoint, Operation};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, filter_record_batch, interleave};
@@ -69,7 +69,6 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) place: Place,
-    pub(super) schema: Arc<TableSchema>,
     pub(super) bytes: usize,
     rows: RecordBatch,
     is_delete: BooleanArray,
@@ -104,7 +103,7 @@ impl Piece {
         let values: usize = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
         let bytes = values + transactions.bytes() + rows.num_rows() * SORT_BYTES_A_ROW;
         let is_snapshot = batch.transactions[stamps.value(0) as usize].is_snapshot;
-        Ok(Some(Self { place, schema: batch.schema.clone(), bytes, rows, is_delete, stamps, transactions, is_snapshot }))
+        Ok(Some(Self { place, bytes, rows, is_delete, stamps, transactions, is_snapshot }))
     }
 
     pub(super) fn len(&self) -> usize {

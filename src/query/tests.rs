@@ -151,13 +151,13 @@ async fn what_cannot_be_answered_is_said_in_one_line() {
         shown.push_str(&format!("{sql}\n  {}\n", error.to_string().replace(&instants[0], "<first instant>")));
     }
     insta::assert_snapshot!(shown);
-    let files = walk(&lake, "store/orders").await;
+    let files = walk(&lake, "store/orders");
     std::fs::write(&files[0], b"PAR1 damaged").unwrap();
     let error = ask(&lake, QueryOptions::default(), "SELECT sum(id) FROM store.orders").await.unwrap_err();
     assert_eq!(error.exit_code(), 5, "{error}");
 }
 
-async fn walk(lake: &Lake, table: &str) -> Vec<std::path::PathBuf> {
+fn walk(lake: &Lake, table: &str) -> Vec<std::path::PathBuf> {
     let base = std::path::Path::new(lake.url()).join(table);
     let partitions = std::fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     let files = partitions.flat_map(|partition| std::fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path()));

@@ -90,7 +90,7 @@ pub fn check_server(info: &ServerInfo) -> Vec<Finding> {
 }
 
 /// MySQL 8.0 or newer, MariaDB 10.6 or newer.
-pub fn ensure_version(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_version(info: &ServerInfo) -> Finding {
     let (name, oldest) = match info.flavor {
         Flavor::MySql => ("MySQL", (8, 0, 0)),
         Flavor::MariaDb => ("MariaDB", (10, 6, 0)),
@@ -104,7 +104,7 @@ pub fn ensure_version(info: &ServerInfo) -> Finding {
 }
 
 /// `log_bin = ON`.
-pub fn ensure_binlog(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_binlog(info: &ServerInfo) -> Finding {
     if info.is_on("log_bin") {
         return Finding::ok("log_bin", "ON");
     }
@@ -116,7 +116,7 @@ pub fn ensure_binlog(info: &ServerInfo) -> Finding {
 }
 
 /// `binlog_format = ROW`.
-pub fn ensure_row_format(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_row_format(info: &ServerInfo) -> Finding {
     // servers that know nothing but ROW may have dropped the variable
     if info.variable("binlog_format").is_empty() {
         return Finding::ok("binlog_format", "ROW");
@@ -125,12 +125,12 @@ pub fn ensure_row_format(info: &ServerInfo) -> Finding {
 }
 
 /// `binlog_row_image = FULL`.
-pub fn ensure_full_row_image(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_full_row_image(info: &ServerInfo) -> Finding {
     must_be(info, "binlog_row_image", "FULL")
 }
 
 /// `binlog_row_metadata = FULL`: names, signedness, character sets, members and keys are in the binlog then.
-pub fn ensure_full_row_metadata(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_full_row_metadata(info: &ServerInfo) -> Finding {
     must_be(info, "binlog_row_metadata", "FULL")
 }
 
@@ -144,7 +144,7 @@ fn must_be(info: &ServerInfo, name: &str, expected: &str) -> Finding {
 }
 
 /// `binlog_row_value_options` without PARTIAL_JSON: whole values are in the binlog.
-pub fn ensure_whole_json(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_whole_json(info: &ServerInfo) -> Finding {
     const NAME: &str = "binlog_row_value_options";
     if info.variable(NAME).is_empty() {
         return Finding::ok(NAME, "''");
@@ -153,7 +153,7 @@ pub fn ensure_whole_json(info: &ServerInfo) -> Finding {
 }
 
 /// `gtid_mode = ON`: a position that holds on another server after a failover.
-pub fn ensure_gtids(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_gtids(info: &ServerInfo) -> Finding {
     match info.flavor {
         Flavor::MariaDb => Finding::ok("gtid", "MariaDB's own"),
         Flavor::MySql if info.variable("gtid_mode") == "ON" => Finding::ok("gtid_mode", "ON"),
@@ -166,7 +166,7 @@ pub fn ensure_gtids(info: &ServerInfo) -> Finding {
 }
 
 /// A `server_id`, without which a server sends no binlog.
-pub fn ensure_server_id(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_server_id(info: &ServerInfo) -> Finding {
     match info.variable("server_id") {
         "" | "0" => Finding::failure("server_id", "is 0, must be a number of its own", set(info, "server_id", "1")),
         id => Finding::ok("server_id", id),
@@ -174,7 +174,7 @@ pub fn ensure_server_id(info: &ServerInfo) -> Finding {
 }
 
 /// Binlogs that are kept for at least a day.
-pub fn ensure_retention(info: &ServerInfo) -> Finding {
+pub(super) fn ensure_retention(info: &ServerInfo) -> Finding {
     const NAME: &str = "binlog_expire_logs_seconds";
     let days: Option<f64> = info.variable("expire_logs_days").parse().ok();
     let seconds: u64 = match (info.variable(NAME).parse(), days) {
@@ -210,7 +210,7 @@ fn duration(seconds: u64) -> String {
 }
 
 /// On a replica: `log_replica_updates`, else its binlog lacks what comes from its own source.
-pub fn ensure_replica_writes_binlog(info: &ServerInfo) -> Option<Finding> {
+pub(super) fn ensure_replica_writes_binlog(info: &ServerInfo) -> Option<Finding> {
     let name = ["log_replica_updates", "log_slave_updates"].into_iter().find(|name| !info.variable(name).is_empty())?;
     if info.is_on(name) {
         return Some(Finding::ok(name, "ON"));
@@ -239,7 +239,7 @@ pub fn check_tables(catalog: &Catalog, missing: &[TableId]) -> Vec<Finding> {
 }
 
 /// A table in a storage engine with transactions.
-pub fn ensure_table(table: &CatalogTable) -> Finding {
+pub(super) fn ensure_table(table: &CatalogTable) -> Finding {
     let name = table.schema.table.to_string();
     let key: Vec<&str> =
         table.schema.key.iter().filter_map(|i| table.schema.columns.get(*i)).map(|column| column.name.as_str()).collect();

@@ -149,7 +149,7 @@ fn ensure_replication_grants(info: &ServerInfo, grants: &Grants, is_slave: bool)
 }
 
 /// SELECT on each table.
-pub fn ensure_select(grants: &Grants, tables: &[TableId]) -> Finding {
+pub(super) fn ensure_select(grants: &Grants, tables: &[TableId]) -> Finding {
     match tables.iter().find(|table| !grants.has_on("SELECT", table)) {
         None => Finding::ok("SELECT", "granted"),
         Some(table) => Finding::failure(
@@ -161,7 +161,7 @@ pub fn ensure_select(grants: &Grants, tables: &[TableId]) -> Finding {
 }
 
 /// RELOAD, or LOCK TABLES, or GTIDs: a way to one point for a snapshot.
-pub fn ensure_snapshot_lock(info: &ServerInfo, grants: &Grants, tables: &[TableId]) -> Finding {
+pub(super) fn ensure_snapshot_lock(info: &ServerInfo, grants: &Grants, tables: &[TableId]) -> Finding {
     let may_lock_tables = tables.iter().all(|table| grants.has_on("LOCK TABLES", table));
     if ["RELOAD", "FLUSH_TABLES"].iter().any(|privilege| grants.has(privilege)) && !info.is_rds() {
         return Finding::ok("RELOAD", "granted: snapshots begin with a short global lock");

@@ -286,7 +286,7 @@ fn read_clause(mut tokens: Tokens) -> Vec<Clause> {
 
 fn read_add(mut tokens: Tokens) -> Vec<Clause> {
     if tokens.take(&["CONSTRAINT"]) {
-        while !matches!(tokens.peek(), None) && !tokens.take(&["PRIMARY", "KEY"]) {
+        while tokens.peek().is_some() && !tokens.take(&["PRIMARY", "KEY"]) {
             tokens.next();
         }
         let is_key = tokens.peek().is_some();

@@ -44,7 +44,7 @@ pub(crate) struct TrackedTable {
     pub(crate) router: LaneRouter,
     /// For each column: whether an update that changes it moves the row (the key, and what the lake partitions by).
     pub(crate) moves: Vec<bool>,
-    pub(crate) values: ValueRules,
+    pub(super) values: ValueRules,
     pub(crate) counts: RowCounts,
     /// The table's rows have all that lies before this position: its events up to there mean nothing, and may have an older shape.
     covered: Option<SourcePosition>,

@@ -67,7 +67,7 @@ pub(super) struct FileKeys {
 
 /// The keys of files seen so far, by path. Cheap to clone: clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct KeyIndex(Arc<Mutex<Known>>);
+pub(super) struct KeyIndex(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -116,7 +116,7 @@ impl KeyIndex {
     }
 
     /// Forgets all files but `live`: for after a commit.
-    pub fn retain(&self, live: &[FileSlice]) {
+    pub(super) fn retain(&self, live: &[FileSlice]) {
         let live: std::collections::HashSet<String> = live.iter().map(FileSlice::path).collect();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).files.retain(|path, _| live.contains(path));
     }

@@ -11,10 +11,10 @@ use std::fmt::Write;
 use std::ops::Range;
 
 /// Hive's name of the partition of NULL.
-pub const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(super) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The path of the partition that has `values` (as text; `None` for NULL) in the columns `names`; empty without columns.
-pub fn partition_path<'a>(names: &[String], values: impl IntoIterator<Item = Option<&'a str>>) -> String {
+pub(super) fn partition_path<'a>(names: &[String], values: impl IntoIterator<Item = Option<&'a str>>) -> String {
     let mut path = String::new();
     for (name, value) in names.iter().zip(values) {
         if !path.is_empty() {
@@ -78,7 +78,7 @@ pub(super) fn partition_runs(names: &[String], rows: &RecordBatch) -> Result<Vec
         .collect::<Result<Vec<ArrayRef>>>()?;
     let runs =
         arrow::compute::partition(&columns).map_err(|error| Error::bug("partition columns can't be compared").caused_by(error))?;
-    let texts = columns.iter().map(|column| ValueText::of(column)).collect::<Result<Vec<_>>>()?;
+    let texts = columns.iter().map(ValueText::of).collect::<Result<Vec<_>>>()?;
     let mut paths: Vec<(Range<usize>, String)> = Vec::new();
     for range in runs.ranges() {
         let mut values = Vec::with_capacity(texts.len());

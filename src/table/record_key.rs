@@ -13,7 +13,7 @@ use std::io::Write;
 
 /// Which form a table's record keys have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordKeyForm {
+pub(super) enum RecordKeyForm {
     /// The value of the only key column.
     Bare,
     /// `name:value` of each key column, joined by commas.
@@ -22,7 +22,7 @@ pub enum RecordKeyForm {
 
 impl RecordKeyForm {
     /// The form that Hudi's key generator for so many columns uses.
-    pub fn of(key_columns: usize, partition_columns: usize) -> Self {
+    pub(super) fn of(key_columns: usize, partition_columns: usize) -> Self {
         if key_columns == 1 && partition_columns <= 1 { Self::Bare } else { Self::Complex }
     }
 }
@@ -30,7 +30,7 @@ impl RecordKeyForm {
 /// The record keys of the rows whose key columns are `columns`, called `names`.
 pub(super) fn record_keys(form: RecordKeyForm, names: &[String], columns: &[ArrayRef]) -> Result<StringArray> {
     let rows = columns.first().map_or(0, |column| column.len());
-    let texts = columns.iter().map(|column| ValueText::of(column)).collect::<Result<Vec<_>>>()?;
+    let texts = columns.iter().map(ValueText::of).collect::<Result<Vec<_>>>()?;
     let mut values = Vec::with_capacity(rows * 12 * columns.len());
     let mut ends: Vec<i32> = Vec::with_capacity(rows + 1);
     ends.push(0);

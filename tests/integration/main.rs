@@ -1,4 +1,5 @@
 //! The integration tests: one binary, a module a topic.
+#![allow(clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod all_types;
 mod bad_input;

@@ -168,7 +168,8 @@ mod tests {
 
     fn framed(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for (i, part) in payload.chunks(FULL_PACKET).chain((payload.len() % FULL_PACKET == 0).then_some(&[][..])).enumerate() {
+        for (i, part) in payload.chunks(FULL_PACKET).chain(payload.len().is_multiple_of(FULL_PACKET).then_some(&[][..])).enumerate()
+        {
             bytes.extend_from_slice(&u32::try_from(part.len()).unwrap().to_le_bytes()[..3]);
             bytes.push(u8::try_from(i).unwrap());
             bytes.extend_from_slice(part);

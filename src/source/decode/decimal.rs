@@ -33,12 +33,12 @@ fn groups(reader: &mut Reader<'_>, precision: u8, scale: u8, mut each: impl FnMu
         each(value, digits);
     };
     let whole = precision.saturating_sub(scale);
-    if whole % GROUP > 0 {
+    if !whole.is_multiple_of(GROUP) {
         group(whole % GROUP);
     }
     (0..whole / GROUP).for_each(|_| group(GROUP));
     (0..scale / GROUP).for_each(|_| group(GROUP));
-    if scale % GROUP > 0 {
+    if !scale.is_multiple_of(GROUP) {
         group(scale % GROUP);
     }
     Ok(is_negative)

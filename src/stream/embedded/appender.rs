@@ -139,7 +139,7 @@ impl Appender {
             }
             let outcome = self.append(&group);
             for reply in replies {
-                let answer = outcome.as_ref().map(|()| ()).map_err(|failure| failure.error(&self.folder));
+                let answer = outcome.as_ref().copied().map_err(|failure| failure.error(&self.folder));
                 // whoever gave up waiting doesn't need the answer
                 let _ = reply.send(answer);
             }

@@ -197,7 +197,7 @@ async fn released_segments_go_but_the_last_cut_stays() {
     }
 }
 
-async fn broken_disk(folder: &Path) -> (Arc<Folder>, Appender, Arc<Faults>) {
+fn broken_disk(folder: &Path) -> (Arc<Folder>, Appender, Arc<Faults>) {
     drop(EmbeddedLog::open(folder, 4, small()).unwrap());
     let folder = Arc::new(Folder::open(folder).unwrap().unwrap());
     let appender = Appender::open(folder.clone(), EmbeddedOptions::default()).unwrap();
@@ -217,7 +217,7 @@ fn start(folder: Arc<Folder>, appender: Appender) -> EmbeddedLog {
 #[tokio::test]
 async fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_space() {
     let folder = tempfile::tempdir().unwrap();
-    let (opened, appender, faults) = broken_disk(folder.path()).await;
+    let (opened, appender, faults) = broken_disk(folder.path());
     let log = start(opened, appender);
     append_numbers(&log, 0..3).await;
     faults.disk_full.store(true, Ordering::SeqCst);
@@ -235,7 +235,7 @@ async fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_space() {
 #[tokio::test]
 async fn a_failed_fsync_is_final_until_the_log_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (opened, appender, faults) = broken_disk(folder.path()).await;
+    let (opened, appender, faults) = broken_disk(folder.path());
     let log = start(opened, appender);
     append_numbers(&log, 0..3).await;
     faults.sync_fails.store(true, Ordering::SeqCst);

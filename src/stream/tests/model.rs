@@ -179,8 +179,9 @@ impl FakeConsumer {
                 .saved
                 .as_ref()
                 .map_or(0, |(_, position, _)| position.0.split(' ').nth(lane).unwrap().parse::<usize>().unwrap());
-            for at in (self.read[lane] - repeats).max(first_known)..=self.read[lane] {
-                for event in self.protocol.accept(&before, &log[lane][at])? {
+            let first = (self.read[lane] - repeats).max(first_known);
+            for record in log[lane].iter().take(self.read[lane] + 1).skip(first) {
+                for event in self.protocol.accept(&before, record)? {
                     self.take(event, history, noise);
                 }
             }

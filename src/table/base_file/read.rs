@@ -179,11 +179,6 @@ impl BaseFile {
         Ok(Self { path, bytes, ranges, reader, metadata })
     }
 
-    /// Rows in the file.
-    pub(in super::super) fn rows(&self) -> u64 {
-        u64::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(0)
-    }
-
     /// Rows of a row group.
     pub(in super::super) fn row_group_rows(&self, row_group: usize) -> usize {
         usize::try_from(self.metadata.row_group(row_group).num_rows()).unwrap_or(0)
@@ -192,7 +187,7 @@ impl BaseFile {
     /// Where a row group lies in the file.
     pub(in super::super) fn row_group_range(&self, row_group: usize) -> Result<Range<u64>> {
         let damaged = || parquet_error(ParquetError::General("a column chunk lies outside of the file".to_owned()), &self.path);
-        let mut range = u64::MAX..0;
+        let mut range = Range { start: u64::MAX, end: 0 };
         for column in self.metadata.row_group(row_group).columns() {
             let start = column.dictionary_page_offset().unwrap_or(i64::MAX).min(column.data_page_offset());
             let start = u64::try_from(start).map_err(|_| damaged())?;

@@ -27,7 +27,7 @@ pub(super) struct ChangeBatch {
 
 /// A piece of a batch.
 #[derive(Debug, Clone)]
-pub(super) struct ChangePiece {
+pub(in super::super) struct ChangePiece {
     /// The batch.
     pub(super) batch: Arc<ChangeBatch>,
     /// Its rows.

@@ -111,7 +111,8 @@ fn a_damaged_file_is_corrupt_and_named() {
     let slice = whole.live[0].clone();
     let bytes = whole.bytes(&slice);
     let footer = bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
-    let damages: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 4] = [
+    type Damage = Box<dyn Fn(&mut Vec<u8>)>;
+    let damages: [(&str, Damage); 4] = [
         ("cut off", Box::new(|bytes| bytes.truncate(bytes.len() / 2))),
         ("empty", Box::new(Vec::clear)),
         ("footer", Box::new(move |bytes| bytes[footer..footer + 60].fill(0xff))),

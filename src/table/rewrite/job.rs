@@ -84,8 +84,6 @@ const KEPT: [MetaColumn; 3] = [MetaColumn::CommitTime, MetaColumn::CommitSeqno, 
 pub(super) struct Job {
     /// Unique in the commit.
     pub(super) number: u32,
-    /// The partition's path.
-    pub(super) partition_path: Arc<str>,
     /// The old rows.
     pub(super) old: OldRows,
     /// The changes, all of whose keys lie in or around the old rows'.

@@ -38,7 +38,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What a rewrite has to know.
-pub struct RewriteInput {
+pub(super) struct RewriteInput {
     /// Where the files are.
     pub store: Arc<dyn ObjectStore>,
     /// The table's path in `store`.
@@ -85,7 +85,7 @@ impl fmt::Debug for RewriteInput {
 
 /// What a rewrite made.
 #[derive(Debug, Clone, Default)]
-pub struct RewriteOutput {
+pub(super) struct RewriteOutput {
     /// One a new file.
     pub stats: Vec<WriteStat>,
     /// By partition path, the file groups that ended: all their rows went, or went to other groups. A commit with any is a `replacecommit`.
@@ -101,7 +101,7 @@ pub struct RewriteOutput {
 }
 
 /// Writes the base files of one commit. On an error, files may have been written: none is visible, and the caller deletes them.
-pub async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
+pub(super) async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
     let runtime = tokio::runtime::Handle::current();
     let task = tokio::task::spawn_blocking(move || rewrite_blocking(input, runtime));
     task.await.map_err(|error| Error::bug("a rewrite panicked").caused_by(error))?

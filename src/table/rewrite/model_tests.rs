@@ -238,7 +238,8 @@ impl Harness {
         let mut seen = BTreeSet::new();
         let mut seqnos = BTreeSet::new();
         let mut rows_seen = 0;
-        let mut ranges: BTreeMap<&str, Vec<((i32, String), (i32, String))>> = BTreeMap::new();
+        type Key = (i32, String);
+        let mut ranges: BTreeMap<&str, Vec<(Key, Key)>> = BTreeMap::new();
         for slice in &self.live {
             let rows = self.read(slice);
             let text = |name: &str| rows.column_by_name(name).unwrap().as_string::<i32>().clone();

@@ -247,7 +247,7 @@ impl Planner<'_> {
             let more = changes.has(path, end)?;
             let old =
                 OldRows::RowGroup { file: Arc::clone(file), row_group, fetch: self.fetch(file, row_group), copy: copy.clone() };
-            self.dispatch(dispatcher, path, old, pieces, if more { UNKNOWN } else { rest })?;
+            self.dispatch(dispatcher, old, pieces, if more { UNKNOWN } else { rest })?;
             if more {
                 self.fresh(dispatcher, path, end, changes)?;
             }
@@ -266,23 +266,16 @@ impl Planner<'_> {
     ) -> Result<()> {
         while changes.has(path, bound)? {
             let pieces = changes.take(path, bound, self.limit)?;
-            self.dispatch(dispatcher, path, OldRows::None, pieces, UNKNOWN)?;
+            self.dispatch(dispatcher, OldRows::None, pieces, UNKNOWN)?;
         }
         Ok(())
     }
 
     /// Sends a job; `rest` is what is known to come in its group, in bytes, itself included.
-    pub(super) fn dispatch(
-        &mut self,
-        dispatcher: &Dispatcher,
-        path: &Arc<str>,
-        old: OldRows,
-        changes: Vec<ChangePiece>,
-        rest: u64,
-    ) -> Result<()> {
+    pub(super) fn dispatch(&mut self, dispatcher: &Dispatcher, old: OldRows, changes: Vec<ChangePiece>, rest: u64) -> Result<()> {
         let number = self.jobs;
         self.jobs += 1;
-        dispatcher.job(Job { number, partition_path: Arc::clone(path), old, changes }, rest)
+        dispatcher.job(Job { number, old, changes }, rest)
     }
 
     fn begin(&self, dispatcher: &Dispatcher, path: &Arc<str>, old: Vec<FileSlice>, cut_bytes: u64, must_write: bool) -> Result<()> {

@@ -87,7 +87,7 @@ fn slice_by_slice(
             None => batch.num_rows(),
         };
         let old = OldRows::Memory(batch.slice(done, upto - done));
-        planner.dispatch(dispatcher, path, old, std::mem::take(&mut pieces), UNKNOWN)?;
+        planner.dispatch(dispatcher, old, std::mem::take(&mut pieces), UNKNOWN)?;
         done = upto;
     }
     planner.fresh(dispatcher, path, end, changes)

@@ -264,10 +264,10 @@ impl<'a> PageSplice<'a> {
         }
         let mut pages = Vec::with_capacity(locations.len() + pieces.len());
         let mut touched = self.touched.iter().enumerate().peekable();
-        for page in 0..self.starts.len() - 1 {
+        for (page, location) in locations.iter().enumerate().take(self.starts.len() - 1) {
             match touched.next_if(|(_, touched)| touched.page == page) {
                 Some((i, _)) if !unchanged[i] => pages.append(&mut made[i]),
-                _ => pages.push(self.raw(source, &locations[page], page).map_err(damaged)?),
+                _ => pages.push(self.raw(source, location, page).map_err(damaged)?),
             }
         }
         let dictionary = match dictionary.filter(|dictionary| dictionary.grown) {
