@@ -4,6 +4,7 @@
 //! updates and 20,000 deletes in transactions of 1,000 rows, and 200,000 inserts in transactions of one. `BENCH_SCALE` (default 1.0) makes them smaller.
 //! `BENCH_BINLOGS=folder` reads the binlog files in that folder instead, without a server; `BENCH_KEEP=folder` keeps the files that were made.
 //! Each prints rows/s (best and median of `BENCH_RUNS`, default 5), CPU seconds and the peak RSS of the process.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "../tests/integration/mysql.rs"]
 mod mysql;

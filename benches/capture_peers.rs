@@ -3,6 +3,7 @@
 //! Ours goes from the binlog to durable chunks on the embedded log; Debezium's makes JSON and drops it. Ours is timed from
 //! its start, Debezium from its first row, so without the start of its JVM; twice, in turns. `bulk`: a million inserts, 200,000 updates, 20,000 deletes, 1,000 rows a transaction. `small`: 200,000 inserts, each its own
 //! transaction. `BENCH_SCALE` (default 1) scales both; without Debezium's jars (`scripts/bench_peers.sh` gets them) only ours runs.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "../tests/integration/mysql.rs"]
 mod mysql;

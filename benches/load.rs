@@ -2,6 +2,7 @@
 //!
 //! Makes a stream of made tickets once (into `target/bench-data`): a snapshot of N rows in chunks, as the capture sends them. Then, in a process of its own for
 //! each repeat, an apply loop reads it into a new table on this machine's disk. Prints wall and CPU seconds, rows a second and the process's peak memory.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "tickets.rs"]
 #[allow(dead_code)]

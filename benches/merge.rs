@@ -3,6 +3,7 @@
 //! Loads made tickets into a new table on this machine's disk, then commits batches of changed tickets, 98 % of them existing ones, spread evenly. The data is
 //! made once, into `target/bench-data`. Prints, for each step, the best and the median of the repeats: wall and CPU seconds, rows a second,
 //! and the process's peak memory since the step began.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "tickets.rs"]
 mod tickets;

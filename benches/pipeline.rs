@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench pipeline [-- end_to_end freshness idle large_transaction]` prints one Markdown row a measurement. `BENCH_ROWS` (default
 //! 1,000,000), `BENCH_SECONDS` (default 30), `BENCH_LARGE_ROWS` (default 5,000,000) make it larger or smaller.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "../tests/integration/lake.rs"]
 mod lake;

@@ -2,6 +2,7 @@
 //!
 //! Encodes made ticket changes (three quarters updates of price and time, the rest inserts) to chunks, decodes them, and appends them to a log in a
 //! folder under `target/`. Prints rows a second of one core, bytes a row, and what the disk takes.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "tickets.rs"]
 #[allow(dead_code)]
