@@ -38,13 +38,18 @@ pub(super) async fn read_chunk(shared: &Shared, session: &mut Session, job: &Job
     Ok(Ok(count))
 }
 
-/// The statement that reads a range. ENUM and SET are read as their numbers, which is what the binlog carries.
+/// The statement that reads a range.
 fn select(plan: &TablePlan, range: &KeyRange, filter: Option<&str>) -> String {
     let schema = &plan.table.schema;
     let columns: Vec<String> = schema
         .columns
         .iter()
-        .map(|column| match column.source_type {
+        .map(|column| match &column.source_type {
+            // the server's catalog has ? for characters beyond the basic plane: such members are read as text
+            SourceType::Enum { members } | SourceType::Set { members } if members.iter().any(|member| member.contains('?')) => {
+                format!("CONVERT({} USING utf8mb4)", quote(&column.name))
+            }
+            // others as their number, which is what the binlog carries
             SourceType::Enum { .. } | SourceType::Set { .. } => format!("CAST({} AS UNSIGNED)", quote(&column.name)),
             _ => quote(&column.name),
         })

@@ -60,6 +60,9 @@ impl<'a> FieldReader<'a> {
                 Value::Text(rules.text(charset, row.sized()?)?)
             }
             SourceType::Json => Value::Text(rules.text(Charset::Utf8, row.sized()?)?),
+            SourceType::Enum { .. } | SourceType::Set { .. } if integer_width(self.wire_type).is_none() => {
+                Value::Text(rules.text(Charset::Utf8, row.sized()?)?)
+            }
             SourceType::Enum { members } => Value::Text(Cow::Owned(enum_text(members, self.integer(row)?)?.to_owned())),
             SourceType::Set { members } => Value::Text(Cow::Owned(set_text(members, self.integer(row)?)?)),
             SourceType::Date => {
@@ -125,8 +128,8 @@ fn is_expected(source_type: &SourceType, WireType(code): WireType) -> bool {
         SourceType::Int { .. } => code == 3,
         SourceType::BigInt { .. } => code == 8,
         SourceType::Year => code == 13,
-        // read as numbers
-        SourceType::Enum { .. } | SourceType::Set { .. } => integer_width(WireType(code)).is_some(),
+        // read as numbers, or as text
+        SourceType::Enum { .. } | SourceType::Set { .. } => integer_width(WireType(code)).is_some() || matches!(code, 249..=254),
         SourceType::Float => code == 4,
         SourceType::Double => code == 5,
         SourceType::Decimal { .. } => code == 246,

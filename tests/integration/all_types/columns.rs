@@ -183,6 +183,8 @@ fn members() -> Vec<TypeColumn> {
         texts("enum_latin", "ENUM('é', 'ü') CHARACTER SET latin1", &["é", "ü"]),
         texts("enum_gbk", "ENUM('汉', '字') CHARACTER SET gbk", &["汉", "字"]),
         texts("enum_many", &format!("ENUM({})", many.join(",")), &["m0", "m254", "m255", "m299"]),
+        texts("enum_emoji", "ENUM('🦀', 'x', '?')", &["🦀", "?", "x", "no member"]),
+        texts("set_emoji", "SET('🐘', '?', 'x')", &["🐘,?", "x", ""]),
         texts("set", "SET('a', 'b', 'it''s', 'ü')", &["", "a", "b,a", "a,b,it's,ü", "ü"]),
         texts("set_latin", "SET('é', 'ü') CHARACTER SET latin1", &["é,ü", "", "ü"]),
         texts("set_9", "SET('1','2','3','4','5','6','7','8','9')", &["9", "1,9", "1,2,3,4,5,6,7,8,9"]),
