@@ -46,8 +46,8 @@ impl LakeTable {
 
     /// A completed commit's JSON.
     pub(crate) fn commit(&self, instant: &str) -> serde_json::Value {
-        let path = self.folder.join(".hoodie").join(format!("{instant}.commit"));
-        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+        let read = |action: &str| fs::read(self.folder.join(".hoodie").join(format!("{instant}.{action}")));
+        serde_json::from_slice(&read("commit").or_else(|_| read("replacecommit")).unwrap()).unwrap()
     }
 
     /// The file groups that were ended by `as_of`, by folder and file id.
