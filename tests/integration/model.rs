@@ -217,6 +217,7 @@ async fn run_case(seed: u64) {
             let old = producing.take();
             if world.noise.chance(30) && zombies.is_empty() {
                 zombies.extend(old);
+                zombies.iter_mut().for_each(|zombie| zombie.capture.becomes_zombie());
             }
         }
         producing = match producing {
