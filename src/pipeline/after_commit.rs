@@ -58,6 +58,10 @@ impl AuditedRun {
 pub(super) async fn follow_commits(lake: Lake, run: AuditedRun, mut commits: mpsc::UnboundedReceiver<AppliedCommit>) {
     let mut publisher = None;
     let mut waiting: BTreeMap<TableId, AppliedCommit> = BTreeMap::new();
+    // what a crash kept from being published
+    if let Err(error) = publish(&lake, &mut publisher, &waiting).await {
+        tracing::warn!(%error, "the views can't be written");
+    }
     loop {
         // a failed attempt isn't the end: the views would stay behind until the next commit
         let next = if waiting.is_empty() { commits.recv().await } else { soon(&mut commits).await };
@@ -87,7 +91,11 @@ async fn soon(commits: &mut mpsc::UnboundedReceiver<AppliedCommit>) -> Option<Ap
 async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, commits: &BTreeMap<TableId, AppliedCommit>) -> Result<()> {
     let publisher = match publisher {
         Some(publisher) => publisher,
-        none => none.insert(Publisher::open(lake.clone()).await?),
+        none => {
+            let mut publisher = Publisher::open(lake.clone()).await?;
+            publisher.refresh().await?;
+            none.insert(publisher)
+        }
     };
     for (table, commit) in commits {
         publisher.table(table.database(), table.name(), &commit.columns, &commit.slices);

@@ -5,7 +5,7 @@
 
 use super::view_statement;
 use crate::error::{Area, Error, Kind, Result};
-use crate::table::{FileSlice, Lake};
+use crate::table::{FileSlice, Lake, TableView};
 use arrow::datatypes::Schema;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -37,21 +37,36 @@ impl Publisher {
         Ok(Self { lake, views, is_changed: false })
     }
 
+    /// Takes note of what all tables of the lake are made of now: a crash may have come between a commit and its view, and somebody may have
+    /// deleted the file. A table that can't be read keeps the view that it had.
+    pub async fn refresh(&mut self) -> Result<()> {
+        let tables = self.lake.tables().await?;
+        let before = self.views.len();
+        self.views.retain(|name, _| tables.iter().any(|(database, table)| *name == section_name(database, table)));
+        self.is_changed |= self.views.len() != before;
+        for (database, table) in &tables {
+            let base = self.lake.table_path(database, table);
+            let view = TableView::open(self.lake.store().clone(), base).await;
+            match view.and_then(|view| Ok((view.latest_columns(), view.slices(None)?))) {
+                Ok((columns, slices)) if !columns.fields().is_empty() => self.table(database, table, &columns, &slices),
+                // no commit yet
+                Ok(_) => {}
+                Err(error) => tracing::warn!(table = %section_name(database, table), %error, "the table's view stays as it was"),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes note of what a table is made of now.
     pub fn table(&mut self, database: &str, table: &str, columns: &Schema, slices: &[FileSlice]) {
         let base = self.lake.table_url(database, table);
         let files: Vec<String> = slices.iter().map(|slice| format!("{base}/{}", slice.path())).collect();
         let view = view_statement(database, table, columns, files.iter().map(String::as_str));
-        let name = format!("{database}.{table}").replace(['\n', '\r'], " ");
+        let name = section_name(database, table);
         if self.views.get(&name) != Some(&view) {
             self.views.insert(name, view);
             self.is_changed = true;
         }
-    }
-
-    /// Takes a table out, if it was in.
-    pub fn forget(&mut self, database: &str, table: &str) {
-        self.is_changed |= self.views.remove(&format!("{database}.{table}")).is_some();
     }
 
     /// Writes what changed since the last time.
@@ -85,6 +100,10 @@ impl Publisher {
         }
         text
     }
+}
+
+fn section_name(database: &str, table: &str) -> String {
+    format!("{database}.{table}").replace(['\n', '\r'], " ")
 }
 
 /// The statements of each table in a file's text.

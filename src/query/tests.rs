@@ -85,6 +85,14 @@ async fn lake(folder: &std::path::Path) -> (Lake, Vec<String>) {
         publisher.table(database, name, &table.columns(), &table.slices(None).unwrap());
     }
     publisher.write().await.unwrap();
+    // what the commits said is what the tables say
+    let views = std::path::Path::new(lake.url()).join("views.sql");
+    let written = std::fs::read_to_string(&views).unwrap();
+    std::fs::write(&views, "lost").unwrap();
+    let mut publisher = Publisher::open(lake.clone()).await.unwrap();
+    publisher.refresh().await.unwrap();
+    publisher.write().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&views).unwrap(), written);
     (lake, instants)
 }
 

@@ -2,11 +2,15 @@
 
 use super::LakeUrl;
 use crate::error::{Area, Error, Kind, Result};
+use futures::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
+
+/// Tables that are looked for at once.
+const CONCURRENT_CALLS: usize = 16;
 
 /// An opened lake.
 #[derive(Debug, Clone)]
@@ -110,13 +114,22 @@ impl Lake {
             if database.filename().is_none_or(|name| name.starts_with(['_', '.'])) {
                 continue;
             }
-            for table in self.store.list_with_delimiter(Some(&database)).await.map_err(failed)?.common_prefixes {
-                let properties = Path::from_iter(table.parts().chain([".hoodie".into(), "hoodie.properties".into()]));
-                match self.store.head(&properties).await {
-                    Ok(_) => found.push((decoded(database.filename()), decoded(table.filename()))),
-                    Err(object_store::Error::NotFound { .. }) => {}
-                    Err(error) => return Err(failed(error)),
+            let tables = self.store.list_with_delimiter(Some(&database)).await.map_err(failed)?.common_prefixes;
+            // owned by each look, so that the whole can be sent between threads
+            let looked = futures::stream::iter(tables).map(|table| {
+                let store = self.store.clone();
+                async move {
+                    let properties = Path::from_iter(table.parts().chain([".hoodie".into(), "hoodie.properties".into()]));
+                    match store.head(&properties).await {
+                        Ok(_) => Ok(Some(table)),
+                        Err(object_store::Error::NotFound { .. }) => Ok(None),
+                        Err(error) => Err(error),
+                    }
                 }
+            });
+            let mut looked = looked.buffered(CONCURRENT_CALLS);
+            while let Some(table) = looked.try_next().await.map_err(failed)? {
+                found.extend(table.map(|table| (decoded(database.filename()), decoded(table.filename()))));
             }
         }
         found.sort();
