@@ -31,11 +31,7 @@ struct Plan {
 
 /// Finishes a clean that was interrupted, and cleans if enough commits have come since the last.
 pub(super) async fn run_if_due(view: &mut TableView, retained_commits: usize) -> Result<()> {
-    let pending: Vec<InstantTime> =
-        view.timeline.pending().filter(|(_, action, _)| *action == Action::Clean).map(|(time, _, _)| time.clone()).collect();
-    for time in pending {
-        finish(view, &time).await?;
-    }
+    finish_pending(view).await?;
     let last = view.timeline.completed().rev().find(|(_, action)| *action == Action::Clean).map(|(time, _)| time);
     let since = view.timeline.commits().rev().take_while(|(time, _)| last.is_none_or(|last| *time > last)).count();
     if since < COMMITS_BETWEEN {
@@ -50,11 +46,7 @@ pub(super) async fn run_if_due(view: &mut TableView, retained_commits: usize) ->
 
 /// Finishes a clean that was interrupted, and deletes all that is not retained; returns the number of files.
 pub(in crate::table) async fn run_now(view: &mut TableView, retained_commits: usize) -> Result<usize> {
-    let pending: Vec<InstantTime> =
-        view.timeline.pending().filter(|(_, action, _)| *action == Action::Clean).map(|(time, _, _)| time.clone()).collect();
-    for time in pending {
-        finish(view, &time).await?;
-    }
+    finish_pending(view).await?;
     let kept_files = savepointed_files(view).await?;
     let mut deleted = 0;
     while let Some(plan) = plan(view, retained_commits, &kept_files) {
@@ -62,6 +54,15 @@ pub(in crate::table) async fn run_now(view: &mut TableView, retained_commits: us
         run(view, plan).await?;
     }
     Ok(deleted)
+}
+
+async fn finish_pending(view: &mut TableView) -> Result<()> {
+    let pending: Vec<InstantTime> =
+        view.timeline.pending().filter(|(_, action, _)| *action == Action::Clean).map(|(time, _, _)| time.clone()).collect();
+    for time in pending {
+        finish(view, &time).await?;
+    }
+    Ok(())
 }
 
 fn plan(view: &TableView, retained_commits: usize, kept_files: &BTreeSet<String>) -> Option<Plan> {
