@@ -12,6 +12,8 @@ mod chunk;
 mod dictionary;
 mod pages;
 mod statistics;
+mod values;
 
 pub(super) use chunk::{CopyMap, copy_chunk};
-pub(super) use pages::{PageSplice, equal_values};
+pub(super) use pages::PageSplice;
+pub(super) use values::equal_values;
