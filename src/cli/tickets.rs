@@ -234,7 +234,7 @@ impl Tickets {
                 "'{sport}', NOW() + INTERVAL {hours} HOUR, '{place}', '{level}', '{block}-{line}-{seat}', {price}, '{first} {last}', \
                  '{}.{}{number}@example.com', NOW() - INTERVAL {ago} MINUTE, NOW() - INTERVAL {ago} MINUTE)",
                 first.to_lowercase().replace('é', "e"),
-                last.to_lowercase().replace('ç', "c").replace('č', "c"),
+                last.to_lowercase().replace(['ç', 'č'], "c"),
                 sport = dice.choose(&SPORTS),
                 hours = 24 + dice.below(300 * 24),
                 place = dice.choose(&PLACES),
