@@ -7,14 +7,14 @@
 //! A body is, unpacked:
 //!
 //! 1. four bytes: the directory's length;
-//! 2. the directory: the shapes of all tables in the chunk (JSON of [`TableSchema`]), the transactions that rows refer to
-//!    (`chunk/transactions.rs`), and the sections with, for rows, operations, transactions, changed columns and the lengths of their
-//!    Arrow message and Arrow body;
+//! 2. the directory: the lengths of each batch's Arrow message and Arrow body and what was done to its integers (`chunk/filter.rs`), the shapes of all tables in the chunk (JSON of [`TableSchema`]), the transactions that rows refer to
+//!    (`chunk/transactions.rs`), and the sections with, for rows, operations, transactions and changed columns;
 //! 3. from the next multiple of 64 on, for each batch of the sections: its Arrow IPC `RecordBatch` message (flatbuffer) and body, each padded
 //!    to 64 bytes. The Arrow schema isn't there: it is [`TableSchema::arrow`] of the shape.
 
 mod batch;
 mod directory;
+mod filter;
 mod header;
 mod payload;
 mod transactions;

@@ -1,6 +1,7 @@
 //! A record batch as Arrow IPC, without its schema and without compression of its own.
 
 use super::damaged;
+use super::filter::{Filtered, filter};
 use crate::error::{Error, Result};
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -22,6 +23,7 @@ pub(super) fn padding(len: usize) -> usize {
 pub(super) struct EncodedBatch {
     pub(super) message: Vec<u8>,
     pub(super) body: Vec<u8>,
+    pub(super) filtered: Vec<Filtered>,
 }
 
 /// Encodes `batch`.
@@ -33,7 +35,12 @@ pub(super) fn encode_batch(batch: &RecordBatch) -> Result<EncodedBatch> {
     if !dictionaries.is_empty() {
         return Err(Error::bug("a batch with a dictionary was put on the stream"));
     }
-    Ok(EncodedBatch { message: encoded.ipc_message, body: encoded.arrow_data })
+    let (message, mut body) = (encoded.ipc_message, encoded.arrow_data);
+    let layout = arrow::ipc::root_as_message(&message).ok();
+    let layout = layout.as_ref().and_then(|message| message.header_as_record_batch());
+    let layout = layout.ok_or_else(|| Error::bug("a batch was written as something else"))?;
+    let filtered = filter(batch.schema_ref(), &layout, &mut body);
+    Ok(EncodedBatch { message, body, filtered })
 }
 
 /// Decodes a batch; its arrays lie in `body`, uncopied.

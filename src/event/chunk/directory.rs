@@ -1,6 +1,7 @@
 //! The directory of a chunk's body: shapes, transactions, and the sections with all of their rows that isn't Arrow.
 
 use super::batch::{ALIGNMENT, EncodedBatch, decode_batch, encode_batch, padding};
+use super::filter::{Filtered, put_filtered, read_filtered, restore};
 use super::transactions::{put_transactions, read_transactions};
 use super::wire::{Wire, put_bytes, put_int, put_len};
 use super::{Section, damaged};
@@ -9,6 +10,7 @@ use crate::event::{ChangeBatch, ChangedColumns, Operation, TableId, TableSchema,
 use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch, UInt8Array, UInt32Array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{Schema, SchemaRef};
+use std::ops::Range;
 use std::sync::Arc;
 
 const ROWS: u8 = 1;
@@ -56,6 +58,12 @@ impl<'a> Directory<'a> {
         }
         sections.iter().try_for_each(|section| directory.put_section(section))?;
         let mut out = Vec::with_capacity(directory.sections.len() + 1024);
+        put_len(&mut out, directory.batches.len());
+        for batch in &directory.batches {
+            put_len(&mut out, batch.message.len());
+            put_len(&mut out, batch.body.len());
+            put_filtered(&mut out, &batch.filtered);
+        }
         put_len(&mut out, directory.shapes.len());
         for shape in &directory.shapes {
             let text =
@@ -155,10 +163,7 @@ impl<'a> Directory<'a> {
     }
 
     fn put_batch(&mut self, rows: &RecordBatch) -> Result<()> {
-        let batch = encode_batch(rows)?;
-        put_len(&mut self.sections, batch.message.len());
-        put_len(&mut self.sections, batch.body.len());
-        self.batches.push(batch);
+        self.batches.push(encode_batch(rows)?);
         Ok(())
     }
 }
@@ -223,18 +228,50 @@ struct Reader<'a> {
     directory_start: usize,
     shapes: Vec<(Arc<TableSchema>, SchemaRef)>,
     lists: Vec<Arc<Vec<TransactionStamp>>>,
-    /// Where in `body` the next Arrow message starts.
-    next_batch: usize,
+    /// Arrow messages and bodies that were not yet taken.
+    batches: std::vec::IntoIter<(Buffer, Buffer)>,
+}
+
+/// Where a batch lies in a body.
+struct Piece {
+    message: Range<usize>,
+    body: Range<usize>,
+    filtered: Vec<Filtered>,
+}
+
+/// Reads where the batches lie: one after the other from `at` on, in a body of `len` bytes.
+fn read_pieces(wire: &mut Wire<'_>, mut at: usize, len: usize) -> Result<Vec<Piece>> {
+    let mut next = |bytes: usize| {
+        let range = at..at.checked_add(bytes).filter(|end| *end <= len).ok_or_else(|| damaged("a batch ends early"))?;
+        at = range.end + padding(range.end);
+        Ok(range)
+    };
+    (0..wire.count()?)
+        .map(|_| {
+            let (message, body) = (wire.len()?, wire.len()?);
+            Ok(Piece { message: next(message)?, body: next(body)?, filtered: read_filtered(wire)? })
+        })
+        .collect()
 }
 
 /// Reads a whole body.
-pub(super) fn decode_sections(body: &Buffer) -> Result<Vec<Section>> {
-    let mut start = Wire::new(body);
+pub(super) fn decode_sections(mut body: Vec<u8>) -> Result<Vec<Section>> {
+    let mut start = Wire::new(&body);
     let len: [u8; 4] = start.take(4)?.try_into().map_err(|_| damaged("it ends early"))?;
-    let directory_start = start.position();
-    let wire = Wire::new(start.take(u32::from_le_bytes(len) as usize)?);
-    let next_batch = start.position().next_multiple_of(ALIGNMENT);
-    let mut reader = Reader { body, wire, directory_start, shapes: Vec::new(), lists: Vec::new(), next_batch };
+    let directory = start.take(u32::from_le_bytes(len) as usize)?;
+    let directory_end = start.position();
+    let mut wire = Wire::new(directory);
+    let pieces = read_pieces(&mut wire, directory_end.next_multiple_of(ALIGNMENT), body.len())?;
+    let directory_start = directory_end - wire.remaining();
+    for piece in &pieces {
+        restore(&piece.filtered, &mut body[piece.body.clone()])?;
+    }
+    let body = &Buffer::from_vec(body);
+    let slice = |range: Range<usize>| body.slice_with_length(range.start, range.len());
+    let batches: Vec<_> = pieces.into_iter().map(|piece| (slice(piece.message), slice(piece.body))).collect();
+    let wire = Wire::new(&body[directory_start..directory_end]);
+    let batches = batches.into_iter();
+    let mut reader = Reader { body, wire, directory_start, shapes: Vec::new(), lists: Vec::new(), batches };
     for _ in 0..reader.wire.count()? {
         let shape: TableSchema = serde_json::from_slice(reader.wire.bytes()?)
             .map_err(|error| damaged("a table's shape can't be read").caused_by(error))?;
@@ -293,17 +330,8 @@ impl Reader<'_> {
     }
 
     fn batch(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
-        let (message, body) = (self.wire.len()?, self.wire.len()?);
-        let (message, body) = (self.piece(message)?, self.piece(body)?);
+        let (message, body) = self.batches.next().ok_or_else(|| damaged("a batch is not there"))?;
         decode_batch(schema, &message, &body)
-    }
-
-    fn piece(&mut self, len: usize) -> Result<Buffer> {
-        let end =
-            self.next_batch.checked_add(len).filter(|end| *end <= self.body.len()).ok_or_else(|| damaged("a batch ends early"))?;
-        let piece = self.body.slice_with_length(self.next_batch, len);
-        self.next_batch = end + padding(end);
-        Ok(piece)
     }
 
     /// Bytes of the directory, uncopied.

@@ -5,7 +5,6 @@ use super::directory::{Directory, decode_sections};
 use super::{ChunkContent, Section, damaged};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::Cut;
-use arrow::buffer::Buffer;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -68,7 +67,7 @@ impl ChunkPayload {
     pub fn decode(payload: &[u8], control_bytes: u32) -> Result<ChunkContent> {
         let cut = Self::decode_cut(payload, control_bytes)?.map(Arc::new);
         let body = payload.get(control_bytes as usize..).unwrap_or_default();
-        let sections = if body.is_empty() { Vec::new() } else { decode_sections(&Buffer::from_vec(unpack(body)?))? };
+        let sections = if body.is_empty() { Vec::new() } else { decode_sections(unpack(body)?)? };
         Ok(ChunkContent { sections, cut })
     }
 
@@ -130,7 +129,9 @@ fn unpack(frame: &[u8]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::event::sample::{cut, stamps, ticket_changes};
-    use crate::event::{ChangeBatch, Column, SourceType, TableId, TableSchema};
+    use crate::event::{
+        ChangeBatch, ChunkHeader, ChunkIndex, Column, CutNumber, CutPoint, Epoch, Lane, SourceType, TableId, TableSchema,
+    };
     use arrow::array::{Array, RecordBatch};
 
     fn assert_same(a: &ChangeBatch, b: &ChangeBatch) {
@@ -176,14 +177,9 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn all_kinds_of_sections_come_back() {
-        let sections = all_kinds();
-        let payload = ChunkPayload::encode(&sections, Some(&cut(5))).unwrap();
-        let content = ChunkPayload::decode(&payload.bytes, payload.control_bytes).unwrap();
-        assert_eq!(content.cut.as_deref(), Some(&cut(5)));
-        assert_eq!(content.sections.len(), sections.len());
-        for (a, b) in sections.iter().zip(&content.sections) {
+    fn assert_same_sections(a: &[Section], b: &[Section]) {
+        assert_eq!(a.len(), b.len());
+        for (a, b) in a.iter().zip(b) {
             match (a, b) {
                 (Section::Rows(a), Section::Rows(b)) => assert_same(a, b),
                 (Section::Truncate { table: a, stamp: s }, Section::Truncate { table: b, stamp: t }) => assert_eq!((a, s), (b, t)),
@@ -194,6 +190,50 @@ mod tests {
                 _ => panic!("another kind: {b:?}"),
             }
         }
+    }
+
+    /// What version 1 wrote stays readable. (Its bytes need not be written again: zstd may pack otherwise.)
+    #[test]
+    fn a_chunk_of_version_1_is_read() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/chunk/v1.chunk");
+        let (sections, cut) = (all_kinds(), cut(5));
+        let mut header = ChunkHeader {
+            lane: Lane(0),
+            epoch: Epoch(3),
+            producer: 0x0102_0304,
+            index: ChunkIndex(7),
+            window: CutNumber(5),
+            resumed_from: Some(CutPoint { epoch: Epoch(2), number: CutNumber(4) }),
+            opens_epoch: false,
+            starts_window: true,
+            ends_with_cut: true,
+            payload_bytes: 0,
+            part_start: 0,
+            control_bytes: 0,
+        };
+        if std::env::var_os("BINLAKE_WRITE_SAMPLES").is_some() {
+            let payload = ChunkPayload::encode(&sections, Some(&cut)).unwrap();
+            header.payload_bytes = payload.bytes.len() as u64;
+            header.control_bytes = payload.control_bytes;
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, header.record(&payload.bytes)).unwrap();
+        }
+        let (read, payload) = ChunkHeader::read(&std::fs::read(&path).unwrap().into()).unwrap();
+        header.payload_bytes = payload.len() as u64;
+        header.control_bytes = read.control_bytes;
+        assert_eq!(read, header);
+        let content = ChunkPayload::decode(&payload, read.control_bytes).unwrap();
+        assert_eq!(content.cut.as_deref(), Some(&cut));
+        assert_same_sections(&sections, &content.sections);
+    }
+
+    #[test]
+    fn all_kinds_of_sections_come_back() {
+        let sections = all_kinds();
+        let payload = ChunkPayload::encode(&sections, Some(&cut(5))).unwrap();
+        let content = ChunkPayload::decode(&payload.bytes, payload.control_bytes).unwrap();
+        assert_eq!(content.cut.as_deref(), Some(&cut(5)));
+        assert_same_sections(&sections, &content.sections);
         // rows carry only the transactions that they refer to
         assert_eq!(rows(&content.sections[0]).transactions.len(), 20);
     }
@@ -210,14 +250,39 @@ mod tests {
         let payload = ChunkPayload::encode(&all_kinds(), None).unwrap();
         let body = unpack(&payload.bytes).unwrap();
         for len in (0..body.len()).step_by(11) {
-            let _ = decode_sections(&Buffer::from_vec(body[..len].to_vec()));
+            let _ = decode_sections(body[..len].to_vec());
         }
         // a bit of each byte; all of them with BINLAKE_CASES set
         let step = if std::env::var_os("BINLAKE_CASES").is_some() { 1 } else { 9 };
         for bit in (0..body.len() * 8).step_by(step) {
             let mut damaged = body.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let _ = decode_sections(&Buffer::from_vec(damaged));
+            let _ = decode_sections(damaged);
+        }
+    }
+
+    #[test]
+    fn bytes_of_all_sorts_are_an_error_and_never_a_panic() {
+        let mut noise = crate::event::sample::noise(11);
+        let payload = ChunkPayload::encode(&all_kinds(), None).unwrap();
+        let body = unpack(&payload.bytes).unwrap();
+        for _ in 0..3000 {
+            let mut damaged = body.clone();
+            for _ in 0..=noise(6) {
+                let at = noise(damaged.len() as u64) as usize;
+                match noise(4) {
+                    0 => damaged[at] = noise(256) as u8,
+                    1 => damaged[at] = [0, 0x7f, 0x80, 0xff][noise(4) as usize],
+                    2 => drop(damaged.splice(at..at, [noise(256) as u8; 3])),
+                    _ => drop(damaged.drain(at..(at + 5).min(damaged.len()))),
+                }
+            }
+            let _ = decode_sections(damaged);
+        }
+        for len in 0..200 {
+            let noise: Vec<u8> = (0..len).map(|_| noise(256) as u8).collect();
+            assert!(ChunkPayload::decode(&noise, noise.len() as u32 / 2).is_err() || noise.is_empty());
+            let _ = decode_sections(noise);
         }
     }
 }

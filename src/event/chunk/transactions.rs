@@ -22,7 +22,7 @@ impl Origin {
         match (self, gtid) {
             (Origin::None, None) => Some(0),
             (Origin::MySql { uuid, tag }, Some(Gtid::MySql { uuid: its, tag: its_tag, number }))
-                if uuid == its && tag == its_tag =>
+                if uuid.as_u128() == its.as_u128() && tag == its_tag =>
             {
                 Some(*number)
             }

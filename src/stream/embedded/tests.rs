@@ -270,3 +270,24 @@ async fn a_reader_in_another_process_follows() {
     assert_eq!(error.kind(), Kind::Bug);
     drop(writing.await.unwrap());
 }
+
+/// What version 1 wrote stays readable, and is written on.
+#[tokio::test]
+async fn a_folder_of_version_1_is_read() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/stream-v1");
+    if std::env::var_os("BINLAKE_WRITE_SAMPLES").is_some() {
+        _ = std::fs::remove_dir_all(&sample);
+        let log = EmbeddedLog::open(&sample, 4, small()).unwrap();
+        append_numbers(&log, 0..10).await;
+        drop(log);
+        std::fs::remove_file(sample.join("lock")).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&sample).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let log = EmbeddedLog::open(folder.path(), 4, small()).unwrap();
+    append_numbers(&log, 10..12).await;
+    assert_eq!(all(&log, None).await.unwrap(), numbers(0..12));
+}

@@ -1,7 +1,10 @@
 //! Producer, log and consumer, by example.
 
+use crate::error::{Area, Error, Kind, Result};
 use crate::event::sample::{cut, ticket_changes};
-use crate::event::{CutNumber, CutPoint, Epoch, Lane, Section};
+use crate::event::{
+    ChangeBatch, ChunkContent, Column, CutNumber, CutPoint, Epoch, Lane, Section, SourceType, TableId, TableSchema,
+};
 use crate::stream::*;
 use std::sync::Arc;
 
@@ -82,4 +85,110 @@ async fn a_checkpoint_gives_back_what_its_cut_does_not_cover() {
         assert_eq!(again.len(), expected * 3, "{again:?}");
         log.release(&reached.position).await.unwrap();
     }
+}
+
+/// A log that fails three of four appends: refuses, or takes them and loses the answer.
+#[derive(Debug)]
+struct Flaky {
+    log: MemoryLog,
+    calls: std::sync::atomic::AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl EventLog for Flaky {
+    fn identity(&self) -> &LogIdentity {
+        self.log.identity()
+    }
+
+    async fn append(&self, records: Vec<LaneRecord>) -> Result<()> {
+        let call = self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if call % 4 != 1 {
+            self.log.append(records).await?;
+        }
+        if call % 4 == 3 { Ok(()) } else { Err(Error::new(Area::Stream, Kind::Transient, "the answer is lost")) }
+    }
+
+    async fn read(&self, after: Option<&LogPosition>) -> Result<Box<dyn LogReader>> {
+        self.log.read(after).await
+    }
+
+    async fn release(&self, position: &LogPosition) -> Result<()> {
+        self.log.release(position).await
+    }
+
+    fn most_record_bytes(&self) -> usize {
+        self.log.most_record_bytes()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_appends_are_tried_again_and_leave_repeats_but_no_disorder() {
+    let log = MemoryLog::new(3).with_most_record_bytes(500);
+    let flaky = Arc::new(Flaky { log: log.clone(), calls: Default::default() });
+    let mut producer = Producer::new(flaky, Epoch(1), None);
+    for number in 1..=5 {
+        producer.send(Lane(1), vec![Section::Rows(ticket_changes(number, 40, 2))]).await.unwrap();
+        producer.cut(vec![], cut(number)).await.unwrap();
+    }
+    producer.flush().await.unwrap();
+    let events = events(&log, None).await;
+    let mut rows = Vec::new();
+    for event in &events {
+        if let LaneEvent::Sections { window, .. } = event {
+            rows.push(window.0);
+        }
+    }
+    assert_eq!(rows, [1, 2, 3, 4, 5]);
+    assert_eq!(text(&events).last().unwrap(), "cut 1/5");
+}
+
+/// A row of `bytes` bytes that zstd can't make smaller, through a log.
+async fn large_row(log: &dyn EventLog, bytes: usize) {
+    use arrow::array::{Array, BinaryArray, RecordBatch};
+    let mut state = 1_u64;
+    let mut value = vec![0_u8; bytes];
+    for eight in value.chunks_mut(8) {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        eight.copy_from_slice(&(state ^ state >> 29).to_le_bytes()[..eight.len()]);
+    }
+    let checksum = crc32fast::hash(&value);
+    let schema = Arc::new(TableSchema {
+        table: TableId::new("big", "blobs"),
+        columns: vec![Column { name: "b".into(), source_type: SourceType::Binary { fixed_bytes: 0 }, nullable: true }],
+        key: vec![],
+    });
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths([bytes]);
+    let array = BinaryArray::new(offsets, value.into(), None);
+    let rows = RecordBatch::try_new(schema.arrow(), vec![Arc::new(array)]).unwrap();
+    let batch = ChangeBatch { schema, rows, changed: None, ..ticket_changes(0, 1, 1) };
+    let tenure = Tenure { epoch: Epoch(1), producer: 1, resumed_from: None };
+    let mut writer = LaneWriter::new(Lane(0), tenure, log.most_record_bytes());
+    let content = ChunkContent { sections: vec![Section::Rows(batch)], cut: Some(Arc::new(cut(1))) };
+    let records = writer.encode(&content).unwrap();
+    drop(content);
+    assert!(records.len() > bytes / log.most_record_bytes());
+    for record in records {
+        log.append(vec![record]).await.unwrap();
+    }
+    let mut consumer = Consumer::resume(log, None).await.unwrap();
+    let LaneEvent::Sections { sections, .. } = consumer.next().await.unwrap() else { panic!("no rows") };
+    let Section::Rows(rows) = &sections[0] else { panic!("no rows") };
+    let array = rows.rows.column(0).as_any().downcast_ref::<BinaryArray>().unwrap();
+    assert_eq!(array.value(0).len(), bytes);
+    assert_eq!(crc32fast::hash(array.value(0)), checksum);
+    assert!(matches!(consumer.next().await.unwrap(), LaneEvent::CutReached(_)));
+}
+
+#[tokio::test]
+async fn a_row_larger_than_a_record_travels_in_parts() {
+    large_row(&MemoryLog::new(1).with_most_record_bytes(100_000), 7_000_001).await;
+}
+
+/// Takes about 6 GiB of memory and 1 GiB of disk: `cargo test --release --lib gibibyte -- --ignored`.
+#[tokio::test]
+#[ignore = "takes 6 GiB of memory"]
+async fn a_row_of_a_gibibyte_travels_through_the_embedded_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(folder.path(), 1, EmbeddedOptions::default()).unwrap();
+    large_row(&log, 1 << 30).await;
 }
