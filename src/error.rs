@@ -88,6 +88,13 @@ impl Error {
         self
     }
 
+    /// The same, as an error of the configuration: what was found wrong there is corrected there.
+    #[must_use]
+    pub fn into_config(mut self) -> Self {
+        (self.inner.area, self.inner.kind) = (Area::Config, Kind::Config);
+        self
+    }
+
     /// Keeps the error of the library underneath.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

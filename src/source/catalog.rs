@@ -275,9 +275,7 @@ fn find_key(columns: &[Column], indexes: &[IndexRow], wanted: &Wanted) -> Result
 }
 
 fn no_key_column(name: &str) -> Error {
-    Error::new(Area::Source, Kind::Refused, "the table has no column of its rule's `key`")
-        .with("column", name)
-        .remedy("correct `key` in the table's rule")
+    Error::config("the table has no column of its rule's `key`").with("column", name).remedy("correct `key` in the table's rule")
 }
 
 /// The longest leading part of the primary key (else of a unique index without NULLs) whose order can be asked for with exact literals.

@@ -19,6 +19,7 @@ struct Case {
 
 /// Checks the answer of a command that had to fail, and keeps its line.
 fn failed(title: &'static str, answer: Answer, code: i32, mentions: &[&str]) -> Result<Case, String> {
+    println!("{title}: exit code {}\n  {}", answer.code, answer.err.trim_end());
     let said = |fault: &str| Err(format!("{title}: {fault}; exit code {}, stderr:\n{}", answer.code, answer.err));
     let lines: Vec<&str> = answer.err.lines().collect();
     let [line] = lines[..] else { return said("not one line") };
@@ -60,9 +61,6 @@ async fn each_bad_input_gives_one_line_and_its_exit_code() {
             Ok(case) => cases.push(case),
             Err(fault) => faults.push(fault),
         }
-    }
-    for case in &cases {
-        println!("{}: exit code {}\n  {}", case.title, case.code, case.line);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n\n"));
 

@@ -23,6 +23,12 @@ impl LakeWriter {
         self.lake.table_path(table.database(), table.name())
     }
 
+    /// The tables that the lake has.
+    pub async fn tables(&self) -> Result<Vec<TableId>> {
+        let found = self.lake.tables().await?;
+        Ok(found.into_iter().map(|(database, name)| TableId::new(database, name)).collect())
+    }
+
     /// The checkpoint of a table's last commit; `None` if there is no such table, or no commit of ours.
     pub async fn checkpoint(&self, table: &TableId) -> Result<Option<Checkpoint>> {
         let at = |error: Error| error.with("table", table);

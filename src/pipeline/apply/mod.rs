@@ -74,7 +74,7 @@ pub struct Apply {
 }
 
 impl Apply {
-    /// Reads the checkpoints of the tables that the stream knows. `commits_done` is told of each commit.
+    /// Reads the checkpoints of the tables that the stream or the lake knows. `commits_done` is told of each commit.
     pub async fn start(
         log: Arc<dyn EventLog>,
         lake: LakeWriter,
@@ -94,6 +94,13 @@ impl Apply {
                 durable.insert(table.clone(), resume);
             }
             tables.insert(table.clone(), AppliedTable::new(table, &config.rules, checkpoint, &stream_id));
+        }
+        // A new stream, or one that was lost, knows no table yet, but the lake may have it already.
+        for table in lake.tables().await? {
+            if !tables.contains_key(&table) && config.rules.rule_for(&table).is_some() {
+                let checkpoint = lake.checkpoint(&table).await?;
+                tables.insert(table.clone(), AppliedTable::new(&table, &config.rules, checkpoint, &stream_id));
+            }
         }
         let progress = Progress::new(durable);
         Ok(Self {

@@ -3,7 +3,7 @@
 use super::{BackfillRequest, Context, Follower, Link, Snapshots};
 use crate::error::{Error, Result};
 use crate::event::{CutPoint, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, TableRules, TinyInt1};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
 use crate::source::{
     BinlogReader, CaptureRule, Catalog, CatalogTable, DumpSettings, LaneBuffers, SelectTables, ServerInfo, Snapshot, SnapshotPlan,
     TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog, no_such_table, refuse_on_failure,
@@ -71,6 +71,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     }
     let epoch = context.state.take_epoch(&stream_id, found.epoch)?;
     left.tables.retain(|table, _| rules.rule_for(table).is_some());
+    refuse_shapes(&mut catalog, &rules);
     refuse(&mut catalog, &left, &rules)?;
     let requested = requested(backfill, &left, &catalog)?;
     adopt_server(&mut left, &info);
@@ -209,6 +210,19 @@ fn refuse(catalog: &mut Catalog, left: &Left, rules: &TableRules) -> Result<()> 
     }
     catalog.refused.retain(|(table, _)| !left.tables.contains_key(table));
     Ok(())
+}
+
+/// A table that can't become a lake table as its rule has it (a partition column that it lacks) is refused before a row of it is read.
+fn refuse_shapes(catalog: &mut Catalog, rules: &TableRules) {
+    let unfit = |(id, table): (&TableId, &CatalogTable)| {
+        let partition_by = rules.rule_for(id)?.partition_by.as_ref();
+        LakeShape::new(Arc::new(table.schema.clone()), partition_by).err().map(|error| (id.clone(), error.into_config()))
+    };
+    let refused: Vec<_> = catalog.tables.iter().filter_map(unfit).collect();
+    for (id, error) in refused {
+        catalog.tables.remove(&id);
+        catalog.refused.push((id, error));
+    }
 }
 
 fn requested(backfill: Option<&BackfillRequest>, left: &Left, catalog: &Catalog) -> Result<Vec<TableId>> {
