@@ -241,6 +241,12 @@ async fn purged_binlog() {
     let service = scene.pipeline.run();
     scene.catches_up(&["t"]).await;
     scene.ends_well(service);
+    // the same without a person
+    scene.run(&["DELETE FROM t WHERE id = 1", "FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY"]).await;
+    scene.pipeline.set_config(&scene.pipeline.config().replace("[stream]", "on_gap = \"resnapshot\"\n[stream]"));
+    let service = scene.pipeline.run();
+    scene.catches_up(&["t"]).await;
+    scene.ends_well(service);
 }
 
 #[tokio::test]

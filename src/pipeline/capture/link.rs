@@ -30,7 +30,8 @@ impl Link {
     }
 }
 
-async fn check_position(conn: &mut Conn, info: &ServerInfo, position: &SourcePosition) -> Result<()> {
+/// Whether the server can send its binlog from `position` on.
+pub(super) async fn check_position(conn: &mut Conn, info: &ServerInfo, position: &SourcePosition) -> Result<()> {
     let Some(ours) = &position.gtid_set else {
         if info.lineage != position.lineage {
             return Err(Error::new(Area::Source, Kind::Refused, "the server is another one than before, and without GTIDs its binlog has other positions")

@@ -1,16 +1,19 @@
 //! Where a run of the capture begins: from the last cut, from the lake's checkpoints, or with snapshots.
 
+use super::link::check_position;
 use super::{BackfillRequest, Context, Follower, Link, Snapshots};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
 use crate::source::{
-    BinlogReader, CaptureRule, Catalog, CatalogTable, DumpSettings, LaneBuffers, SelectTables, ServerInfo, Snapshot, SnapshotPlan,
-    TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog, no_such_table, refuse_on_failure,
+    BinlogReader, CaptureRule, Catalog, CatalogTable, DumpSettings, LaneBuffers, OnGap, SelectTables, ServerInfo, Snapshot,
+    SnapshotPlan, TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog, no_such_table,
+    refuse_on_failure,
 };
 use crate::stream::{Producer, find_last_cut};
 use crate::table::{Lake, Table};
 use crate::time::Timestamp;
+use mysql_async::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,9 +49,6 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     refuse_on_failure(&check_server(&info))?;
     let rules = Arc::new(config.tables.clone());
     let mut catalog = load_catalog(&mut conn, |table| wanted(&rules, table)).await?;
-    // the connection is not used again: a failed good-bye means nothing
-    let _ = conn.disconnect().await;
-
     let stream_id = context.log.identity().stream_id.clone();
     let found = find_last_cut(context.log.as_ref()).await?;
     let mut left = match found.cut {
@@ -74,6 +74,13 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     refuse_shapes(&mut catalog, &rules);
     refuse(&mut catalog, &left, &rules)?;
     let requested = requested(backfill, &left, &catalog)?;
+    let anew = if must_begin_anew(context, &mut conn, &info, &left).await? {
+        catalog.tables.keys().cloned().collect()
+    } else {
+        requested.clone()
+    };
+    // the connection is not used again: a failed good-bye means nothing
+    let _ = conn.disconnect().await;
     adopt_server(&mut left, &info);
 
     let lanes = context.log.identity().lanes;
@@ -86,7 +93,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     let chunk_bytes = usize::try_from(config.stream.chunk_size.0).unwrap_or(1 << 20);
     let mut buffers = LaneBuffers::new(lanes, chunk_bytes);
     let mut tables = TrackedTables::new(select(&rules), lanes, info.ignores_case_of_names());
-    let plans = plan(&left, &mut catalog, &rules, &requested, backfill);
+    let plans = plan(&left, &mut catalog, &rules, &anew, backfill);
     let known: BTreeSet<TableId> = left.tables.keys().cloned().collect();
     begin_anew(&mut left, &plans);
     for (schema, state) in std::mem::take(&mut left.tables).into_values() {
@@ -171,6 +178,18 @@ fn select(rules: &Arc<TableRules>) -> SelectTables {
             policies: rule.policies(),
         })
     })
+}
+
+/// Whether the server no longer has the binlog that is needed, and the configuration asks for new snapshots then.
+async fn must_begin_anew(context: &Context, conn: &mut Conn, info: &ServerInfo, left: &Left) -> Result<bool> {
+    let (OnGap::Resnapshot, Some(position)) = (context.config.source.on_gap, &left.position) else { return Ok(false) };
+    match check_position(conn, info, position).await {
+        Err(error) if error.kind() == Kind::Refused => {
+            tracing::warn!(%error, "all tables are read anew, as `on_gap` asks");
+            Ok(true)
+        }
+        other => other.map(|()| false),
+    }
 }
 
 /// Without a cut: the lake's checkpoints. The lowest position counts; a table that is further skips what it has.
