@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench snapshot` fills a private MySQL with 3,500,000 tickets (`BENCH_SCALE`, default 1.0) and reads them with 1, 2 and 4 connections;
 //! `BENCH_MYSQL=mysql://user@host:port` takes a server that has them already. Prints rows/s, CPU seconds of this process (the server's come on top) and its peak RSS.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "../tests/integration/mysql.rs"]
 mod mysql;

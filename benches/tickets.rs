@@ -1,6 +1,5 @@
 //! Made ticket data, the same rows at each run: ids in order, the other columns from a small generator of random numbers.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
-
 #![allow(unreachable_pub, reason = "a module of several benchmarks")]
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringBuilder, TimestampMicrosecondArray};

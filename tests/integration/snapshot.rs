@@ -74,8 +74,8 @@ pub(crate) struct Outcome {
 
 /// Runs `snapshot` until its end, or until `chunks` chunks were read.
 pub(crate) async fn collect(snapshot: Snapshot, chunks: usize) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
-    outcome.progress = snapshot.progress().map(|(table, progress)| (table.clone(), progress.clone())).collect();
+    let progress = snapshot.progress().map(|(table, progress)| (table.clone(), progress.clone())).collect();
+    let mut outcome = Outcome { progress, ..Outcome::default() };
     let (sender, mut receiver) = mpsc::channel(4);
     let running = tokio::spawn(snapshot.run(sender));
     while outcome.chunks < chunks {

@@ -161,7 +161,7 @@ async fn stream(ground: &Ground) -> Vec<Outcome> {
     let pipeline = ground.filled("").await;
     let segment = segments(&pipeline).pop().unwrap();
     let whole = fs::read(&segment).unwrap();
-    let mut attempt = |title, bytes: &[u8]| {
+    let attempt = |title, bytes: &[u8]| {
         fs::write(&segment, bytes).unwrap();
         failed(title, run(&pipeline), 4, &["data/stream", ".segment"])
     };
