@@ -92,7 +92,9 @@ fn rooms_use_only_what_the_arrows_allow() {
     let mut broken = Vec::new();
     let rooms: BTreeSet<&str> = ARROWS.iter().map(|(room, _)| *room).collect();
     for (room, path, text) in sources() {
-        if room == "lib" || OPEN.contains(&room.as_str()) {
+        // a room's tests may look at what other rooms make of its work
+        let is_test = path.iter().skip_while(|part| *part != "src").any(|part| part == "tests" || part == "tests.rs");
+        if room == "lib" || is_test || OPEN.contains(&room.as_str()) {
             continue;
         }
         let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == room) else {

@@ -1,6 +1,7 @@
 //! The lake: the object store that holds all tables, each at `<lake>/<database>/<table>/`.
 
 use super::LakeUrl;
+use super::store::lake_error;
 use crate::error::{Area, Error, Kind, Result};
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
@@ -105,9 +106,7 @@ impl Lake {
 
     /// Databases and names of all tables, sorted.
     pub async fn tables(&self) -> Result<Vec<(String, String)>> {
-        let failed = |error: object_store::Error| {
-            Error::new(Area::Lake, Kind::Refused, "the lake can't be listed").caused_by(error).with("lake", &self.url)
-        };
+        let failed = |error| lake_error("the lake can't be listed", &self.root, error).with("lake", &self.url);
         let mut found = Vec::new();
         for database in self.store.list_with_delimiter(Some(&self.root)).await.map_err(failed)?.common_prefixes {
             // `_dead_letter` and the like are no databases
