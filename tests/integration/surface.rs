@@ -67,6 +67,9 @@ async fn an_operator_sees_what_runs() {
     let line = format!("binlake_committed_rows_total{{table=\"{table}\",operation=\"u\"}} 1");
     assert!(metrics.contains(&line), "{metrics}");
     assert!(metrics.contains("binlake_freshness_seconds_bucket"), "{metrics}");
+    // cleaning keeps the file before the last commit's, so that there must be a third
+    client.run(&format!("UPDATE {database}.Orders SET Note = 'z' WHERE Id = 1")).await;
+    pipeline.catches_up(server, &database, "Orders").await;
     assert_eq!(pipeline.answer(&["clean", &table]).code, 5, "the service has the table");
     assert!(service.terminate().success());
 
