@@ -3,11 +3,11 @@
 use super::rule::{PartitionField, PartitionFunction};
 use super::shape::{arrow_error, data};
 use crate::error::Result;
+use crate::table::partition_path_at;
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::compute::{DatePart, date_part};
 use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
-use arrow::util::display::array_value_to_string;
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -99,7 +99,7 @@ impl PartitionNames {
                     Some(number) => *number,
                     None => {
                         let number = u32::try_from(self.paths.len()).map_err(|_| data("the table has too many partitions"))?;
-                        self.paths.push(path_of(names, columns, i)?);
+                        self.paths.push(partition_path_at(names, columns, i)?);
                         self.by_values.insert(row.as_ref().into(), number);
                         number
                     }
@@ -121,18 +121,6 @@ impl PartitionNames {
         }
         ranks
     }
-}
-
-/// The partition path of row `i`, hive style.
-fn path_of(names: &[String], columns: &[ArrayRef], i: usize) -> Result<String> {
-    let mut path = String::new();
-    for (name, column) in names.iter().zip(columns) {
-        let value = if column.is_null(i) { String::new() } else { array_value_to_string(column, i).map_err(arrow_error)? };
-        let value = if value.is_empty() { "__HIVE_DEFAULT_PARTITION__" } else { &value };
-        let slash = if path.is_empty() { "" } else { "/" };
-        write!(path, "{slash}{name}={value}").map_err(|_| data("a partition value can't be shown"))?;
-    }
-    Ok(path)
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ pub use config::{LakeConfig, LakeUrl};
 pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use instant::InstantTime;
 pub use lake::Lake;
+pub use partition_path::partition_path_at;
 pub use view::TableView;
 pub use write_stat::{RuntimeStats, WriteStat};
 

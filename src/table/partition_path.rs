@@ -30,6 +30,17 @@ pub(super) fn partition_path<'a>(names: &[String], values: impl IntoIterator<Ite
     path
 }
 
+/// The path of the partition of row `row`, whose partition columns, called `names`, are `columns`. Changes are sorted by it.
+pub fn partition_path_at(names: &[String], columns: &[ArrayRef], row: usize) -> Result<String> {
+    let mut values = Vec::with_capacity(columns.len());
+    for column in columns {
+        let mut value = Vec::new();
+        let present = ValueText::of(column)?.append(row, &mut value);
+        values.push(present.then(|| String::from_utf8_lossy(&value).into_owned()));
+    }
+    Ok(partition_path(names, values.iter().map(Option::as_deref)))
+}
+
 /// Hive's `FileUtils.escapePathName`, which Hudi has as `PartitionPathEncodeUtils`.
 fn escape(text: &str, out: &mut String) {
     for character in text.chars() {
@@ -78,16 +89,9 @@ pub(super) fn partition_runs(names: &[String], rows: &RecordBatch) -> Result<Vec
         .collect::<Result<Vec<ArrayRef>>>()?;
     let runs =
         arrow::compute::partition(&columns).map_err(|error| Error::bug("partition columns can't be compared").caused_by(error))?;
-    let texts = columns.iter().map(ValueText::of).collect::<Result<Vec<_>>>()?;
     let mut paths: Vec<(Range<usize>, String)> = Vec::new();
     for range in runs.ranges() {
-        let mut values = Vec::with_capacity(texts.len());
-        for text in &texts {
-            let mut value = Vec::new();
-            let present = text.append(range.start, &mut value);
-            values.push(present.then(|| String::from_utf8_lossy(&value).into_owned()));
-        }
-        let path = partition_path(names, values.iter().map(Option::as_deref));
+        let path = partition_path_at(names, &columns, range.start)?;
         // NULL and the empty string share a partition, and so may two runs
         match paths.last_mut() {
             Some((last, known)) if *known == path => last.end = range.end,
