@@ -19,11 +19,12 @@
 //! 7. **Publish** ([`publish`]): what readers need besides: the DuckDB views.
 //! 8. **A query** ([`query`], or Athena, Spark, DuckDB, Trino) sees the ticket's new price, `_commit_ts` and `_position`.
 //!
-//! [`error`], [`time`], [`metrics`] and [`setting`] serve all rooms; [`config`] composes the rooms' own configuration; [`state`] keeps what may be lost;
+//! [`error`], [`time`], [`metrics`], [`setting`] and [`cloud`] (Amazon's clients) serve all rooms; [`config`] composes the rooms' own configuration; [`state`] keeps what may be lost;
 //! [`admin`] answers over HTTP; [`cli`] holds the commands. `tests/architecture.rs` checks which room may use which.
 
 pub mod admin;
 pub mod cli;
+pub mod cloud;
 pub mod config;
 pub mod error;
 pub mod event;

@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What every room may use.
-const OPEN: &[&str] = &["error", "time", "metrics", "setting"];
+const OPEN: &[&str] = &["error", "time", "metrics", "setting", "cloud"];
 
 /// More than this, and a file has two thoughts in it.
 const MOST_LINES: usize = 470;
