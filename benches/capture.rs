@@ -15,7 +15,7 @@ use binlake::pipeline::{Follower, Link, Status, Until};
 use binlake::source::{
     BinlogFile, BinlogReader, CaptureRule, DumpSettings, LaneBuffers, Progress, TrackedTables, connection_options,
 };
-use binlake::stream::{EmbeddedLog, EmbeddedOptions, EventLog, Producer};
+use binlake::stream::{EmbeddedLog, EmbeddedOptions, EventLog, Producer, take_over};
 use binlake::time::Timestamp;
 use mysql::{Options, Server};
 use std::path::{Path, PathBuf};
@@ -56,8 +56,8 @@ impl Target {
         Ok(Self { _folder: folder, log: Arc::new(log) })
     }
 
-    fn producer(&self) -> Producer {
-        Producer::new(self.log.clone(), Epoch(1), None)
+    async fn producer(&self) -> Producer {
+        take_over(self.log.clone(), async |_| Ok(Epoch(1))).await.expect("a producer").producer
     }
 }
 
@@ -77,7 +77,7 @@ fn beginning(file: &str) -> SourcePosition {
 /// Reads binlog files as fast as they come; gives the rows.
 async fn read_files(files: &[PathBuf]) -> Result<u64> {
     let target = Target::new()?;
-    let mut producer = target.producer();
+    let mut producer = target.producer().await;
     let mut lanes = LaneBuffers::new(LANES, CHUNK_BYTES);
     let mut reader = reader(beginning("binlog.000001"));
     let mut rows = 0;
@@ -136,7 +136,7 @@ async fn read_server(url: &str, lineage: Lineage, rows: u64) -> Result<u64> {
     let follower = Follower::new(
         reader(position),
         lanes,
-        target.producer(),
+        target.producer().await,
         Link { options, settings },
         status.clone(),
         Duration::from_millis(100),

@@ -17,7 +17,7 @@ use binlake::event::{
 };
 use binlake::merge::{SpillFolder, TableRule, TableRules};
 use binlake::pipeline::{Apply, ApplyConfig, Cadence, LakeWriter, Status};
-use binlake::stream::{EmbeddedLog, EmbeddedOptions, Producer};
+use binlake::stream::{EmbeddedLog, EmbeddedOptions, take_over};
 use binlake::table::{Lake, LakeUrl, TableOptions};
 use binlake::time::Timestamp;
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ fn position() -> SourcePosition {
 
 async fn prepare(folder: &Path, rows: usize) {
     let log = Arc::new(EmbeddedLog::open(folder, LANES, EmbeddedOptions::default()).expect("a log"));
-    let mut producer = Producer::new(log, Epoch(1), None);
+    let mut producer = take_over(log, async |_| Ok(Epoch(1))).await.expect("a producer").producer;
     let schema = schema();
     let seed = Lane::seed(&schema.table);
     let stamp = TransactionStamp {

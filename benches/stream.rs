@@ -13,7 +13,7 @@ use binlake::event::{
     BinlogCoordinates, ChangeBatch, ChunkPayload, Column, Epoch, Gtid, Lane, Operation, Section, SourceType, TableId, TableSchema,
     TransactionStamp,
 };
-use binlake::stream::{Consumer, EmbeddedLog, EmbeddedOptions, EventLog, LaneEvent, LaneProtocol, LaneRecord, Producer, StartAt};
+use binlake::stream::{Consumer, EmbeddedLog, EmbeddedOptions, EventLog, LaneEvent, LaneProtocol, LaneRecord, StartAt, take_over};
 use binlake::time::Timestamp;
 use std::sync::Arc;
 use std::time::Instant;
@@ -185,7 +185,7 @@ async fn log(schema: &Arc<TableSchema>, total: u64) {
     let log: Arc<dyn EventLog> = Arc::new(EmbeddedLog::open(folder, 16, EmbeddedOptions::default()).expect("a log"));
     let batches: Vec<_> = (0..16).map(|i| Section::Rows(changes(schema, i * 1_000_000, 16_384, 60))).collect();
     let started = Instant::now();
-    let mut producer = Producer::new(log.clone(), Epoch(1), None);
+    let mut producer = take_over(log.clone(), async |_| Ok(Epoch(1))).await.expect("a producer").producer;
     let rounds = (total / 16 / 16_384).max(1);
     for _ in 0..rounds {
         for (lane, section) in (0..).zip(&batches) {

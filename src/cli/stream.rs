@@ -108,13 +108,13 @@ fn written(outcome: std::io::Result<()>) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Cut, CutPoint, Epoch, Lane, Section, sample};
-    use crate::stream::{MemoryLog, Producer};
+    use crate::event::{Cut, Epoch, Lane, Section, sample};
+    use crate::stream::{MemoryLog, take_over};
     use std::sync::Arc;
 
     async fn stream() -> Arc<MemoryLog> {
         let log = Arc::new(MemoryLog::new(2));
-        let mut producer = Producer::new(log.clone(), Epoch(1), None);
+        let mut producer = take_over(log.clone(), async |_| Ok(Epoch(1))).await.unwrap().producer;
         let rows = sample::ticket_changes(0, 3, 2);
         let stamp = rows.transactions[0].clone();
         producer.send(Lane(1), vec![Section::Rows(rows)]).await.unwrap();
@@ -125,8 +125,7 @@ mod tests {
         let both = vec![truncate, shape];
         producer.cut(vec![both.clone(), both], cut).await.unwrap();
         producer.flush().await.unwrap();
-        let next = CutPoint { epoch: Epoch(1), number: crate::event::CutNumber(1) };
-        let mut producer = Producer::new(log.clone(), Epoch(2), Some(next));
+        let mut producer = take_over(log.clone(), async |_| Ok(Epoch(2))).await.unwrap().producer;
         producer.cut(vec![], sample::cut(2)).await.unwrap();
         producer.flush().await.unwrap();
         log

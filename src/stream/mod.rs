@@ -6,7 +6,7 @@
 //! - [`LaneWriter`] and [`Producer`]: chunks to records, numbered, one in flight a lane.
 //! - [`LaneProtocol`] and [`Consumer`]: the pure state machine over the records that any log gives back (epochs, gapless indexes, cuts), and the
 //!   loop that feeds it from a log.
-//! - [`find_last_cut`]: where a new producer resumes.
+//! - [`take_over`]: how a new producer closes the stream to those before it, and finds where it resumes.
 
 mod config;
 mod consumer;
@@ -27,7 +27,7 @@ pub use embedded::{EmbeddedLog, EmbeddedOptions};
 pub use memory::MemoryLog;
 pub use producer::Producer;
 pub use protocol::{CutReached, LaneEvent, LaneProtocol, StartAt};
-pub use tail::{LastCut, find_last_cut};
+pub use tail::{LastCut, TakenOver, find_last_cut, take_over};
 pub use writer::{ChunkRecords, LaneWriter, Tenure};
 
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! A producer: all lanes of one epoch, one chunk in flight on each.
 
-use super::{ChunkRecords, EventLog, LaneWriter, Tenure};
+use super::{ChunkRecords, EventLog, LaneRecord, LaneWriter, Tenure};
 use crate::error::{Error, Result};
-use crate::event::{ChunkContent, Cut, CutNumber, CutPoint, Epoch, Lane, Section};
+use crate::event::{ChunkContent, Cut, CutNumber, Epoch, Lane, Section};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -32,11 +32,9 @@ enum LaneSlot {
 }
 
 impl Producer {
-    /// The producer `epoch`, which goes on from `resumed_from`. Each lane is opened by the first chunk that is sent on it, at the latest by the first cut.
-    pub fn new(log: Arc<dyn EventLog>, epoch: Epoch, resumed_from: Option<CutPoint>) -> Self {
-        // any number will do that another producer hardly draws
-        let producer = uuid::Uuid::new_v4().as_fields().0;
-        let tenure = Tenure { epoch, producer, resumed_from };
+    /// The producer whose time is `tenure`, on lanes that it has opened: see [`take_over`](super::take_over).
+    pub(super) fn of(log: Arc<dyn EventLog>, tenure: Tenure) -> Self {
+        let Tenure { epoch, resumed_from, .. } = tenure;
         let most = log.most_record_bytes();
         let lanes = (0..log.identity().lanes).map(|lane| LaneSlot::Idle(LaneWriter::new(Lane(lane), tenure, most))).collect();
         Self { log, epoch, lanes, next_cut: resumed_from.map_or(CutNumber(1), |cut| cut.number.next()) }
@@ -137,16 +135,24 @@ async fn deliver(log: Arc<dyn EventLog>, mut writer: LaneWriter, content: ChunkC
     let (writer, records) = encoded?;
     metrics::counter!(crate::metrics::CHUNKS).increment(1);
     for record in records {
-        let mut pause = FIRST_PAUSE;
-        while let Err(error) = log.append(vec![record.clone()]).await {
-            if !error.is_transient() {
-                return Err(error);
-            }
-            tracing::warn!(lane = record.lane.0, %error, "an append is tried again");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        metrics::counter!(crate::metrics::CHUNK_BYTES).increment(record.bytes.len() as u64);
+        let bytes = record.bytes.len();
+        append(log.as_ref(), vec![record]).await?;
+        metrics::counter!(crate::metrics::CHUNK_BYTES).increment(bytes as u64);
     }
     Ok(writer)
+}
+
+/// Appends records, at most one a lane, again and again while the log's failures are transient.
+pub(super) async fn append(log: &dyn EventLog, records: Vec<LaneRecord>) -> Result<()> {
+    let mut pause = FIRST_PAUSE;
+    while let Err(error) = log.append(records.clone()).await {
+        if !error.is_transient() {
+            return Err(error);
+        }
+        let lane = records.first().map(|record| record.lane.0);
+        tracing::warn!(lane, %error, "an append is tried again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Ok(())
 }

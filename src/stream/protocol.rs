@@ -3,16 +3,15 @@
 //! **Within a lane** a producer's records have gapless indexes. The next index is taken, a lower one is a repeat and dropped, a higher one is a gap:
 //! something is lost, and the answer is an error of kind `Corrupt`.
 //!
-//! **Producers** have epochs. On a lane that a new producer has opened, an older one's late records are ignored; so on each lane the epochs only rise.
+//! **Producers** have epochs. A new one begins by opening its epoch on each lane: behind that record those of older ones are ignored, so on each lane the
+//! epochs only rise. When all lanes are open, it is decided for ever which cut is the last one that all lanes have, and the new producer resumes from it.
 //!
 //! **Cuts** are reached when all lanes have them. Lanes that have nothing to say get cuts, too, so none holds the others back. Rows are handed
 //! on as they come, with the number of the window that holds them; nothing is kept here but unfinished parts of chunks.
 //!
 //! **Void.** When a lane goes over to a new producer, what older ones put behind that lane's last cut will never be on all lanes: it is void, on every
 //! lane. Which cuts are reached and what is void depends on the order within lanes alone, so all consumers agree, however the lanes interleave.
-//! The new producer resumed from *a* cut that is on all lanes, which need not be the last: an older producer may have completed another since.
-//! Then transactions come twice, in the old producer's windows and in the new one's, and the merger, which knows the position of its
-//! last commit, skips those that it has. A cut that was reached is never taken back.
+//! A cut that was reached is never taken back.
 //!
 //! **Positions.** When the first lane reaches a cut, all that comes after it on any lane is read from that batch or a later one. So the position
 //! before that batch is where reading must start again to get all rows that the cut doesn't cover.
@@ -36,13 +35,13 @@ pub enum StartAt {
 }
 
 impl StartAt {
-    /// Whether a lane may begin with this record: nothing that is needed can have been before it.
+    /// Whether a lane may begin with this record, which opens no epoch: nothing that is needed can have been before it.
     fn is_at(self, header: &ChunkHeader) -> bool {
         match self {
-            StartAt::Beginning => opens(header) && header.resumed_from.is_none(),
+            StartAt::Beginning => false,
             StartAt::AfterCut(cut) => {
                 let is_next = header.epoch == cut.epoch && header.window == cut.number.next() && header.starts_window;
-                point(header) <= cut || (header.is_first_part() && is_next) || (opens(header) && header.resumed_from <= Some(cut))
+                point(header) <= cut || (header.is_first_part() && is_next)
             }
             StartAt::Anywhere => true,
         }
@@ -96,13 +95,15 @@ pub struct LaneProtocol {
     lanes: Vec<LaneState>,
     producers: BTreeMap<Epoch, Seen>,
     cuts: BTreeMap<CutPoint, PendingCut>,
+    last_reached: Option<CutPoint>,
 }
 
 /// A producer that was seen.
 #[derive(Debug)]
 struct Seen {
     producer: u32,
-    resumed_from: Option<CutPoint>,
+    /// From which cut it goes on; the record that opens its epoch doesn't say that yet.
+    resumed_from: Option<Option<CutPoint>>,
     /// What the last `Void` for its sake said.
     void_after: Option<Option<CutPoint>>,
 }
@@ -114,6 +115,8 @@ struct LaneState {
     /// The window of the next chunk, where it is known.
     window: Option<CutNumber>,
     last_cut: Option<CutPoint>,
+    /// The producer that opened the lane last.
+    opened_by: Option<(Epoch, u32)>,
     chunk: Joining,
 }
 
@@ -151,7 +154,7 @@ impl LaneProtocol {
             StartAt::Beginning | StartAt::Anywhere => None,
         };
         let lanes = (0..lanes).map(|_| LaneState { last_cut, ..LaneState::default() }).collect();
-        Self { start, skip_rows: false, lanes, producers: BTreeMap::new(), cuts: BTreeMap::new() }
+        Self { start, skip_rows: false, lanes, producers: BTreeMap::new(), cuts: BTreeMap::new(), last_reached: None }
     }
 
     /// The same, but rows aren't unpacked or handed on: only cuts and producers count.
@@ -164,6 +167,11 @@ impl LaneProtocol {
     /// The highest epoch seen.
     pub fn highest_epoch(&self) -> Option<Epoch> {
         self.producers.keys().next_back().copied()
+    }
+
+    /// The producer that opened a lane last: its epoch, and its number, drawn at random.
+    pub fn opened_by(&self, lane: Lane) -> Option<(Epoch, u32)> {
+        self.lanes.get(usize::from(lane.0)).and_then(|lane| lane.opened_by)
     }
 
     /// Takes the next record of a reader. `position` is the reader's position before it gave the record out (before the call of `next` that did).
@@ -193,8 +201,12 @@ impl LaneProtocol {
         if header.lane != lane || usize::from(lane.0) >= self.lanes.len() {
             return Err(contradiction("a record lies on another lane than it names, or the stream has another number of lanes"));
         }
+        if header.opens_epoch {
+            self.open(header, events);
+            return Ok(());
+        }
         self.meet(header)?;
-        if !self.advance(header, is_last_part(header, part), events)? || self.is_void(point(header)) {
+        if !self.advance(header, is_last_part(header, part))? || self.is_void(point(header)) {
             return Ok(());
         }
         let is_wanted = !matches!(self.start, StartAt::AfterCut(cut) if point(header) <= cut);
@@ -215,11 +227,36 @@ impl LaneProtocol {
         Ok(())
     }
 
+    /// A producer opens its epoch on a lane. What those before it put behind the lane's last cut is void.
+    fn open(&mut self, header: &ChunkHeader, events: &mut Vec<LaneEvent>) {
+        let lane = &mut self.lanes[usize::from(header.lane.0)];
+        if lane.next.is_some_and(|(epoch, _)| epoch >= header.epoch) {
+            return;
+        }
+        lane.next = Some((header.epoch, ChunkIndex(1)));
+        lane.opened_by = Some((header.epoch, header.producer));
+        lane.chunk = Joining::No;
+        let after_cut = lane.last_cut;
+        let has_older = self.producers.keys().next().is_some_and(|first| *first < header.epoch);
+        let seen = self.producers.entry(header.epoch);
+        let seen = seen.or_insert(Seen { producer: header.producer, resumed_from: None, void_after: None });
+        if seen.void_after.is_none_or(|known| after_cut < known) {
+            seen.void_after = Some(after_cut);
+            if has_older {
+                events.push(LaneEvent::Void { epoch: header.epoch, after_cut });
+            }
+        }
+    }
+
     /// Notes the record's producer.
     fn meet(&mut self, header: &ChunkHeader) -> Result<()> {
         let (producer, resumed_from) = (header.producer, header.resumed_from);
-        let seen = self.producers.entry(header.epoch).or_insert(Seen { producer, resumed_from, void_after: None });
-        if (seen.producer, seen.resumed_from) != (producer, resumed_from) {
+        let seen = self.producers.entry(header.epoch).or_insert(Seen { producer, resumed_from: None, void_after: None });
+        if seen.resumed_from.is_none() {
+            // of those that opened lanes with one epoch, at most one goes on
+            (seen.producer, seen.resumed_from) = (producer, Some(resumed_from));
+        }
+        if (seen.producer, seen.resumed_from) != (producer, Some(resumed_from)) {
             return Err(contradiction("two producers have one epoch"));
         }
         Ok(())
@@ -232,10 +269,9 @@ impl LaneProtocol {
     }
 
     /// Whether the record is the lane's next one; if so, moves the lane past it.
-    fn advance(&mut self, header: &ChunkHeader, is_last_part: bool, events: &mut Vec<LaneEvent>) -> Result<bool> {
+    fn advance(&mut self, header: &ChunkHeader, is_last_part: bool) -> Result<bool> {
         let start = self.start;
         let lane = &mut self.lanes[usize::from(header.lane.0)];
-        let opens = opens(header);
         match lane.next {
             Some((epoch, _)) if header.epoch < epoch => return Ok(false),
             Some((epoch, next)) if header.epoch == epoch => {
@@ -245,28 +281,21 @@ impl LaneProtocol {
                 if header.index > next {
                     return Err(missing().with("expected_index", next));
                 }
+                if header.index == ChunkIndex(1) {
+                    // it resumed from the last cut that all lanes had when it had opened them
+                    let is_known = header.resumed_from <= lane.last_cut && header.resumed_from >= self.last_reached;
+                    if start != StartAt::Anywhere && !is_known {
+                        return Err(missing().with("resumed_from", format_args!("{:?}", header.resumed_from)));
+                    }
+                    lane.window = Some(header.resumed_from.map_or(CutNumber(1), |cut| cut.number.next()));
+                }
             }
-            Some(_) if opens && (start == StartAt::Anywhere || header.resumed_from <= lane.last_cut) => {}
             // a late record of an older producer may have been the first
             Some(_) | None if start.is_at(header) => {
                 lane.chunk = if header.is_first_part() { Joining::No } else { Joining::Skipped };
                 lane.window = None;
             }
             Some(_) | None => return Err(missing()),
-        }
-        if opens {
-            lane.window = Some(header.resumed_from.map_or(CutNumber(1), |cut| cut.number.next()));
-            lane.chunk = Joining::No;
-            let after_cut = lane.last_cut;
-            let has_older = self.producers.keys().next().is_some_and(|first| *first < header.epoch);
-            if let Some(seen) = self.producers.get_mut(&header.epoch)
-                && seen.void_after.is_none_or(|known| after_cut < known)
-            {
-                seen.void_after = Some(after_cut);
-                if has_older {
-                    events.push(LaneEvent::Void { epoch: header.epoch, after_cut });
-                }
-            }
         }
         if lane.window.is_some_and(|window| window != header.window) {
             return Err(contradiction("a chunk is not of its lane's next window"));
@@ -348,16 +377,12 @@ impl LaneProtocol {
         // cuts before it that not all lanes have are void, or were before the start
         self.cuts = later;
         let Some(PendingCut { cut, position, .. }) = self.cuts.remove(&point) else { return Ok(None) };
+        self.last_reached = Some(point);
         let cut = cut.ok_or_else(|| contradiction("no lane has the cut itself"))?;
         let lowest = self.lanes.iter().filter_map(|lane| lane.next.map(|(epoch, _)| epoch)).min();
         self.producers.retain(|epoch, _| Some(*epoch) >= lowest);
         Ok(Some(CutReached { point, cut: Arc::new(cut), position }))
     }
-}
-
-/// Whether the record is its producer's first on the lane.
-fn opens(header: &ChunkHeader) -> bool {
-    header.opens_epoch && header.index == ChunkIndex(0)
 }
 
 fn is_last_part(header: &ChunkHeader, part: &Bytes) -> bool {

@@ -16,6 +16,18 @@ pub struct Tenure {
     pub resumed_from: Option<CutPoint>,
 }
 
+impl Tenure {
+    /// Any number will do that another producer hardly draws.
+    pub(super) fn random_producer() -> u32 {
+        uuid::Uuid::new_v4().as_fields().0
+    }
+
+    /// The record that opens the epoch on `lane` and closes it to all earlier producers: the lane's first of this one.
+    pub fn opening(&self, lane: Lane) -> LaneRecord {
+        LaneRecord { lane, bytes: ChunkHeader::opening(lane, self.epoch, self.producer).record(&[]) }
+    }
+}
+
 /// One producer's side of one lane. Pure: it numbers and encodes, and leaves appending to the caller, who appends the records of a lane in
 /// order, one at a time, each again until the log has taken it.
 #[derive(Debug)]
@@ -35,7 +47,7 @@ impl LaneWriter {
             lane,
             tenure,
             most_record_bytes,
-            index: ChunkIndex::default(),
+            index: ChunkIndex(1),
             window: tenure.resumed_from.map_or(CutNumber(1), |cut| cut.number.next()),
             starts_window: true,
         }
@@ -46,7 +58,7 @@ impl LaneWriter {
         self.window
     }
 
-    /// Encodes a chunk to the lane's next records. The first chunk of all opens the epoch on the lane; it may be empty.
+    /// Encodes a chunk to the lane's next records. They count once the lane has been [opened](Tenure::opening).
     ///
     /// # Errors
     /// `Bug` if the cut isn't the next one, or a batch contradicts its shape.
@@ -67,7 +79,7 @@ impl LaneWriter {
             index: self.index,
             window: self.window,
             resumed_from: self.tenure.resumed_from,
-            opens_epoch: self.index == ChunkIndex(0),
+            opens_epoch: false,
             starts_window: self.starts_window,
             ends_with_cut: cut.is_some(),
             payload_bytes: payload.bytes.len() as u64,

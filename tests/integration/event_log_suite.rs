@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use binlake::error::Kind;
 use binlake::event::{BinlogCoordinates, Cut, CutNumber, Epoch, Lane, Lineage, Section, SourcePosition, TableId, TransactionStamp};
 use binlake::stream::{
-    Consumer, EmbeddedLog, EmbeddedOptions, EventLog, LaneEvent, LaneRecord, LogPosition, LogReader, MemoryLog, Producer,
-    find_last_cut,
+    Consumer, EmbeddedLog, EmbeddedOptions, EventLog, LaneEvent, LaneRecord, LogPosition, LogReader, MemoryLog, TakenOver,
+    find_last_cut, take_over,
 };
 use binlake::time::Timestamp;
 use bytes::Bytes;
@@ -252,9 +252,12 @@ async fn the_last_cut_is_found_by_a_new_process(subject: &mut dyn Subject) {
     assert!(found.cut.is_none() && found.epoch.is_none());
     let mut last = 0;
     for epoch in 1..=4 {
-        let found = find_last_cut(log.as_ref()).await.unwrap();
-        assert_eq!(found.cut.as_ref().map_or(0, |(_, cut)| cut.number.0), last);
-        let mut producer = Producer::new(log.clone(), Epoch(epoch), found.cut.map(|(point, _)| point));
+        let before = async |seen: Option<Epoch>| {
+            assert_eq!(seen, Some(Epoch(epoch - 1)).filter(|epoch| epoch.0 > 0));
+            Ok(Epoch(epoch))
+        };
+        let TakenOver { mut producer, cut: found } = take_over(log.clone(), before).await.unwrap();
+        assert_eq!(found.map_or(0, |(_, cut)| cut.number.0), last);
         for _ in 0..20 {
             last += 1;
             producer.cut(vec![vec![section(last)]], cut(last)).await.unwrap();
@@ -275,7 +278,7 @@ async fn a_producer_and_a_consumer_agree(subject: &mut dyn Subject) {
     let producing = {
         let log = log.clone();
         tokio::spawn(async move {
-            let mut producer = Producer::new(log, Epoch(1), None);
+            let mut producer = take_over(log, async |_| Ok(Epoch(1))).await.unwrap().producer;
             for number in 1..=100 {
                 producer.send(Lane((number % u64::from(LANES)) as u16), vec![section(number)]).await.unwrap();
                 producer.cut(vec![], cut(number)).await.unwrap();

@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | 0 | 4 | `BLCK` |
 //! | 4 | 1 | format version: 1 |
-//! | 5 | 1 | flags: 1 opens an epoch, 2 first chunk of its window, 4 a cut ends it |
+//! | 5 | 1 | flags: 1 opens an epoch (and is nothing else), 2 first chunk of its window, 4 a cut ends it |
 //! | 6 | 2 | lane |
 //! | 8 | 8 | epoch, from 1 |
-//! | 16 | 8 | index of the record on its lane within the epoch, from 0; the parts of a chunk have consecutive ones |
+//! | 16 | 8 | index of the record on its lane within the epoch; 0 opens it; the parts of a chunk have consecutive ones |
 //! | 24 | 8 | window: the number of the cut that will close it |
 //! | 32 | 8 | epoch of the cut from which the producer resumed, 0 for none |
 //! | 40 | 8 | number of that cut |
@@ -44,7 +44,7 @@ pub struct ChunkHeader {
     pub window: CutNumber,
     /// Where the producer resumed; `None` for the first producer of a stream.
     pub resumed_from: Option<CutPoint>,
-    /// Whether the chunk is the first of its epoch on its lane.
+    /// Whether the record opens its epoch on its lane, and closes the lane to all earlier producers: it has index 0 and nothing else.
     pub opens_epoch: bool,
     /// Whether the chunk is the first of its window on its lane.
     pub starts_window: bool,
@@ -61,6 +61,24 @@ pub struct ChunkHeader {
 impl ChunkHeader {
     /// Bytes that a header takes.
     pub const BYTES: usize = 76;
+
+    /// The header of the record that opens an epoch on a lane.
+    pub fn opening(lane: Lane, epoch: Epoch, producer: u32) -> Self {
+        Self {
+            lane,
+            epoch,
+            producer,
+            index: ChunkIndex(0),
+            window: CutNumber::default(),
+            resumed_from: None,
+            opens_epoch: true,
+            starts_window: false,
+            ends_with_cut: false,
+            payload_bytes: 0,
+            part_start: 0,
+            control_bytes: 0,
+        }
+    }
 
     /// Whether the record has its chunk's first part.
     pub fn is_first_part(&self) -> bool {
@@ -108,6 +126,8 @@ impl ChunkHeader {
         let fits = part_end.is_some_and(|end| end <= header.payload_bytes)
             && u64::from(header.control_bytes) <= header.payload_bytes
             && (!part.is_empty() || header.payload_bytes == 0)
+            && header.opens_epoch == (header.index == ChunkIndex(0))
+            && !(header.opens_epoch && header.payload_bytes > 0)
             && header.epoch.0 > 0;
         if fits { Ok((header, part)) } else { Err(damaged("its header contradicts itself")) }
     }
@@ -165,7 +185,7 @@ mod tests {
             index: ChunkIndex(u64::MAX),
             window: CutNumber(77),
             resumed_from: Some(CutPoint { epoch: Epoch(1), number: CutNumber(70) }),
-            opens_epoch: true,
+            opens_epoch: false,
             starts_window: true,
             ends_with_cut: false,
             payload_bytes: 10,

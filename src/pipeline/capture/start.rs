@@ -3,14 +3,14 @@
 use super::link::check_position;
 use super::{BackfillRequest, Context, Follower, Link, Snapshots};
 use crate::error::{Error, Kind, Result};
-use crate::event::{CutPoint, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
+use crate::event::{Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
 use crate::source::{
     BinlogReader, CaptureRule, Catalog, CatalogTable, DumpSettings, LaneBuffers, OnGap, SelectTables, ServerInfo, Snapshot,
     SnapshotPlan, TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog, no_such_table,
     refuse_on_failure,
 };
-use crate::stream::{Producer, find_last_cut};
+use crate::stream::{TakenOver, take_over};
 use crate::table::{Lake, Table};
 use crate::time::Timestamp;
 use mysql_async::Conn;
@@ -32,7 +32,6 @@ pub(super) struct Started {
 /// Where the source was left.
 #[derive(Debug, Default)]
 struct Left {
-    cut: Option<CutPoint>,
     position: Option<SourcePosition>,
     source_commit_time: Timestamp,
     tables: BTreeMap<TableId, (TableSchema, TableState)>,
@@ -50,10 +49,11 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     let rules = Arc::new(config.tables.clone());
     let mut catalog = load_catalog(&mut conn, |table| wanted(&rules, table)).await?;
     let stream_id = context.log.identity().stream_id.clone();
-    let found = find_last_cut(context.log.as_ref()).await?;
-    let mut left = match found.cut {
-        Some((point, cut)) => Left {
-            cut: Some(point),
+    let take_epoch = async |seen| context.state.take_epoch(&stream_id, seen);
+    let TakenOver { producer, cut } = take_over(context.log.clone(), take_epoch).await?;
+    let epoch = producer.epoch();
+    let mut left = match cut {
+        Some((_, cut)) => Left {
             position: Some(cut.position.clone()),
             source_commit_time: cut.source_commit_time,
             tables: cut
@@ -69,7 +69,6 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
         // nothing was read yet: what the snapshot reads is as of now
         left.source_commit_time = Timestamp::now();
     }
-    let epoch = context.state.take_epoch(&stream_id, found.epoch)?;
     left.tables.retain(|table, _| rules.rule_for(table).is_some());
     refuse_shapes(&mut catalog, &rules);
     refuse(&mut catalog, &left, &rules)?;
@@ -154,7 +153,6 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
             .remedy("correct `source` in the [[table]] sections, or grant SELECT on the tables"));
     };
     let reader = BinlogReader::new(tables, position, left.source_commit_time);
-    let producer = Producer::new(context.log.clone(), epoch, left.cut);
     let link = Link { options, settings };
     tracing::info!(%epoch, position = %reader.position().coordinates, tables = reader.tables().states().len(), "the capture begins");
     let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), config.stream.cut_interval);

@@ -111,6 +111,8 @@ pub(super) fn recover(folder: &Folder, segments: &[u64]) -> Result<Recovered> {
 
 /// From where on the last cut is found, as the last segment's header notes it: for who reads beside the producer.
 pub(super) fn noted_last_cut(folder: &Folder) -> Result<Option<Place>> {
-    let Some(last) = folder.segments()?.last().copied() else { return Ok(None) };
-    Ok(folder.open_segment(last)?.1.last_cut)
+    let segments = folder.segments()?;
+    let Some(last) = segments.last().copied() else { return Ok(None) };
+    // where that segment is gone, a later cut lies in what is kept
+    Ok(folder.open_segment(last)?.1.last_cut.filter(|place| segments.contains(&place.segment)))
 }

@@ -161,11 +161,11 @@ async fn damage_in_the_middle_stops_the_reader() {
 #[tokio::test]
 async fn released_segments_go_but_the_last_cut_stays() {
     use crate::event::{CutPoint, Epoch, sample};
-    use crate::stream::{Consumer, LaneEvent, Producer, find_last_cut};
+    use crate::stream::{Consumer, LaneEvent, find_last_cut, take_over};
     let folder = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { segment_bytes: 2000, ..small() };
     let log = Arc::new(EmbeddedLog::open(folder.path(), 4, options.clone()).unwrap());
-    let mut producer = Producer::new(log.clone(), Epoch(1), None);
+    let mut producer = take_over(log.clone(), async |_| Ok(Epoch(1))).await.unwrap().producer;
     for number in 1..=40 {
         producer.cut(vec![], sample::cut(number)).await.unwrap();
     }

@@ -33,7 +33,7 @@ fn text(events: &[LaneEvent]) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn rows_arrive_with_their_window_and_idle_lanes_hold_nothing_back() {
     let log = Arc::new(MemoryLog::new(3));
-    let mut producer = Producer::new(log.clone(), Epoch(1), None);
+    let mut producer = take_over(log.clone(), async |_| Ok(Epoch(1))).await.unwrap().producer;
     producer.send(Lane(1), vec![Section::Rows(ticket_changes(0, 10, 2))]).await.unwrap();
     producer.cut(vec![], cut(1)).await.unwrap();
     producer.cut(vec![vec![Section::Rows(ticket_changes(5, 10, 2))]], cut(2)).await.unwrap();
@@ -49,14 +49,14 @@ async fn rows_arrive_with_their_window_and_idle_lanes_hold_nothing_back() {
 #[tokio::test(start_paused = true)]
 async fn a_new_producer_makes_void_what_lies_behind_its_cut() {
     let log = Arc::new(MemoryLog::new(2));
-    let mut first = Producer::new(log.clone(), Epoch(1), None);
+    let mut first = take_over(log.clone(), async |_| Ok(Epoch(1))).await.unwrap().producer;
     first.cut(vec![], cut(1)).await.unwrap();
     first.send(Lane(0), vec![Section::Rows(ticket_changes(0, 10, 2))]).await.unwrap();
     first.flush().await.unwrap();
     let found = find_last_cut(log.as_ref()).await.unwrap();
     let (point, at) = found.cut.unwrap();
     assert_eq!((found.epoch, point.number, at.as_ref()), (Some(Epoch(1)), CutNumber(1), &cut(1)));
-    let mut second = Producer::new(log.clone(), Epoch(2), Some(point));
+    let mut second = take_over(log.clone(), async |_| Ok(Epoch(2))).await.unwrap().producer;
     second.send(Lane(1), vec![Section::Rows(ticket_changes(5, 10, 2))]).await.unwrap();
     second.flush().await.unwrap();
     // the first doesn't know yet
@@ -71,7 +71,7 @@ async fn a_new_producer_makes_void_what_lies_behind_its_cut() {
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_gives_back_what_its_cut_does_not_cover() {
     let log = Arc::new(MemoryLog::new(2).with_most_record_bytes(400));
-    let mut producer = Producer::new(log.clone(), Epoch(1), None);
+    let mut producer = take_over(log.clone(), async |_| Ok(Epoch(1))).await.unwrap().producer;
     for number in 1..=3 {
         producer.send(Lane(0), vec![Section::Rows(ticket_changes(0, 40, 2))]).await.unwrap();
         producer.cut(vec![vec![], vec![Section::Rows(ticket_changes(0, 40, 2))]], cut(number)).await.unwrap();
@@ -125,7 +125,7 @@ impl EventLog for Flaky {
 async fn failed_appends_are_tried_again_and_leave_repeats_but_no_disorder() {
     let log = MemoryLog::new(3).with_most_record_bytes(500);
     let flaky = Arc::new(Flaky { log: log.clone(), calls: Default::default() });
-    let mut producer = Producer::new(flaky, Epoch(1), None);
+    let mut producer = take_over(flaky, async |_| Ok(Epoch(1))).await.unwrap().producer;
     for number in 1..=5 {
         producer.send(Lane(1), vec![Section::Rows(ticket_changes(number, 40, 2))]).await.unwrap();
         producer.cut(vec![], cut(number)).await.unwrap();
@@ -162,6 +162,7 @@ async fn large_row(log: &dyn EventLog, bytes: usize) {
     let rows = RecordBatch::try_new(schema.arrow(), vec![Arc::new(array)]).unwrap();
     let batch = ChangeBatch { schema, rows, changed: None, ..ticket_changes(0, 1, 1) };
     let tenure = Tenure { epoch: Epoch(1), producer: 1, resumed_from: None };
+    log.append(vec![tenure.opening(Lane(0))]).await.unwrap();
     let mut writer = LaneWriter::new(Lane(0), tenure, log.most_record_bytes());
     let content = ChunkContent { sections: vec![Section::Rows(batch)], cut: Some(Arc::new(cut(1))) };
     let records = writer.encode(&content).unwrap();

@@ -202,11 +202,11 @@ impl FakeConsumer {
             LaneEvent::CutReached(reached) => {
                 let known = self.state.transactions;
                 for (lane, row) in self.collected.remove(&reached.point).unwrap_or_default() {
-                    if row.0 > known {
-                        self.state.rows[lane].push(row);
-                    }
+                    assert!(row.0 > known, "transaction {} comes twice", row.0);
+                    self.state.rows[lane].push(row);
                 }
-                self.state.transactions = known.max(reached.cut.position.coordinates.offset);
+                self.state.transactions = reached.cut.position.coordinates.offset;
+                assert!(self.state.transactions >= known);
                 for (lane, rows) in self.state.rows.iter().enumerate() {
                     assert_eq!(*rows, history.rows(lane, self.state.transactions), "lane {lane} at {}", reached.point);
                 }
@@ -245,17 +245,33 @@ fn run(seed: u64) {
     let most_record_bytes = if noise(2) == 0 { 120 } else { 1 << 20 };
     let mut log: Vec<Vec<LaneRecord>> = vec![Vec::new(); lanes];
     let mut epoch = 0;
-    let mut start = |log: &[Vec<LaneRecord>], noise: &mut Noise| {
+    // the epoch is opened on one lane after the other while the others go on, and only then comes a look at the tail
+    let mut start = |log: &mut [Vec<LaneRecord>], others: &mut [FakeProducer], noise: &mut Noise| {
         epoch += 1;
+        let mut tenure = Tenure { epoch: Epoch(epoch), producer: epoch as u32 * 7, resumed_from: None };
+        for lane in 0..lanes {
+            for other in others.iter_mut() {
+                (0..lanes).for_each(|lane| other.append(log, lane, noise(8)));
+            }
+            (0..=noise(2)).for_each(|_| log[lane].push(tenure.opening(Lane(lane as u16))));
+        }
         let found = last_cut(log, noise);
-        let tenure = Tenure { epoch: Epoch(epoch), producer: epoch as u32 * 7, resumed_from: found.map(|(point, _)| point) };
+        for other in others.iter_mut() {
+            other.cut();
+            (0..lanes).for_each(|lane| (0..3).for_each(|_| other.append(log, lane, 7)));
+        }
+        assert_eq!(last_cut(log, noise), found, "what comes after the openings counts");
+        tenure.resumed_from = found.map(|(point, _)| point);
         FakeProducer::new(lanes, tenure, found.map_or(0, |(_, read)| read), most_record_bytes)
     };
-    let mut producers = vec![start(&log, &mut noise)];
+    let mut producers = vec![start(&mut log, &mut [], &mut noise)];
     let mut consumer = FakeConsumer::new(lanes);
     for _ in 0..noise(400) {
         match noise(40) {
-            0 => producers.push(start(&log, &mut noise)),
+            0 => {
+                let new = start(&mut log, &mut producers, &mut noise);
+                producers.push(new);
+            }
             1 if producers.len() > 1 => drop(producers.remove(noise(producers.len() as u64) as usize)),
             2 => consumer.restart(),
             3..=12 => drop(consumer.step(&history, &log, &mut noise).unwrap()),
@@ -270,7 +286,7 @@ fn run(seed: u64) {
             }
         }
     }
-    start(&log, &mut noise).finish(&history, &mut log, &mut noise);
+    start(&mut log, &mut producers, &mut noise).finish(&history, &mut log, &mut noise);
     while consumer.step(&history, &log, &mut noise).unwrap() {}
     assert_eq!(consumer.state.transactions, history.0.len() as u64, "not all is committed");
     assert!(consumer.collected.is_empty(), "void windows are still waiting: {:?}", consumer.collected.keys());

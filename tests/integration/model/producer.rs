@@ -5,7 +5,7 @@ use super::noise::Noise;
 use arrow::array::{Int32Array, RecordBatch, UInt8Array, UInt32Array};
 use binlake::error::Result;
 use binlake::event::{ChangeBatch, Cut, Epoch, KeyRange, Lane, Operation, Section, SnapshotProgress, TableState, TransactionStamp};
-use binlake::stream::{EventLog, Producer, find_last_cut};
+use binlake::stream::{EventLog, Producer, TakenOver, take_over};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -49,10 +49,9 @@ impl FakeCapture {
         epoch_after: Epoch,
         first: u64,
     ) -> Result<Self> {
-        let found = find_last_cut(log.as_ref()).await?;
-        let epoch = Epoch(found.epoch.unwrap_or_default().max(epoch_after).0 + 1);
         let lanes = usize::from(log.identity().lanes);
-        let producer = Producer::new(log, epoch, found.cut.as_ref().map(|(point, _)| *point));
+        let next = async |seen: Option<Epoch>| Ok(Epoch(seen.unwrap_or_default().max(epoch_after).0 + 1));
+        let TakenOver { producer, cut } = take_over(log, next).await?;
         let mut capture = Self {
             history,
             clock,
@@ -63,7 +62,7 @@ impl FakeCapture {
             is_cut: false,
             is_zombie: false,
         };
-        match found.cut {
+        match cut {
             Some((_, cut)) => {
                 capture.sent = history::after(&cut.position);
                 for table in 0..TABLES.len() {
