@@ -186,6 +186,7 @@ fn measure(runtime: &tokio::runtime::Runtime, table: &mut Table, input: &Path) -
     });
     let request = CommitRequest {
         columns: tickets::columns(),
+        record_key: None,
         fill: None,
         truncate: false,
         changes: Box::new(changes),

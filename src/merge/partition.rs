@@ -83,6 +83,8 @@ fn write_start(text: &mut String, function: PartitionFunction, micros: i64) -> s
 pub(super) struct PartitionNames {
     paths: Vec<String>,
     by_values: HashMap<Box<[u8]>, u32>,
+    /// Different values may have one path: NULL and the empty text.
+    by_path: HashMap<String, u32>,
 }
 
 impl PartitionNames {
@@ -98,8 +100,7 @@ impl PartitionNames {
                 _ => match self.by_values.get(row.as_ref()) {
                     Some(number) => *number,
                     None => {
-                        let number = u32::try_from(self.paths.len()).map_err(|_| data("the table has too many partitions"))?;
-                        self.paths.push(partition_path_at(names, columns, i)?);
+                        let number = self.number_of(partition_path_at(names, columns, i)?)?;
                         self.by_values.insert(row.as_ref().into(), number);
                         number
                     }
@@ -109,6 +110,16 @@ impl PartitionNames {
             numbers.push(number);
         }
         Ok(numbers)
+    }
+
+    fn number_of(&mut self, path: String) -> Result<u32> {
+        if let Some(known) = self.by_path.get(&path) {
+            return Ok(*known);
+        }
+        let number = u32::try_from(self.paths.len()).map_err(|_| data("the table has too many partitions"))?;
+        self.paths.push(path.clone());
+        self.by_path.insert(path, number);
+        Ok(number)
     }
 
     /// Each number's rank in the order of the paths as text.
@@ -159,5 +170,8 @@ mod tests {
         assert_eq!(names.numbers(&["y".into()], &[years]).unwrap(), [0, 0, 1, 2, 0]);
         // y=10 < y=9 < y=__HIVE_DEFAULT_PARTITION__
         assert_eq!(names.ranks(), [1, 0, 2]);
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![None, Some(""), Some("a"), Some(""), None]));
+        let mut names = PartitionNames::default();
+        assert_eq!(names.numbers(&["t".into()], &[texts]).unwrap(), [0, 0, 1, 0, 0], "NULL and the empty text share a partition");
     }
 }

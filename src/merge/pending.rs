@@ -242,8 +242,7 @@ impl TablePending {
     /// An empty fold moves the checkpoint.
     pub fn take(&mut self, at: CutPoint, position: &SourcePosition) -> Result<Option<Fold>> {
         let Some(shape) = self.shape_at(at)? else { return Ok(None) };
-        let truncations = self.truncations.iter().filter(|truncation| truncation.closing <= at);
-        let last_truncation = truncations.map(|truncation| truncation.generation).max();
+        let last_truncation = self.last_truncation(at);
         let generation = last_truncation.unwrap_or(0);
         let is_in = |closing: CutPoint, of: u64| closing <= at && of >= generation;
         let fold = Fold {
@@ -313,8 +312,13 @@ impl TablePending {
             .into_iter()
             .partition(|piece| self.taken.as_ref().is_some_and(|(taken, _)| piece.place.closing <= *taken));
         self.pieces = kept;
+        let generation = reached.and_then(|reached| self.last_truncation(reached)).unwrap_or(0);
         for piece in moved {
             let is_reached = reached.is_some_and(|reached| piece.place.closing <= reached);
+            if is_reached && piece.place.generation < generation {
+                // no commit will want it, and it may not fit the shape that came with the truncation
+                continue;
+            }
             let group = (is_reached, (!is_reached).then_some(piece.place.closing), piece.place.generation);
             groups.entry(group).or_default().push(piece);
         }
@@ -346,7 +350,8 @@ impl TablePending {
         let announced = self.shapes.iter().filter(|shape| shape.closing <= at).map(|shape| &shape.schema).next_back();
         let lake = self.committed.as_ref().map(|committed| &committed.schema);
         let Some(schema) = announced.or(lake).or(self.first_seen.as_ref()) else { return Ok(None) };
-        if let Some(lake) = lake {
+        // a truncation that comes with it makes way for any key
+        if let Some(lake) = lake.filter(|_| self.last_truncation(at).is_none()) {
             let names = |schema: &TableSchema| -> Vec<String> {
                 schema.key.iter().filter_map(|&i| schema.columns.get(i)).map(|column| column.name.clone()).collect()
             };
@@ -355,7 +360,7 @@ impl TablePending {
                     .with("table", &self.table)
                     .with("was", names(lake).join(","))
                     .with("is", names(schema).join(","))
-                    .remedy("move the lake table away and run `binlake backfill --table` for it"));
+                    .remedy("run `binlake backfill --table` for it: its rows are then written anew"));
             }
         }
         LakeShape::new(schema.clone(), self.partition_by.as_ref()).map(|shape| Some(Arc::new(shape)))
@@ -376,6 +381,11 @@ impl TablePending {
             return Ok(None);
         }
         RecordBatch::try_from_iter(columns).map(Some).map_err(super::shape::arrow_error)
+    }
+
+    /// The generation of the rows that the last truncation up to the cut `at` leaves.
+    fn last_truncation(&self, at: CutPoint) -> Option<u64> {
+        self.truncations.iter().filter(|truncation| truncation.closing <= at).map(|truncation| truncation.generation).max()
     }
 
     fn generation(&self, lane: Lane) -> u64 {

@@ -49,6 +49,7 @@ fn request(wide: bool, rows: &[(&str, i32, i32)]) -> CommitRequest {
     let changes: Vec<Result<SortedChanges>> = vec![Ok(piece)];
     CommitRequest {
         columns: columns(wide),
+        record_key: None,
         fill: None,
         truncate: false,
         changes: Box::new(changes.into_iter()),

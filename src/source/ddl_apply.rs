@@ -4,7 +4,7 @@ use super::columns::ColumnBuilder;
 use super::ddl::Clause;
 use super::ddl_column::{ColumnDefinition, Place};
 use super::ddl_fill::existing_value;
-use super::shape::{BACKFILL, TypeChange, type_change};
+use super::shape::{BACKFILL, TypeChange, keeps_key_bytes, type_change};
 use super::tracked::{CaptureRule, stops_table};
 use super::value::Value;
 use crate::error::{Error, Result};
@@ -99,7 +99,7 @@ fn modify(
     let is_key = known.key.iter().filter_map(|i| known.columns.get(*i)).any(|column| column.name == old.name);
     match change {
         TypeChange::None => {}
-        TypeChange::Wider if !is_key => {}
+        TypeChange::Wider if !is_key || keeps_key_bytes(&old.source_type, &source_type) => {}
         TypeChange::Wider => return Err(fails("the key's type was changed")),
         TypeChange::Other => return Err(fails("a column's type was changed")),
     }
@@ -186,11 +186,13 @@ mod tests {
     fn wider_types_follow_and_others_stop() {
         let Altered::NewShape { schema, fill: None } = altered("MODIFY price DECIMAL(12,4)").unwrap() else { panic!() };
         assert_eq!(schema.columns[2].source_type, SourceType::Decimal { precision: 12, scale: 4 });
+        let Altered::NewShape { schema, .. } = altered("MODIFY id BIGINT").unwrap() else { panic!() };
+        assert_eq!(schema.columns[0].source_type, SourceType::BigInt { unsigned: false });
         assert!(matches!(altered("MODIFY note VARCHAR(300)").unwrap(), Altered::Same));
         assert!(matches!(altered("ADD INDEX i (note)").unwrap(), Altered::Same));
         for breaking in [
             "MODIFY price INT",
-            "MODIFY id BIGINT",
+            "MODIFY id BIGINT UNSIGNED",
             "DROP note",
             "RENAME TO b",
             "ADD PRIMARY KEY (note)",

@@ -58,6 +58,11 @@ pub(crate) fn type_change(old: &SourceType, new: &SourceType) -> TypeChange {
     }
 }
 
+/// Whether a key's values, wider now, are the same bytes as before: else a key's rows would change their lane and overtake each other.
+pub(crate) fn keeps_key_bytes(old: &SourceType, new: &SourceType) -> bool {
+    is_integer(old) && is_integer(new) && integer_rank(new) < 3
+}
+
 fn is_integer(kind: &SourceType) -> bool {
     matches!(
         kind,
@@ -98,16 +103,18 @@ pub(crate) fn fit(map: &TableMap, known: &TableSchema) -> Result<Fit> {
     let mut is_same = map.columns.len() == known.columns.len();
     for (i, mapped) in map.columns.iter().enumerate() {
         let source_type = mapped_source_type(mapped).map_err(|error| error.with("column", &mapped.name))?;
-        let before = known.columns.iter().find(|column| column.name.eq_ignore_ascii_case(&mapped.name));
+        let at = known.columns.iter().position(|column| column.name.eq_ignore_ascii_case(&mapped.name));
+        let is_key = at.is_some_and(|at| known.key.contains(&at));
+        let before = at.and_then(|at| known.columns.get(at));
         is_same &= known.columns.get(i).is_some_and(|column| column.name.eq_ignore_ascii_case(&mapped.name));
         let source_type = match before {
             Some(before) => match type_change(&before.source_type, &source_type) {
                 TypeChange::None => before.source_type.clone(),
-                TypeChange::Wider => {
+                TypeChange::Wider if !is_key || keeps_key_bytes(&before.source_type, &source_type) => {
                     is_same = false;
                     source_type
                 }
-                TypeChange::Other => {
+                TypeChange::Wider | TypeChange::Other => {
                     return Err(stops_table("a column has another type than before").with("column", &mapped.name).remedy(BACKFILL));
                 }
             },
@@ -199,5 +206,8 @@ mod tests {
         for (old, new, expected) in cases {
             assert_eq!(type_change(&old, &new), expected, "{old:?} -> {new:?}");
         }
+        assert!(keeps_key_bytes(&int(false), &T::BigInt { unsigned: false }));
+        assert!(!keeps_key_bytes(&int(true), &T::BigInt { unsigned: true }));
+        assert!(!keeps_key_bytes(&decimal(10, 2), &decimal(12, 4)));
     }
 }

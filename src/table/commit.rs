@@ -10,7 +10,7 @@
 use super::avro_file::REQUESTED_REPLACE;
 use super::avro_schema::{avro_file_schema, avro_schema};
 use super::commit_metadata::{CommitMetadata, SCHEMA_KEY};
-use super::evolution::{ensure_columns, ensure_evolves};
+use super::evolution::{ensure_columns, ensure_evolves, ensure_key, replaced_columns};
 use super::fence::{CommitHeader, Fence};
 use super::file_group::KeyIndex;
 use super::properties::{PROPERTIES_FILE, TableProperties, java_date};
@@ -19,7 +19,7 @@ use super::rewrite::{RewriteInput, RewriteOutput, rewrite};
 use super::services;
 use super::store::{Creation, TableStore};
 use super::timeline::{Action, Instant, State, Timeline};
-use super::view::{PARTITION_MARKER, TableView, completed_path, timeline_of};
+use super::view::{PARTITION_MARKER, RECORD_KEY_KEY, TableView, completed_path, timeline_of};
 use super::writer::WriterIdentity;
 use super::{
     CommitRequest, CommitSummary, CompletedInstant, FileSlice, InstantTime, TableOptions, TableSpec, WriteStat, path_in_table,
@@ -86,6 +86,12 @@ impl Table {
         Ok(Self { view, spec: spec.clone(), record_key, options, fence, writer, index: KeyIndex::default(), usable: true })
     }
 
+    /// As [`Table::open`], for a commit that replaces all rows (`truncate`): the table's key may be another one than `spec`'s until then.
+    pub async fn open_to_replace(store: Arc<dyn ObjectStore>, base: Path, spec: &TableSpec, options: TableOptions) -> Result<Self> {
+        let record_key = Self::settled_view(store.clone(), base.clone()).await?.record_key();
+        Self::open(store, base, &TableSpec { record_key, ..spec.clone() }, options).await
+    }
+
     /// Reads the table at `base`, after it has finished a commit that had taken effect when a crash interrupted it. Takes no fence.
     pub async fn settled_view(store: Arc<dyn ObjectStore>, base: Path) -> Result<TableView> {
         recovery::settled_view(TableStore::new(store, base)).await
@@ -111,8 +117,13 @@ impl Table {
     async fn commit_once(&mut self, request: CommitRequest) -> Result<CommitSummary> {
         self.refresh().await?;
         let previous_columns = self.view.instants().last().map(|_| self.view.latest_columns());
-        ensure_columns(&request.columns, &self.record_key, &self.spec.partition_columns)?;
-        ensure_evolves(previous_columns.as_deref(), &request.columns)?;
+        let record_key = request.record_key.unwrap_or_else(|| self.record_key.clone());
+        ensure_columns(&request.columns, &record_key, &self.spec.partition_columns)?;
+        // where no row of before stays, nothing of before binds
+        if !request.truncate {
+            ensure_key(&self.record_key, &record_key)?;
+            ensure_evolves(previous_columns.as_deref(), &request.columns)?;
+        }
         let schema = avro_schema(&self.spec.name, &request.columns)?;
 
         let time = self.begin_next().await?;
@@ -120,12 +131,13 @@ impl Table {
             store: self.view.store.object_store().clone(),
             base: self.view.store.base().clone(),
             table: format!("{}.{}", self.spec.database, self.spec.name),
-            record_key: self.record_key.clone(),
+            record_key: record_key.clone(),
             partition_columns: self.spec.partition_columns.clone(),
             options: self.options.clone(),
             instant: time.clone(),
             previous_instant: self.view.instants().last().map(|last| last.instant.clone()),
             attempt: self.write_token(),
+            replaced_columns: replaced_columns(previous_columns.as_deref(), &request.columns),
             columns: request.columns.clone(),
             previous_columns,
             fill: request.fill,
@@ -148,7 +160,10 @@ impl Table {
             }
             self.cancel(&time, Action::Commit).await?;
         }
-        let commit = metadata(&rows, action, request.truncate, schema, request.extra_metadata);
+        let mut commit = metadata(&rows, action, request.truncate, schema, request.extra_metadata);
+        if record_key != self.record_key || self.view.extra_metadata(RECORD_KEY_KEY).is_some() {
+            commit.extra_metadata.insert(RECORD_KEY_KEY.to_owned(), Some(record_key.join(",")));
+        }
         let json = commit.render()?;
         self.ensure_alone(&time, action).await?;
         let header = CommitHeader { instant: time.clone(), replaces: action == Action::ReplaceCommit };
@@ -160,6 +175,9 @@ impl Table {
         }
         self.view.apply_commit(&time, action, &commit, request.columns);
         self.index.retain(&self.view.slices(None)?);
+        self.view.write_key().await?;
+        self.spec.record_key.clone_from(&record_key);
+        self.record_key = record_key;
         Ok(CommitSummary {
             instant: time,
             inserted: rows.inserted,
@@ -188,6 +206,7 @@ impl Table {
             let text = self.view.store.get(PROPERTIES_FILE).await?;
             self.view.properties = TableProperties::parse(&String::from_utf8_lossy(&text));
             self.view.properties_version = properties.map(|entry| entry.version.clone()).unwrap_or_default();
+            self.view.adopt_key();
             self.view.properties.ensure_writable(&self.spec)?;
         }
         if self.view.properties.has_metadata_table() || folder.folders.iter().any(|name| name == "metadata") {

@@ -1,7 +1,7 @@
 //! Which columns a table may have, and what they may become.
 
 use crate::error::{Area, Error, Kind, Result};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use std::collections::BTreeSet;
 
 /// The key's columns are there, and the partition columns come last.
@@ -19,7 +19,18 @@ pub(super) fn ensure_columns(columns: &Schema, record_key: &[String], partition_
     Ok(())
 }
 
-/// Columns may come, and types may become wider; nothing else.
+/// The key stays while there are rows: their files are sorted by it.
+pub(super) fn ensure_key(previous: &[String], record_key: &[String]) -> Result<()> {
+    if previous == record_key {
+        return Ok(());
+    }
+    Err(Error::new(Area::Lake, Kind::Data, "the table has another record key")
+        .with("found", previous.join(","))
+        .with("wanted", record_key.join(","))
+        .remedy("run `binlake backfill --table` for the table: it is then written anew"))
+}
+
+/// Columns may come, and types may become wider; nothing else while there are rows.
 pub(super) fn ensure_evolves(previous: Option<&Schema>, columns: &Schema) -> Result<()> {
     for before in previous.into_iter().flat_map(|previous| previous.fields().iter()) {
         let refused = |what: &'static str| Error::new(Area::Lake, Kind::Data, what).with("column", before.name());
@@ -33,6 +44,13 @@ pub(super) fn ensure_evolves(previous: Option<&Schema>, columns: &Schema) -> Res
         }
     }
     Ok(())
+}
+
+/// The columns that went, or whose values of before can't be read as the new type: one of that name is another column from now on.
+pub(super) fn replaced_columns(previous: Option<&Schema>, columns: &Schema) -> Vec<String> {
+    let before = previous.into_iter().flat_map(|previous| previous.fields().iter());
+    let stays = |field: &Field| columns.field_with_name(field.name()).is_ok_and(|now| widens(field.data_type(), now.data_type()));
+    before.filter(|field| !stays(field)).map(|field| field.name().clone()).collect()
 }
 
 fn widens(from: &DataType, to: &DataType) -> bool {
@@ -53,7 +71,6 @@ fn widens(from: &DataType, to: &DataType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::Field;
 
     fn columns(fields: &[(&str, DataType)]) -> Schema {
         Schema::new(fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect::<Vec<_>>())
@@ -69,7 +86,9 @@ mod tests {
             (columns(&[("id", DataType::Int32), ("p", DataType::Decimal128(10, 4))]), false),
         ] {
             assert_eq!(ensure_evolves(Some(&before), &after).is_ok(), good, "{after}");
+            assert_eq!(replaced_columns(Some(&before), &after).is_empty(), good, "{after}");
         }
+        assert_eq!(replaced_columns(Some(&before), &columns(&[("id", DataType::Utf8)])), ["id", "p"]);
     }
 
     #[test]

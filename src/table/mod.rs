@@ -96,8 +96,10 @@ pub struct SortedChanges {
 
 /// One commit.
 pub struct CommitRequest {
-    /// The table's columns from now on: today's, in any order, and new ones or wider types.
+    /// The table's columns from now on: today's, in any order, and new ones or wider types. With `truncate`, any.
     pub columns: SchemaRef,
+    /// Names of the record key's columns from now on; another key than today's takes `truncate`. `None`: as it is.
+    pub record_key: Option<Vec<String>>,
     /// One row: what rows written before this commit have in columns that they lack. `None`: NULL.
     pub fill: Option<RecordBatch>,
     /// Whether all present rows go before `changes` apply.

@@ -38,7 +38,7 @@ impl TableProperties {
             ("hoodie.partition.metafile.use.base.format", "false".to_owned()),
             ("hoodie.datasource.write.hive_style_partitioning", hive_style.to_string()),
             ("hoodie.populate.meta.fields", "true".to_owned()),
-            ("hoodie.table.keygenerator.class", format!("org.apache.hudi.keygen.{}", key_generator(spec))),
+            ("hoodie.table.keygenerator.class", key_generator(spec.record_key.len(), spec.partition_columns.len())),
             ("hoodie.table.base.file.format", "PARQUET".to_owned()),
             ("hoodie.database.name", spec.database.clone()),
             // partition values are escaped as Hive escapes them: see `partition_path`
@@ -102,6 +102,24 @@ impl TableProperties {
     /// Names of the record key's columns.
     pub(super) fn record_key(&self) -> Vec<String> {
         self.list("hoodie.table.recordkey.fields")
+    }
+
+    /// Takes another record key, with what else follows from it; says whether it is another one.
+    pub(super) fn set_record_key(&mut self, key: &str) -> bool {
+        if self.record_key() == key.split(',').collect::<Vec<_>>() {
+            return false;
+        }
+        self.set("hoodie.table.recordkey.fields", key.to_owned());
+        let generator = key_generator(self.record_key().len(), self.partition_columns().len());
+        self.set("hoodie.table.keygenerator.class", generator);
+        true
+    }
+
+    fn set(&mut self, key: &str, value: String) {
+        match self.entries.iter_mut().find(|(known, _)| known == key) {
+            Some(entry) => entry.1 = value,
+            None => self.entries.push((key.to_owned(), value)),
+        }
     }
 
     /// Names of the partition columns.
@@ -180,12 +198,13 @@ fn refusal(what: &'static str, key: &str, found: impl Into<String>, wanted: impl
 }
 
 /// Hudi's class that makes record keys and partition paths.
-fn key_generator(spec: &TableSpec) -> &'static str {
-    match (spec.record_key.len(), spec.partition_columns.len()) {
+fn key_generator(key_columns: usize, partition_columns: usize) -> String {
+    let class = match (key_columns, partition_columns) {
         (_, 0) => "NonpartitionedKeyGenerator",
         (1, 1) => "SimpleKeyGenerator",
         _ => "ComplexKeyGenerator",
-    }
+    };
+    format!("org.apache.hudi.keygen.{class}")
 }
 
 /// `Sat Nov 21 14:12:30 UTC 2026`.
@@ -339,6 +358,14 @@ hoodie.table.version=6
             assert_eq!(properties.get("hoodie.table.keygenerator.class"), Some(format!("org.apache.hudi.keygen.{class}").as_str()));
             assert_eq!(properties.get("hoodie.datasource.write.hive_style_partitioning") == Some("true"), !partition.is_empty());
         }
+    }
+
+    #[test]
+    fn another_key_may_need_another_generator() {
+        let mut properties = TableProperties::of(&spec(&["a"], &["p"]));
+        assert!(!properties.set_record_key("a"));
+        assert!(properties.set_record_key("a,b"));
+        assert_eq!(properties, TableProperties::of(&spec(&["a", "b"], &["p"])));
     }
 
     #[test]

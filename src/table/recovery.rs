@@ -44,12 +44,12 @@ pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: Write
             mend(&store, last).await?;
         }
         let mut view = TableView::read(store.clone()).await?;
-        view.properties.ensure_writable(spec)?;
         if let Some(last) = &last
             && settle(&view, last).await?
         {
             view = TableView::read(store.clone()).await?;
         }
+        view.properties.ensure_writable(spec)?;
         // refused before it is claimed: who is turned away must not stop the session that has the table
         if !view.timeline.pending().any(|(_, action, _)| action == Action::Rollback) {
             ensure_no_foreign_work(&view).await?;
@@ -57,6 +57,7 @@ pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: Write
         match Fence::claim(&store, writer.clone(), last.as_ref()).await? {
             Claim::Overtaken => continue,
             Claim::Ours(fence) => {
+                view.write_key().await?;
                 drop_metadata_table(&mut view).await?;
                 undo_unfinished(&mut view).await?;
                 delete_orphans(&mut view).await?;

@@ -9,6 +9,7 @@ use super::store::{Entry, TableStore};
 use super::timeline::{Action, Instant, State, Timeline};
 use super::{CompletedInstant, FileSlice, InstantTime};
 use crate::error::{Area, Error, Kind, Result};
+use crate::time::Timestamp;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -23,6 +24,9 @@ const READ_TRIES: usize = 4;
 
 /// Keys of `extraMetadata` that are ours start so.
 const OUR_KEYS: &str = "binlake.";
+/// The key of `extraMetadata` that names the record key's columns, once they have changed: what a commit says counts, and the
+/// properties follow it.
+pub(super) const RECORD_KEY_KEY: &str = "binlake.record_key";
 
 /// A table as it was when it was read.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct TableView {
     pub(super) properties: TableProperties,
     /// The version of the properties' file.
     pub(super) properties_version: (i64, Option<String>),
+    /// Whether the properties' file still names the key of before the last commit.
+    names_former_key: bool,
     pub(super) timeline: Timeline,
     pub(super) groups: FileGroups,
     /// Partition paths that have their marker.
@@ -94,6 +100,7 @@ impl TableView {
             earliest_retained: None,
             is_archived: entries.iter().any(|entry| entry.path.starts_with(".hoodie/archived/.commits_.archive.")),
             properties_version: (0, None),
+            names_former_key: false,
             store,
             properties,
         };
@@ -116,7 +123,26 @@ impl TableView {
         }
         view.read_commits().await?;
         view.read_last_clean().await?;
+        view.adopt_key();
         Ok(view)
+    }
+
+    /// Brings the properties in memory to what the last commit says of the record key.
+    pub(super) fn adopt_key(&mut self) {
+        if let Some(key) = self.extra_metadata.get(RECORD_KEY_KEY) {
+            self.names_former_key |= self.properties.set_record_key(key);
+        }
+    }
+
+    /// Brings the properties' file to what the last commit says of the record key.
+    pub(super) async fn write_key(&mut self) -> Result<()> {
+        self.adopt_key();
+        if self.names_former_key {
+            self.store.overwrite(PROPERTIES_FILE, self.properties.render(Timestamp::now())).await?;
+            self.properties_version = (0, None);
+            self.names_former_key = false;
+        }
+        Ok(())
     }
 
     /// Reads what the file groups, the columns and our own keys need: each replacecommit, and commits from the newest back to one of ours.

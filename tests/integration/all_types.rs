@@ -1,6 +1,7 @@
 //! Every column type at its edges, read by the snapshot and by the binlog: both give the same columns, and what the server's own SELECT says.
 
 mod columns;
+mod lakes;
 mod server_text;
 
 use crate::mysql::{Client, Flavour, Options, Server};

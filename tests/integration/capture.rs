@@ -4,19 +4,19 @@ use crate::mysql::{Client, Flavour, Options, Server, eventually};
 use crate::service::{Pipeline, Service};
 
 /// A pipeline over all tables of a new database on a shared server.
-struct Scene {
-    server: &'static Server,
-    database: String,
-    pipeline: Pipeline,
-    client: Client,
+pub(crate) struct Scene {
+    pub(crate) server: &'static Server,
+    pub(crate) database: String,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) client: Client,
 }
 
 impl Scene {
-    async fn new(topic: &str) -> Self {
+    pub(crate) async fn new(topic: &str) -> Self {
         Self::on(Server::shared(Flavour::MySql), topic, "").await
     }
 
-    async fn on(server: &'static Server, topic: &str, rule: &str) -> Self {
+    pub(crate) async fn on(server: &'static Server, topic: &str, rule: &str) -> Self {
         server.create_repl_user().await;
         let database = server.create_database(topic).await;
         let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n{rule}"));
@@ -25,27 +25,33 @@ impl Scene {
         Self { server, database, pipeline, client }
     }
 
-    async fn run(&mut self, statements: &[&str]) {
+    pub(crate) async fn run(&mut self, statements: &[&str]) {
         for statement in statements {
             self.client.run(statement).await;
         }
     }
 
-    async fn catches_up(&self, tables: &[&str]) {
+    pub(crate) async fn catches_up(&self, tables: &[&str]) {
         for table in tables {
             self.pipeline.catches_up(self.server, &self.database, table).await;
         }
     }
 
     /// Waits for the line that says that a table is stopped, and gives it.
-    async fn stops(&self, table: &str) -> String {
+    pub(crate) async fn stops(&self, table: &str) -> String {
+        self.line("ERROR", table).await
+    }
+
+    /// Waits for a line of the log that has `text` and is about a table, and gives it.
+    pub(crate) async fn line(&self, text: &str, table: &str) -> String {
         let name = format!("table={}.{table}", self.database);
-        let line = || self.pipeline.log().lines().find(|line| line.contains("ERROR") && line.contains(&name)).map(str::to_owned);
-        eventually("the table is stopped", async || line().is_some()).await;
+        let is_meant = |line: &&str| line.contains(text) && line.split([' ', ',']).any(|word| word == name);
+        let line = || self.pipeline.log().lines().find(is_meant).map(str::to_owned);
+        eventually("the log says so", async || line().is_some()).await;
         line().unwrap_or_default()
     }
 
-    fn ends_well(&self, service: Service) {
+    pub(crate) fn ends_well(&self, service: Service) {
         assert!(service.terminate().success(), "{}", self.pipeline.log_tail());
     }
 }

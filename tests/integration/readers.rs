@@ -8,7 +8,7 @@ use crate::lake::Values;
 use crate::mysql::{Flavour, Server, eventually};
 use crate::service::{Pipeline, difference, source_rows};
 pub(crate) use python::moto;
-use python::{duckdb, hudi_rs};
+pub(crate) use python::{duckdb, hudi_rs};
 use std::collections::BTreeSet;
 
 /// Two tables, unpartitioned and partitioned, with a history of commits.
@@ -94,7 +94,7 @@ impl Scene {
     }
 }
 
-fn compare(reader: &str, name: &str, expected: &[Values], mut found: Vec<Values>) {
+pub(crate) fn compare(reader: &str, name: &str, expected: &[Values], mut found: Vec<Values>) {
     found.sort();
     assert!(found == expected, "{reader} on {name}: {}", difference(expected, &found));
     println!("{reader}: {name}, {} rows equal the source's", found.len());

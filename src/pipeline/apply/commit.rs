@@ -78,7 +78,8 @@ impl Job {
         let mut table = match self.writer.take() {
             Some(table) => table,
             None => {
-                let table = self.lake.open(&self.table, &self.fold.shape().spec()).await.map_err(Failed::of)?;
+                let table =
+                    self.lake.open(&self.table, &self.fold.shape().spec(), self.fold.truncate()).await.map_err(Failed::of)?;
                 let found = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(Failed::of)?;
                 if found.as_ref() == Some(&self.checkpoint) {
                     return Ok((table, None));
@@ -103,6 +104,7 @@ impl Job {
     fn request(&self) -> Result<CommitRequest> {
         Ok(CommitRequest {
             columns: self.fold.shape().columns().clone(),
+            record_key: Some(self.fold.shape().key_names()),
             fill: self.fold.fill().cloned(),
             truncate: self.fold.truncate(),
             changes: prefetched(&self.fold),

@@ -39,13 +39,13 @@ impl LakeWriter {
         view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(at)
     }
 
-    /// Opens a table for writing, and makes it first if it isn't there.
-    pub(super) async fn open(&self, table: &TableId, spec: &TableSpec) -> Result<Table> {
-        let base = self.base(table);
-        if Table::exists(self.lake.store(), &base).await? {
-            Table::open(self.lake.store().clone(), base, spec, self.options.clone()).await
-        } else {
-            Table::create(self.lake.store().clone(), base, spec, self.options.clone()).await
+    /// Opens a table for writing, and makes it first if it isn't there; `anew`: its next commit replaces all that it holds.
+    pub(super) async fn open(&self, table: &TableId, spec: &TableSpec, anew: bool) -> Result<Table> {
+        let (store, base, options) = (self.lake.store().clone(), self.base(table), self.options.clone());
+        match Table::exists(&store, &base).await? {
+            true if anew => Table::open_to_replace(store, base, spec, options).await,
+            true => Table::open(store, base, spec, options).await,
+            false => Table::create(store, base, spec, options).await,
         }
     }
 }

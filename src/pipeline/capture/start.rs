@@ -71,8 +71,8 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     }
     left.tables.retain(|table, _| rules.rule_for(table).is_some());
     refuse_shapes(&mut catalog, &rules);
+    let requested = requested(backfill, &left, &mut catalog)?;
     refuse(&mut catalog, &left, &rules)?;
-    let requested = requested(backfill, &left, &catalog)?;
     let anew = if must_begin_anew(context, &mut conn, &info, &left).await? {
         catalog.tables.keys().cloned().collect()
     } else {
@@ -93,7 +93,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     let mut buffers = LaneBuffers::new(lanes, chunk_bytes);
     let mut tables = TrackedTables::new(select(&rules), lanes, info.ignores_case_of_names());
     let plans = plan(&left, &mut catalog, &rules, &anew, backfill);
-    let known: BTreeSet<TableId> = left.tables.keys().cloned().collect();
+    let known = known(&context.lake, &left, &plans).await?;
     begin_anew(&mut left, &plans);
     for (schema, state) in std::mem::take(&mut left.tables).into_values() {
         tables.put(Arc::new(schema), state)?;
@@ -242,12 +242,15 @@ fn refuse_shapes(catalog: &mut Catalog, rules: &TableRules) {
     }
 }
 
-fn requested(backfill: Option<&BackfillRequest>, left: &Left, catalog: &Catalog) -> Result<Vec<TableId>> {
+fn requested(backfill: Option<&BackfillRequest>, left: &Left, catalog: &mut Catalog) -> Result<Vec<TableId>> {
     let Some(backfill) = backfill else { return Ok(Vec::new()) };
     if backfill.tables.is_empty() {
         return Ok(catalog.tables.keys().cloned().collect());
     }
     for table in &backfill.tables {
+        if let Some(at) = catalog.refused.iter().position(|(refused, _)| refused == table) {
+            return Err(catalog.refused.swap_remove(at).1);
+        }
         if !catalog.tables.contains_key(table) {
             return Err(match left.tables.contains_key(table) {
                 true => no_such_table(table),
@@ -277,6 +280,17 @@ fn begin_anew(left: &mut Left, plans: &[TablePlan]) {
     if left.tables.iter().all(|(table, (_, state))| is_new(table) || matches!(state, TableState::Stopped { .. })) {
         left.position = None;
     }
+}
+
+/// The tables whose rows of before must go: those that were followed, and those that the lake has from an earlier time.
+async fn known(lake: &Lake, left: &Left, plans: &[TablePlan]) -> Result<BTreeSet<TableId>> {
+    let mut known: BTreeSet<TableId> = left.tables.keys().cloned().collect();
+    for table in plans.iter().map(|plan| &plan.table.schema.table) {
+        if !known.contains(table) && Table::exists(lake.store(), &lake.table_path(table.database(), table.name())).await? {
+            known.insert(table.clone());
+        }
+    }
+    Ok(known)
 }
 
 fn nowhere(info: &ServerInfo) -> SourcePosition {

@@ -50,6 +50,14 @@ impl MetaColumn {
 pub(in super::super) struct FieldIds {
     version: u32,
     ids: BTreeMap<String, i32>,
+    /// No id below this is free, whether a column has it or not; 0: none of a former column is known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    next: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 impl FieldIds {
@@ -63,10 +71,11 @@ impl FieldIds {
     }
 }
 
-/// The ids of `columns` (and, for a list, of its element under `name.element`): those of `stored`, and the next free numbers for new ones.
-pub(in super::super) fn assign_field_ids(stored: Option<&str>, columns: &Schema) -> Result<FieldIds> {
+/// The ids of `columns` (and, for a list, of its element under `name.element`): those of `stored`, and the next free numbers for new ones
+/// and for those of `replaced`, which aren't the columns of before.
+pub(in super::super) fn assign_field_ids(stored: Option<&str>, columns: &Schema, replaced: &[String]) -> Result<FieldIds> {
     let mut known = match stored {
-        None => FieldIds { version: FIELD_IDS_VERSION, ids: BTreeMap::new() },
+        None => FieldIds { version: FIELD_IDS_VERSION, ids: BTreeMap::new(), next: 0 },
         Some(text) => serde_json::from_str::<FieldIds>(text)
             .ok()
             .filter(|known| known.version == FIELD_IDS_VERSION)
@@ -79,13 +88,19 @@ pub(in super::super) fn assign_field_ids(stored: Option<&str>, columns: &Schema)
             names.push(format!("{}.element", field.name()));
         }
     }
-    let mut next = known.ids.values().max().copied().unwrap_or(0) + 1;
+    let mut next = known.next.max(known.ids.values().max().copied().unwrap_or(0) + 1);
+    for name in replaced {
+        known.ids.remove(name);
+        known.ids.remove(&format!("{name}.element"));
+    }
+    let keeps_count = known.next > 0 || !replaced.is_empty();
     for name in names {
         known.ids.entry(name).or_insert_with(|| {
             next += 1;
             next - 1
         });
     }
+    known.next = if keeps_count { next } else { 0 };
     Ok(known)
 }
 
@@ -193,7 +208,8 @@ fn parquet_type(field: &Field, ids: &FieldIds) -> Result<TypePtr> {
         DataType::List(element) => {
             let own_id = ids.of(name);
             let id = ids.of(&format!("{name}.element"));
-            let ids = FieldIds { version: FIELD_IDS_VERSION, ids: id.map(|id| ("element".to_owned(), id)).into_iter().collect() };
+            let ids = id.map(|id| ("element".to_owned(), id)).into_iter().collect();
+            let ids = FieldIds { version: FIELD_IDS_VERSION, ids, next: 0 };
             let element = parquet_type(&Field::new("element", element.data_type().clone(), true), &ids)?;
             let list = Type::group_type_builder("list").with_repetition(Repetition::REPEATED).with_fields(vec![element]).build();
             Type::group_type_builder(name)
@@ -235,7 +251,7 @@ mod tests {
     fn decimals_have_the_size_that_hudi_gives_them() {
         let sizes: Vec<i32> = [1, 2, 3, 9, 10, 12, 18, 19, 20, 38].into_iter().map(decimal_bytes).collect();
         assert_eq!(sizes, [1, 1, 2, 4, 5, 6, 8, 9, 9, 16]);
-        let ids = assign_field_ids(None, &columns()).unwrap();
+        let ids = assign_field_ids(None, &columns(), &[]).unwrap();
         let layout = FileLayout::new(&columns(), &["id".to_owned()], 0, &ids).unwrap();
         let price = layout.parquet.column(6);
         assert_eq!((price.physical_type(), price.type_length()), (Physical::FIXED_LEN_BYTE_ARRAY, 4));
@@ -243,13 +259,18 @@ mod tests {
 
     #[test]
     fn a_column_keeps_its_field_id_whatever_comes_before_it() {
-        let first = assign_field_ids(None, &columns()).unwrap();
+        let first = assign_field_ids(None, &columns(), &[]).unwrap();
         let mut fields: Vec<FieldRef> = columns().fields().iter().cloned().collect();
         fields.insert(1, Arc::new(Field::new("new", DataType::Utf8, true)));
-        let second = assign_field_ids(Some(&first.to_json()), &Schema::new(fields)).unwrap();
+        let second = assign_field_ids(Some(&first.to_json()), &Schema::new(fields), &[]).unwrap();
         assert_eq!(first.of("price"), second.of("price"));
         assert_eq!(second.of("new"), Some(9));
         assert_eq!(second.of("_hoodie_commit_time"), Some(1));
-        assert!(assign_field_ids(Some("{"), &columns()).is_err());
+        // dropped, and made again: another column
+        let third = assign_field_ids(Some(&second.to_json()), &columns(), &["new".to_owned(), "price".to_owned()]).unwrap();
+        assert_eq!((third.of("new"), third.of("price")), (None, Some(10)));
+        let fourth = assign_field_ids(Some(&third.to_json()), &Schema::new(vec![Field::new("new", DataType::Utf8, true)]), &[]);
+        assert_eq!(fourth.unwrap().of("new"), Some(11));
+        assert!(assign_field_ids(Some("{"), &columns(), &[]).is_err());
     }
 }

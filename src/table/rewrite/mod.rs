@@ -61,6 +61,8 @@ pub(super) struct RewriteInput {
     pub columns: SchemaRef,
     /// The columns as of the last commit; `None` where there is no commit yet.
     pub previous_columns: Option<SchemaRef>,
+    /// Those of them that end, and those that are others of the same name from now on.
+    pub replaced_columns: Vec<String>,
     /// See [`super::CommitRequest::fill`].
     pub fill: Option<RecordBatch>,
     /// See [`super::CommitRequest::truncate`].
@@ -108,7 +110,7 @@ pub(super) async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
 }
 
 fn rewrite_blocking(input: RewriteInput, runtime: tokio::runtime::Handle) -> Result<RewriteOutput> {
-    let field_ids = assign_field_ids(input.field_ids.as_deref(), &input.columns)?;
+    let field_ids = assign_field_ids(input.field_ids.as_deref(), &input.columns, &input.replaced_columns)?;
     let layout = FileLayout::new(&input.columns, &input.record_key, input.partition_columns.len(), &field_ids)?;
     let table = input.table.clone();
     let output = plan::run(input, layout, runtime).map_err(|error| error.with("table", table))?;

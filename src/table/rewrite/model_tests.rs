@@ -166,6 +166,7 @@ impl Harness {
             attempt: "0-0".to_owned(),
             columns: self.schema(),
             previous_columns: self.columns.clone(),
+            replaced_columns: Vec::new(),
             fill,
             truncate,
             changes: Box::new(batches.into_iter()),

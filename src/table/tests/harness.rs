@@ -68,6 +68,7 @@ pub(super) fn request(changes: &[Change], checkpoint: &str, truncate: bool) -> C
     let pieces: Vec<Result<SortedChanges>> = if changes.is_empty() { Vec::new() } else { vec![Ok(piece)] };
     CommitRequest {
         columns: schema(),
+        record_key: None,
         fill: None,
         truncate,
         changes: Box::new(pieces.into_iter()),

@@ -6,5 +6,6 @@ mod faulty;
 mod golden;
 mod harness;
 mod histories;
+mod reshaped;
 mod samples;
 mod writers;

@@ -80,6 +80,7 @@ fn request(ids: &[i32], deleted: &[i32], revision: i64, partitioned: bool) -> Co
         SortedChanges { rows: rows(&all, revision), is_delete: all.iter().map(|id| Some(deleted.contains(id))).collect() };
     CommitRequest {
         columns: schema(),
+        record_key: None,
         fill: None,
         truncate: false,
         changes: Box::new(std::iter::once(Ok(changes))),

@@ -38,12 +38,12 @@ fn rows(script: &str, arguments: &[&str]) -> Vec<Values> {
 }
 
 /// The table's rows by hudi-rs; `how` is nothing, `--as-of INSTANT` or `--since INSTANT`.
-pub(super) fn hudi_rs(table: &str, columns: &[String], how: &[&str]) -> Vec<Values> {
+pub(crate) fn hudi_rs(table: &str, columns: &[String], how: &[&str]) -> Vec<Values> {
     rows("read_hudi_rs.py", &[&[table, &columns.join(",")], how].concat())
 }
 
 /// A view's rows by DuckDB.
-pub(super) fn duckdb(views: &Path, view: &str, columns: &[String]) -> Vec<Values> {
+pub(crate) fn duckdb(views: &Path, view: &str, columns: &[String]) -> Vec<Values> {
     rows("read_duckdb.py", &[&views.display().to_string(), view, &columns.join(",")])
 }
 
