@@ -1,7 +1,7 @@
 //! `[admin]`: the HTTP interface.
 
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// `[admin]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -9,6 +9,20 @@ use std::net::SocketAddr;
 pub struct AdminConfig {
     /// Where it listens: `127.0.0.1:8300`, or `off`. Left out, it takes 127.0.0.1:8300 if that is free.
     pub listen: Option<Listen>,
+}
+
+/// Where it listens if the configuration doesn't say.
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8300);
+
+impl AdminConfig {
+    /// The address that it listens on; `None`: nowhere.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.listen {
+            Some(Listen::Off) => None,
+            Some(Listen::On(address)) => Some(address),
+            None => Some(DEFAULT_ADDRESS),
+        }
+    }
 }
 
 /// Where the HTTP interface listens.

@@ -1,7 +1,8 @@
 //! Health, readiness, metrics and a status page over HTTP.
 //!
 //! `/healthz` 200 while the process lives · `/readyz` 200 when the lake follows the source, else 503 with the reason · `/metrics` for Prometheus ·
-//! `/status` as JSON · `/` for people. Only reads [`crate::pipeline::Status`]; a slow or broken client never holds the pipeline up.
+//! `/status` as JSON · `/` for people · `POST /backfill` has tables copied anew. Only reads [`crate::pipeline::Status`] and leaves requests
+//! there; a slow or broken client never holds the pipeline up.
 
 mod config;
 mod page;

@@ -1,23 +1,21 @@
 //! The HTTP server.
 
+use super::AdminConfig;
 use super::page;
 use super::prometheus::MetricsPage;
 use super::readiness::{Readiness, readiness};
-use super::{AdminConfig, Listen};
 use crate::error::{Error, Result};
-use crate::pipeline::Status;
+use crate::event::TableId;
+use crate::pipeline::{BackfillRequest, Status};
 use crate::time::Timestamp;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use std::net::{Ipv4Addr, SocketAddr};
+use serde::Deserialize;
 use std::time::Duration;
 use tokio::net::TcpListener;
-
-/// Where it listens if the configuration doesn't say.
-const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8300);
 
 /// How often recorded values are folded together though nobody asks for them.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,11 +33,8 @@ pub struct Admin {
 
 /// Takes the address. `None`: it listens nowhere. A taken address is an error if the configuration names it, else a warning.
 pub async fn bind(config: &AdminConfig) -> Result<Option<TcpListener>> {
-    let (address, is_named) = match config.listen {
-        Some(Listen::Off) => return Ok(None),
-        Some(Listen::On(address)) => (address, true),
-        None => (DEFAULT_ADDRESS, false),
-    };
+    let Some(address) = config.address() else { return Ok(None) };
+    let is_named = config.listen.is_some();
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if is_named => Err(Error::config("the admin interface can't listen")
@@ -77,6 +72,7 @@ impl Admin {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics_page))
+            .route("/backfill", post(backfill))
             .with_state(self)
     }
 
@@ -104,10 +100,46 @@ async fn metrics_page(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
 }
 
+/// What `POST /backfill` takes. It must come as JSON, which no foreign page can make a browser send.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackfillBody {
+    /// Tables as `database.table`; at least one.
+    tables: Vec<String>,
+    /// Only rows that fulfil this SQL condition.
+    #[serde(rename = "where")]
+    filter: Option<String>,
+}
+
+/// Has tables copied anew while the service runs: a stopped one comes back by it.
+async fn backfill(State(admin): State<Admin>, Json(body): Json<BackfillBody>) -> Response {
+    let no = |status: StatusCode, said: String| (status, format!("{said}\n")).into_response();
+    let mut tables = Vec::new();
+    let known = admin.status.view().tables;
+    for name in &body.tables {
+        match name.parse::<TableId>() {
+            Ok(table) if known.contains_key(&table) => tables.push(table),
+            Ok(table) => return no(StatusCode::NOT_FOUND, format!("{table} isn't among the tables of /status")),
+            Err(error) => return no(StatusCode::BAD_REQUEST, error),
+        }
+    }
+    if tables.is_empty() {
+        return no(StatusCode::BAD_REQUEST, "name at least one table: {\"tables\": [\"shop.orders\"]}".into());
+    }
+    tracing::info!(tables = body.tables.join(","), "a backfill is asked for");
+    if admin.status.requests().backfill(BackfillRequest { tables, filter: body.filter }) {
+        no(StatusCode::ACCEPTED, "the tables are copied anew; /status shows how far it is".into())
+    } else {
+        no(StatusCode::CONFLICT, "this process doesn't capture: ask the one that does".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Listen;
     use crate::pipeline::CaptureState;
+    use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 

@@ -2,12 +2,13 @@
 
 use super::service::stop_signal;
 use super::{Answer, Global};
-use crate::error::Result;
+use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::pipeline::{BackfillRequest, Status, TableStage, backfill};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How often progress is shown: on a terminal, and as log lines elsewhere.
@@ -18,7 +19,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 ///
 /// All tables of the configuration, or those named. The next `binlake run` goes
 /// on from there. It also brings back a table that is stopped: its rows are
-/// read anew.
+/// read anew, in the shape that the source's table has now. A service that
+/// runs does the same when its admin interface is asked: POST /backfill.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,17 +39,32 @@ impl Backfill {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let config = global.config()?;
         let stopped = stop_signal()?;
+        let address = config.admin.address();
         let status = Status::new();
         let progress = tokio::spawn(show(status.clone()));
         let request = BackfillRequest { tables: self.table, filter: self.filter };
         let outcome = Box::pin(backfill(config, request, status.clone(), stopped)).await;
         progress.abort();
-        outcome?;
+        outcome.map_err(|error| beside_a_service(error, address))?;
         let view = status.view();
         let committed: u64 = view.tables.values().map(|table| table.inserted + table.updated).sum();
         tracing::info!(tables = view.tables.len(), rows = committed, "backfill done");
         Ok(Answer::Done)
     }
+}
+
+/// A service that runs has the stream; it can be asked.
+fn beside_a_service(error: Error, address: Option<SocketAddr>) -> Error {
+    if (error.area(), error.kind()) != (Area::Stream, Kind::Conflict) {
+        return error;
+    }
+    let ours = Error::new(Area::Stream, Kind::Conflict, "a service runs on this stream").caused_by(error);
+    ours.remedy(match address {
+        Some(address) => format!(
+            "let it copy the tables anew: curl -X POST http://{address}/backfill -H 'content-type: application/json' -d '{{\"tables\": [\"database.table\"]}}', or stop it first"
+        ),
+        None => "stop it first, or set admin.listen, so that it can be asked by POST /backfill".to_owned(),
+    })
 }
 
 /// A spinner on a terminal, log lines elsewhere.

@@ -15,8 +15,9 @@ pub use snapshots::Snapshots;
 
 use super::status::Status;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
+use crate::source::OnGap;
 use crate::state::StateStore;
 use crate::stream::EventLog;
 use crate::table::Lake;
@@ -48,15 +49,50 @@ pub struct BackfillRequest {
 }
 
 /// Captures until `stop` is true: then makes a last cut, waits until it is durable, and returns. Called again after an error that passes;
-/// each call takes a new epoch and goes on from the last cut on the stream.
+/// each call takes a new epoch and goes on from the last cut on the stream. So does a request for a backfill, and a gap in the binlog where
+/// the configuration asks for new snapshots then.
 pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<()> {
-    let started = start::start(&context, None).await?;
-    started.follower.run(started.snapshots, Until::Stopped, stop).await
+    let requests = context.status.requests();
+    requests.listen();
+    let mut anew = false;
+    loop {
+        let started = match requests.first() {
+            None => start::start(&context, None, anew).await?,
+            Some(request) => {
+                let started = start::start(&context, Some(&request), anew).await;
+                if !started.as_ref().is_err_and(Error::is_transient) {
+                    requests.done();
+                }
+                match started {
+                    Err(error) if !error.is_transient() => {
+                        tracing::error!(%error, "the backfill that was asked for can't be done; the service goes on without it");
+                        continue;
+                    }
+                    started => started?,
+                }
+            }
+        };
+        let was_anew = std::mem::take(&mut anew) || started.is_anew;
+        match started.follower.run(started.snapshots, Until::Asked(requests.clone()), stop.clone()).await {
+            Ok(()) if *stop.borrow() => return Ok(()),
+            Ok(()) => tracing::info!("the capture begins anew: a backfill was asked for"),
+            Err(error) if is_gap(&error) && !was_anew && context.config.source.on_gap == OnGap::Resnapshot => {
+                tracing::warn!(%error, "all tables are read anew, as `on_gap` asks");
+                anew = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether the server no longer has what is needed to go on: its history and ours have parted.
+fn is_gap(error: &Error) -> bool {
+    error.kind() == Kind::Conflict && error.area() == Area::Source
 }
 
 /// Snapshots the requested tables, catches up with the binlog to where all of them are live at a durable cut, and returns. Called again
 /// after an error that passes, then it goes on where the cuts on the stream say; `stop` ends it early.
 pub(super) async fn backfill(context: Context, request: BackfillRequest, stop: watch::Receiver<bool>) -> Result<()> {
-    let started = start::start(&context, Some(&request)).await?;
+    let started = start::start(&context, Some(&request), false).await?;
     started.follower.run(started.snapshots, Until::Live(started.requested), stop).await
 }

@@ -2,6 +2,7 @@
 //!
 //! Each method that takes note of something also moves its metrics, so that both always tell the same story.
 
+use super::requests::Requests;
 use crate::event::TableId;
 use crate::metrics as names;
 use crate::time::Timestamp;
@@ -14,6 +15,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Status {
     inner: Arc<Mutex<StatusView>>,
+    requests: Requests,
 }
 
 /// The status at one moment.
@@ -127,7 +129,12 @@ impl Status {
             captured_rows: 0,
             tables: BTreeMap::new(),
         };
-        Self { inner: Arc::new(Mutex::new(view)) }
+        Self { inner: Arc::new(Mutex::new(view)), requests: Requests::default() }
+    }
+
+    /// What the pipeline is asked for.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// A copy of all that is known.

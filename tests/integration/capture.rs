@@ -255,6 +255,56 @@ async fn purged_binlog() {
     scene.ends_well(service);
 }
 
+/// The connection breaks, and when the service is back the server no longer has what it needs.
+async fn a_gap_while_it_runs(options: Options) {
+    let server: &'static Server = Box::leak(Box::new(Server::start(options)));
+    let mut scene = Scene::on(server, "gap", "").await;
+    scene.pipeline.set_config(&scene.pipeline.config().replace("[stream]", "on_gap = \"resnapshot\"\n[stream]"));
+    scene.run(&["CREATE TABLE t (id INT PRIMARY KEY, v INT)", "CREATE TABLE u (id INT PRIMARY KEY)"]).await;
+    scene.run(&["INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)", "INSERT INTO u VALUES (1)"]).await;
+    let service = scene.pipeline.run();
+    scene.catches_up(&["t", "u"]).await;
+    service.signal("STOP");
+    let threads = scene.client.rows("SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'").await;
+    for thread in threads.into_iter().flatten().flatten() {
+        scene.run(&[&format!("KILL {thread}")]).await;
+    }
+    scene
+        .run(&["DELETE FROM t WHERE id = 1", "INSERT INTO u VALUES (2)", "FLUSH BINARY LOGS", "UPDATE t SET v = 0 WHERE id = 2"])
+        .await;
+    scene.run(&["FLUSH BINARY LOGS"]).await;
+    eventually("the binlog is purged", async || {
+        let last = scene.client.rows("SHOW BINARY LOGS").await.pop().unwrap().remove(0).unwrap();
+        // refused while the killed connection still reads it
+        let _ = scene.client.try_run(&format!("PURGE BINARY LOGS TO '{last}'")).await;
+        scene.client.rows("SHOW BINARY LOGS").await.len() == 1
+    })
+    .await;
+    service.signal("CONT");
+    scene.catches_up(&["t", "u"]).await;
+    assert!(scene.pipeline.log().contains("all tables are read anew"), "{}", scene.pipeline.log_tail());
+    scene.run(&["INSERT INTO t VALUES (4, 4)"]).await;
+    scene.catches_up(&["t", "u"]).await;
+    scene.ends_well(service);
+    scene.pipeline.assert_calm_log();
+    server.kill();
+}
+
+#[tokio::test]
+async fn a_gap_while_it_runs_with_gtids() {
+    a_gap_while_it_runs(Options::default()).await;
+}
+
+#[tokio::test]
+async fn a_gap_while_it_runs_without_gtids() {
+    a_gap_while_it_runs(Options { gtid: false, ..Options::default() }).await;
+}
+
+#[tokio::test]
+async fn a_gap_while_it_runs_on_mariadb() {
+    a_gap_while_it_runs(Options::mariadb()).await;
+}
+
 #[tokio::test]
 async fn without_gtids_file_and_offset_lead_on() {
     let server: &'static Server = Box::leak(Box::new(Server::start(Options { gtid: false, ..Options::default() })));

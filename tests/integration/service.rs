@@ -231,10 +231,15 @@ impl Service {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Sends a signal, by its name without SIG.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn terminate(self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.signal("TERM");
         self.wait()
     }
 

@@ -9,8 +9,17 @@ use tokio::net::TcpStream;
 
 /// The answer's status and body; `None` while nobody listens.
 async fn ask(address: &str, path: &str) -> Option<(u16, String)> {
+    request(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+}
+
+/// Asks for something by JSON.
+async fn post(address: &str, path: &str, body: &str) -> (u16, String) {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json");
+    request(address, &format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await.expect("nobody listens")
+}
+
+async fn request(address: &str, request: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.ok()?;
@@ -125,4 +134,73 @@ async fn verify_lists_the_keys_that_differ() {
     pipeline.catches_up(server, &database, "Orders").await;
     assert!(service.terminate().success());
     assert!(pipeline.ok(&["verify"]).contains(": equal, "));
+}
+
+#[tokio::test]
+async fn a_running_service_copies_tables_anew_when_it_is_asked() {
+    let (server, database) = scene("asked").await;
+    let mut client = server.client().await;
+    client.run(&format!("CREATE TABLE {database}.other (id INT PRIMARY KEY, v INT)")).await;
+    client.run(&format!("INSERT INTO {database}.other VALUES (1, 1), (2, 2)")).await;
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
+    pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
+    let service = pipeline.run();
+    pipeline.catches_up(server, &database, "Orders").await;
+    pipeline.catches_up(server, &database, "other").await;
+    client.run(&format!("ALTER TABLE {database}.Orders DROP COLUMN Note")).await;
+    client.run(&format!("INSERT INTO {database}.Orders VALUES (4, 4)")).await;
+    let stopped = async || ask(&address, "/status").await.unwrap().1.contains("a column was dropped");
+    eventually("the table is stopped", stopped).await;
+
+    // the command says how to ask
+    let table = format!("{database}.Orders");
+    let refused = pipeline.answer(&["backfill", "--table", &table, "--log-level", "off"]);
+    assert_eq!((refused.code, refused.err.lines().count()), (4, 1), "{}", refused.err);
+    assert!(refused.err.contains(&format!("curl -X POST http://{address}/backfill")), "{}", refused.err);
+    for (body, status) in [("{\"tables\": []}", 400), ("{\"tables\": [\"no.such\"]}", 404), ("{\"table\": []}", 422), ("x", 400)] {
+        let (code, said) = post(&address, "/backfill", body).await;
+        assert_eq!(code, status, "{body}: {said}");
+    }
+    // one that can't be done is said, and the service goes on
+    let broken = format!("{{\"tables\": [\"{database}.other\"], \"where\": \"no_such_column = 1\"}}");
+    assert_eq!(post(&address, "/backfill", &broken).await.0, 202);
+    eventually("it is said", async || pipeline.log().contains("ERROR")).await;
+    let both = format!("{{\"tables\": [\"{table}\", \"{database}.other\"]}}");
+    assert_eq!(post(&address, "/backfill", &both).await.0, 202);
+    client.run(&format!("UPDATE {database}.other SET v = v + 1")).await;
+    pipeline.catches_up(server, &database, "Orders").await;
+    pipeline.catches_up(server, &database, "other").await;
+    client.run(&format!("UPDATE {database}.other SET v = v + 1")).await;
+    client.run(&format!("DELETE FROM {database}.Orders WHERE Id = 1")).await;
+    pipeline.catches_up(server, &database, "Orders").await;
+    pipeline.catches_up(server, &database, "other").await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+}
+
+#[tokio::test]
+async fn capture_and_merge_as_processes_of_their_own() {
+    let (server, database) = scene("apart").await;
+    let mut client = server.client().await;
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
+    let early = pipeline.answer(&["merge", "--log-level", "off"]);
+    assert_eq!((early.code, early.err.lines().count()), (4, 1), "{}", early.err);
+    assert!(early.err.contains("there is no stream yet"), "{}", early.err);
+    let capture = pipeline.start(&["capture"]);
+    eventually("the snapshot is on the stream", async || pipeline.log().contains("the snapshot is complete")).await;
+    let merge = pipeline.start(&["merge"]);
+    pipeline.catches_up(server, &database, "Orders").await;
+    client.run(&format!("UPDATE {database}.Orders SET Price = Price + 1")).await;
+    pipeline.catches_up(server, &database, "Orders").await;
+    // one of them is gone for a while, then the other
+    assert!(merge.terminate().success(), "{}", pipeline.log_tail());
+    client.run(&format!("INSERT INTO {database}.Orders VALUES (4, 'while the merge stands', 4)")).await;
+    let merge = pipeline.start(&["merge"]);
+    pipeline.catches_up(server, &database, "Orders").await;
+    assert!(capture.terminate().success(), "{}", pipeline.log_tail());
+    client.run(&format!("INSERT INTO {database}.Orders VALUES (5, 'while the capture stands', 5)")).await;
+    let capture = pipeline.start(&["capture"]);
+    pipeline.catches_up(server, &database, "Orders").await;
+    assert!(capture.terminate().success() && merge.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
 }

@@ -10,6 +10,7 @@ use super::link::Link;
 use super::snapshots::Snapshots;
 use crate::error::{Error, Result};
 use crate::event::{Cut, SourcePosition, TableId, TableState};
+use crate::pipeline::requests::Requests;
 use crate::pipeline::status::{CaptureState, Status, TableStage};
 use crate::source::{BinlogConnection, BinlogReader, LaneBuffers, Progress, SnapshotEvent};
 use crate::stream::Producer;
@@ -33,6 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub enum Until {
     /// The wish to stop alone.
     Stopped,
+    /// Something else is asked for, at the next cut.
+    Asked(Requests),
     /// These tables are live at a durable cut.
     Live(Vec<TableId>),
 }
@@ -248,9 +251,14 @@ impl Follower {
     }
 
     fn is_reached(&self, until: &Until) -> bool {
-        let Until::Live(tables) = until else { return false };
-        let states = self.reader.tables().states();
-        tables.iter().all(|table| !matches!(states.get(table), Some(TableState::Snapshot(_))))
+        match until {
+            Until::Stopped => false,
+            Until::Asked(requests) => requests.is_waiting(),
+            Until::Live(tables) => {
+                let states = self.reader.tables().states();
+                tables.iter().all(|table| !matches!(states.get(table), Some(TableState::Snapshot(_))))
+            }
+        }
     }
 
     /// A backfill whose table was stopped has failed.

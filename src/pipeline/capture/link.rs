@@ -19,7 +19,7 @@ impl Link {
     /// Asks for the binlog from `position` on.
     ///
     /// # Errors
-    /// `Refused` where the server no longer has it, or never had.
+    /// `Conflict` where the server no longer has it, or never had.
     pub async fn open(&self, position: &SourcePosition) -> Result<BinlogConnection> {
         let mut conn = connect(&self.options, self.settings.connect_timeout).await?;
         let info = ServerInfo::read(&mut conn).await?;
@@ -30,11 +30,11 @@ impl Link {
     }
 }
 
-/// Whether the server can send its binlog from `position` on.
+/// Whether the server can send its binlog from `position` on. An error of kind `Conflict` says that it can't.
 pub(super) async fn check_position(conn: &mut Conn, info: &ServerInfo, position: &SourcePosition) -> Result<()> {
     let Some(ours) = &position.gtid_set else {
         if info.lineage != position.lineage {
-            return Err(Error::new(Area::Source, Kind::Refused, "the server is another one than before, and without GTIDs its binlog has other positions")
+            return Err(Error::new(Area::Source, Kind::Conflict, "the server is another one than before, and without GTIDs its binlog has other positions")
                 .with("server", &info.lineage.0)
                 .with("expected", &position.lineage.0)
                 .remedy("connect to the former server, or run `binlake backfill` to take a new snapshot; gtid_mode = ON lets servers take over"));
@@ -45,7 +45,7 @@ pub(super) async fn check_position(conn: &mut Conn, info: &ServerInfo, position:
         return Ok(());
     }
     if !info.has_gtids() {
-        return Err(Error::new(Area::Source, Kind::Refused, "the server has GTIDs off, and had them on before")
+        return Err(Error::new(Area::Source, Kind::Conflict, "the server has GTIDs off, and had them on before")
             .remedy("set gtid_mode = ON on the server again, or run `binlake backfill` to take a new snapshot"));
     }
     let purged = gtids(conn, "SELECT @@GLOBAL.gtid_purged").await?;

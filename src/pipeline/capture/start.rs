@@ -2,7 +2,7 @@
 
 use super::link::check_position;
 use super::{BackfillRequest, Context, Follower, Link, Snapshots};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::{Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
 use crate::source::{
@@ -27,6 +27,8 @@ pub(super) struct Started {
     pub(super) snapshots: Option<Snapshots>,
     /// The tables that a backfill was asked for.
     pub(super) requested: Vec<TableId>,
+    /// Whether all tables are read anew.
+    pub(super) is_anew: bool,
 }
 
 /// Where the source was left.
@@ -39,8 +41,8 @@ struct Left {
     covered: BTreeMap<TableId, SourcePosition>,
 }
 
-/// Connects, takes an epoch, and finds out what is to be read.
-pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>) -> Result<Started> {
+/// Connects, takes an epoch, and finds out what is to be read; `anew`: all tables, whatever was read before.
+pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>, anew: bool) -> Result<Started> {
     let config = &context.config;
     let options = connection_options(config.source.url.expose())?;
     let mut conn = connect(&options, config.source.connect_timeout).await?;
@@ -73,11 +75,8 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     refuse_shapes(&mut catalog, &rules);
     let requested = requested(backfill, &left, &mut catalog)?;
     refuse(&mut catalog, &left, &rules)?;
-    let anew = if must_begin_anew(context, &mut conn, &info, &left).await? {
-        catalog.tables.keys().cloned().collect()
-    } else {
-        requested.clone()
-    };
+    let is_anew = anew || must_begin_anew(context, &mut conn, &info, &left).await?;
+    let anew = if is_anew { catalog.tables.keys().cloned().collect() } else { requested.clone() };
     // the connection is not used again: a failed good-bye means nothing
     let _ = conn.disconnect().await;
     adopt_server(&mut left, &info);
@@ -156,7 +155,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>)
     let link = Link { options, settings };
     tracing::info!(%epoch, position = %reader.position().coordinates, tables = reader.tables().states().len(), "the capture begins");
     let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), config.stream.cut_interval);
-    Ok(Started { follower, snapshots, requested })
+    Ok(Started { follower, snapshots, requested, is_anew })
 }
 
 fn wanted(rules: &TableRules, table: &TableId) -> Option<Wanted> {
@@ -182,7 +181,7 @@ fn select(rules: &Arc<TableRules>) -> SelectTables {
 async fn must_begin_anew(context: &Context, conn: &mut Conn, info: &ServerInfo, left: &Left) -> Result<bool> {
     let (OnGap::Resnapshot, Some(position)) = (context.config.source.on_gap, &left.position) else { return Ok(false) };
     match check_position(conn, info, position).await {
-        Err(error) if error.kind() == Kind::Refused => {
+        Err(error) if super::is_gap(&error) => {
             tracing::warn!(%error, "all tables are read anew, as `on_gap` asks");
             Ok(true)
         }

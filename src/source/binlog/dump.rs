@@ -187,9 +187,9 @@ fn dump_error(packet: &[u8]) -> Error {
     }
 }
 
-/// The error for a binlog that doesn't have what the capture needs to go on.
+/// The error for a binlog that doesn't have what the capture needs to go on: the server's history and ours have parted.
 pub fn binlog_gap(what: &'static str) -> Error {
-    Error::new(Area::Source, Kind::Refused, what)
+    Error::new(Area::Source, Kind::Conflict, what)
         .remedy("run `binlake backfill` to take a new snapshot; keep the binlog longer (binlog_expire_logs_seconds) than the capture may stand still")
 }
 

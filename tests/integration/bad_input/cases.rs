@@ -185,8 +185,18 @@ async fn two_writers(ground: &Ground) -> Vec<Outcome> {
     let same_stream = run(&first);
     ground.sql("INSERT INTO items VALUES (5, 'five')").await;
     first.catches_up(ground.server, &ground.database, "items").await;
+    // another folder for the stream, but the same lake
+    let lake = format!("url = \"file:{}\"\n", first.lake().display());
+    let second = Pipeline::with_lake(ground.server, &lake, &ground.rule());
+    ground.sql("INSERT INTO items VALUES (6, 'six')").await;
+    let same_lake = run(&second);
+    ground.sql("INSERT INTO items VALUES (7, 'seven')").await;
+    first.catches_up(ground.server, &ground.database, "items").await;
     assert!(service.terminate().success(), "{}", first.log_tail());
-    vec![failed("A second `binlake run` on the same folders", same_stream, 4, &["data/stream"])]
+    vec![
+        failed("A second `binlake run` on the same folders", same_stream, 4, &["data/stream"]),
+        failed("A second `binlake run` on the same lake, with a stream of its own", same_lake, 5, &["items", "pid"]),
+    ]
 }
 
 async fn file_in_the_way(ground: &Ground) -> Outcome {
