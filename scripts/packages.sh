@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The system packages that building and testing need: a C compiler (for zstd and SQLite) and Python's venv. Installs what is missing as root,
-# else says what to install. Quiet when there is nothing to do.
+# The system packages that building and testing need: a C compiler (for zstd and SQLite), Python's venv, openssl (for the tests' certificates).
+# Installs what is missing as root, else says what to install. Quiet when there is nothing to do.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 missing=()
 command -v cc >/dev/null || missing+=(build-essential)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+command -v openssl >/dev/null || missing+=(openssl)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 if [ ${#missing[@]} != 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -100,6 +100,7 @@ impl Config {
 
     fn resolve_paths(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = clean(&folder.join(&*path));
+        self.source.resolve_paths(folder);
         let StreamUrl::File(stream) = &mut self.stream.url;
         resolve(stream);
         let StateUrl::Sqlite(state) = &mut self.state.url;

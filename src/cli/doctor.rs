@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::event::{GtidSet, SourcePosition, TableId};
 use crate::merge::TinyInt1;
 use crate::source::{
-    Catalog, Finding, Flavor, Grants, ServerInfo, Wanted, check_grants, check_server, check_tables, connect, connection_options,
-    ensure_position_is_kept, load_catalog, source_error,
+    Cascade, Catalog, Finding, Flavor, Grants, ServerInfo, Wanted, check_grants, check_server, check_tables, connect,
+    connection_options, ensure_position_is_kept, load_catalog, read_cascades, source_error,
 };
 use clap::{Args, ValueEnum};
 use mysql_async::prelude::Queryable;
@@ -107,7 +107,12 @@ async fn check_source(config: &Config, last: Option<&SourcePosition>, report: &m
     }
     report.sections.push(Section::new(title, findings));
     let missing: Vec<TableId> = config.tables.exact_tables().filter(|table| !named.contains(table)).cloned().collect();
-    report.sections.push(Section::new("tables", table_findings(config, &catalog, &missing)));
+    let mut tables = table_findings(config, &catalog, &missing);
+    match read_cascades(&mut conn, &info, &catalog).await {
+        Ok(cascades) => tables.extend(cascades.iter().map(Cascade::finding)),
+        Err(error) => tables.push(Finding::from_error("foreign keys", &error)),
+    }
+    report.sections.push(Section::new("tables", tables));
     // all was asked; how the connection ends doesn't matter
     let _ = conn.disconnect().await;
     Ok(())

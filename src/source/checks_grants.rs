@@ -31,7 +31,7 @@ impl Grants {
         let user: Option<String> = conn.query_first("SELECT CURRENT_USER()").await.map_err(failed)?;
         let mut lines: Vec<String> = conn.query("SHOW GRANTS").await.map_err(failed)?;
         // MySQL lists a role's privileges only when asked for; other servers list them, or have no roles
-        if let Ok(Some(roles)) = conn.query_first::<String, _>("SELECT CURRENT_ROLE()").await
+        if let Ok(Some(Some(roles))) = conn.query_first::<Option<String>, _>("SELECT CURRENT_ROLE()").await
             && roles.contains('`')
         {
             lines = conn.query(format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}")).await.map_err(failed)?;

@@ -1,7 +1,9 @@
 //! `[source]`: the MySQL server.
 
+use super::ssl::{resolve_ca, take_ssl};
 use crate::setting::{SecretUrl, duration};
 use serde::{Deserialize, Deserializer};
+use std::path::Path;
 use std::time::Duration;
 use url::Url;
 
@@ -9,7 +11,7 @@ use url::Url;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// `mysql://user:password@host:port`.
+    /// `mysql://user:password@host:port`, and after it, where TLS is wanted, `?ssl-mode=verify_identity&ssl-ca=ca.pem`.
     #[serde(deserialize_with = "mysql_url")]
     pub url: SecretUrl,
     /// The `server_id` under which the capture registers as a replica; unique among the server's replicas. Default: made from the process.
@@ -84,7 +86,17 @@ pub fn parse_mysql_url(text: &str) -> Result<SecretUrl, String> {
     if url.username().is_empty() {
         return Err(format!("the URL names no user; {FORM}"));
     }
+    take_ssl(&url)?;
     Ok(SecretUrl::new(url))
+}
+
+impl SourceConfig {
+    /// Makes paths start at the configuration's folder.
+    pub fn resolve_paths(&mut self, folder: &Path) {
+        let mut url = self.url.expose().clone();
+        resolve_ca(&mut url, folder);
+        self.url = SecretUrl::new(url);
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +107,7 @@ mod tests {
     fn urls() {
         assert!(parse_mysql_url("mysql://repl@127.0.0.1").is_ok());
         assert!(parse_mysql_url("mysql://repl:a%40b@[::1]:3306/shop").is_ok());
-        for wrong in ["", "127.0.0.1:3306", "postgres://u@h", "mysql://127.0.0.1", "mysql:///x"] {
+        for wrong in ["", "127.0.0.1:3306", "postgres://u@h", "mysql://127.0.0.1", "mysql:///x", "mysql://u@h?ssl-mode=maybe"] {
             assert!(parse_mysql_url(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,15 +1,21 @@
 //! Connections to the source for everything but its binlog, and the server's errors in our words.
 
+use super::binlog::certified_name;
+use super::ssl::take_ssl;
 use crate::error::{Area, Error, Kind, Result};
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, IoError, Opts, OptsBuilder};
 use std::time::Duration;
 use url::Url;
 
 /// The largest packet that the protocol has: rows with wide columns must pass.
 const MAX_PACKET_BYTES: usize = 1 << 30;
 
-/// The options of a connection to `url` (`mysql://user:password@host:port`).
+/// What the operator does where TLS fails.
+pub(super) const TLS: &str = "name the authority of the server's certificate by ssl-ca in [source] url; ssl-mode=verify_ca accepts it for any host, ssl-mode=required accepts any";
+
+/// The options of a connection to `url` (`mysql://user:password@host:port?ssl-mode=…&ssl-ca=…`).
 pub fn connection_options(url: &Url) -> Result<Opts> {
+    let (url, ssl) = take_ssl(url).map_err(|said| Error::config(said).with("key", "source.url"))?;
     let opts = Opts::from_url(url.as_str()).map_err(|_| {
         // the library's message may repeat the URL, which holds the password
         Error::config("the source's URL can't be used").remedy("write mysql://user:password@host:3306 in [source] url")
@@ -19,19 +25,39 @@ pub fn connection_options(url: &Url) -> Result<Opts> {
         .prefer_socket(Some(false))
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .stmt_cache_size(Some(0));
-    Ok(builder.into())
+    Ok(match ssl {
+        Some(ssl) => builder.ssl_opts(ssl).into(),
+        None => builder.into(),
+    })
 }
 
 /// Connects, within `timeout`.
 pub async fn connect(options: &Opts, timeout: Duration) -> Result<Conn> {
     let place = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
-    let connected = tokio::time::timeout(timeout, Conn::new(options.clone())).await;
+    let connecting = async {
+        let options = named_as_certified(options, timeout).await?;
+        Conn::new(options).await.map_err(|error| source_error(error, "the source can't be connected"))
+    };
+    let connected = tokio::time::timeout(timeout, connecting).await;
     let result = match connected {
-        Ok(result) => result.map_err(|error| source_error(error, "the source can't be connected")),
+        Ok(result) => result,
         Err(_) => Err(Error::new(Area::Source, Kind::Transient, "the source doesn't answer")
             .remedy("check that the server runs, and that the network lets this machine through")),
     };
     result.map_err(|error| error.with("server", place).with("user", options.user().unwrap_or_default()))
+}
+
+/// Where the certificate may be for any host, the library still checks the name: it is given one that the certificate has.
+async fn named_as_certified(options: &Opts, timeout: Duration) -> Result<Opts> {
+    let Some(ssl) = options.ssl_opts().filter(|ssl| ssl.skip_domain_validation() && !ssl.accept_invalid_certs()) else {
+        return Ok(options.clone());
+    };
+    Ok(match certified_name(options, timeout).await? {
+        Some(name) => {
+            OptsBuilder::from_opts(options.clone()).ssl_opts(ssl.clone().with_danger_tls_hostname_override(Some(name))).into()
+        }
+        None => options.clone(),
+    })
 }
 
 /// The number of a server's error, if `error` is one.
@@ -46,6 +72,10 @@ pub fn server_code(error: &mysql_async::Error) -> Option<u16> {
 pub fn source_error(error: mysql_async::Error, what: &'static str) -> Error {
     let (kind, remedy) = match &error {
         mysql_async::Error::Server(server) => classify(server.code),
+        mysql_async::Error::Io(error) if is_tls(error) => (Kind::Refused, Some(TLS)),
+        mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
+            (Kind::Refused, Some("set up TLS on the server, or write ssl-mode=disabled in [source] url"))
+        }
         mysql_async::Error::Io(_) | mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => {
             (Kind::Transient, Some("check that the server runs, and that host and port are right"))
         }
@@ -56,6 +86,14 @@ pub fn source_error(error: mysql_async::Error, what: &'static str) -> Error {
     match remedy {
         Some(remedy) => ours.remedy(remedy),
         None => ours,
+    }
+}
+
+/// Whether it is about certificates, keys and ciphers rather than the network.
+fn is_tls(error: &IoError) -> bool {
+    match error {
+        IoError::Tls(_) => true,
+        IoError::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()),
     }
 }
 

@@ -9,6 +9,7 @@
 mod binlog;
 mod builder;
 mod bytes;
+mod cascades;
 mod catalog;
 mod catalog_type;
 mod charset;
@@ -41,6 +42,7 @@ mod snapshot_split;
 mod snapshot_value;
 mod snapshot_work;
 mod sql;
+mod ssl;
 mod statement;
 mod tracked;
 mod value;
@@ -49,6 +51,7 @@ mod xa;
 
 pub use binlog::{BinlogConnection, BinlogFile, DumpSettings, binlog_gap};
 pub use builder::{BatchBuilder, LaneRouter};
+pub use cascades::{Cascade, read_cascades};
 pub use catalog::{Catalog, CatalogTable, SplitColumn, Wanted, load_catalog, load_table, no_such_table};
 pub use checks::{Finding, Verdict, check_server, check_tables, ensure_position_is_kept, refuse_on_failure};
 pub use checks_grants::{Grants, check_grants};

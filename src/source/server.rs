@@ -46,6 +46,7 @@ const VARIABLES: &[&str] = &[
     "gtid_mode",
     "gtid_purged",
     "gtid_strict_mode",
+    "innodb_native_foreign_keys",
     "log_bin",
     "log_bin_compress",
     "log_replica_updates",

@@ -19,3 +19,4 @@ mod service;
 mod snapshot;
 mod statements;
 mod surface;
+mod tls;

@@ -336,3 +336,36 @@ async fn partitions_of_any_value() {
     let verified = scene.pipeline.answer(&["verify"]);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cascades_are_followed_or_warned_of() {
+    for flavour in FLAVOURS {
+        let mut scene = Scene::of(flavour, "cascades", "").await;
+        scene
+            .run(&[
+                "CREATE TABLE parent (id INT PRIMARY KEY)",
+                "CREATE TABLE child (id INT PRIMARY KEY, parent INT, other INT, FOREIGN KEY (parent) REFERENCES parent (id) ON DELETE CASCADE ON UPDATE CASCADE, \
+                 CONSTRAINT harmless FOREIGN KEY (other) REFERENCES parent (id))",
+                "INSERT INTO parent VALUES (1), (2), (3)",
+                "INSERT INTO child VALUES (10, 1, NULL), (20, 2, 3), (30, 3, 3), (31, 3, NULL)",
+            ])
+            .await;
+        let report = scene.pipeline.ok(&["doctor"]).split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_warned = report.contains("ON DELETE CASCADE ON UPDATE CASCADE") && report.contains("not in the binlog");
+        assert_eq!(is_warned, flavour == Flavour::MariaDb, "{report}");
+        assert!(!report.contains("harmless"), "{report}");
+        let service = scene.pipeline.run();
+        scene.catches_up(&["parent", "child"]).await;
+        scene.run(&["DELETE FROM parent WHERE id = 1", "UPDATE parent SET id = 22 WHERE id = 2"]).await;
+        match flavour {
+            Flavour::MySql => scene.catches_up(&["parent", "child"]).await,
+            Flavour::MariaDb => {
+                scene.catches_up(&["parent"]).await;
+                scene.line("not in the server's binlog", "child").await;
+            }
+        }
+        scene.ends_well(service);
+        let verified = scene.pipeline.answer(&["verify", "--wait", "0s"]);
+        assert_eq!(verified.code, i32::from(flavour == Flavour::MariaDb), "{}{}", verified.out, verified.err);
+    }
+}

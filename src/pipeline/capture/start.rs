@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use crate::event::{Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
 use crate::source::{
-    BinlogReader, CaptureRule, Catalog, CatalogTable, DumpSettings, LaneBuffers, OnGap, SelectTables, ServerInfo, Snapshot,
-    SnapshotPlan, TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog, no_such_table,
-    refuse_on_failure,
+    BinlogReader, CaptureRule, Cascade, Catalog, CatalogTable, DumpSettings, LaneBuffers, OnGap, SelectTables, ServerInfo,
+    Snapshot, SnapshotPlan, TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog,
+    no_such_table, read_cascades, refuse_on_failure,
 };
 use crate::stream::{TakenOver, take_over};
 use crate::table::{Lake, Table};
@@ -50,6 +50,9 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     refuse_on_failure(&check_server(&info))?;
     let rules = Arc::new(config.tables.clone());
     let mut catalog = load_catalog(&mut conn, |table| wanted(&rules, table)).await?;
+    for Cascade { table, constraint, rules } in read_cascades(&mut conn, &info, &catalog).await? {
+        tracing::warn!(%table, constraint, rules, "rows that this foreign key changes are not in the server's binlog: the lake keeps them as they were");
+    }
     let stream_id = context.log.identity().stream_id.clone();
     let take_epoch = async |seen| context.state.take_epoch(&stream_id, seen);
     let TakenOver { producer, cut } = take_over(context.log.clone(), take_epoch).await?;

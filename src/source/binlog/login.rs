@@ -15,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 const MAX_PACKET_BYTES: u32 = 1 << 30;
 const UTF8MB4_GENERAL_CI: u8 = 45;
 const COM_QUERY: u8 = 3;
+const REFUSES: &str = "the source refuses the connection";
 
 /// Connects and logs in.
 pub(in crate::source) async fn log_in(options: &Opts, connect_timeout: Duration, read_timeout: Duration) -> Result<Wire> {
@@ -29,6 +30,28 @@ pub(in crate::source) async fn log_in(options: &Opts, connect_timeout: Duration,
             .remedy("check that the server runs, and that the network lets this machine through")),
     }
     .map_err(|error| error.with("server", place).with("user", options.user().unwrap_or_default()))
+}
+
+/// A name that the server's certificate is for, if it isn't for the host that is asked for; the certificate's authority is checked.
+pub(in crate::source) async fn certified_name(options: &Opts, connect_timeout: Duration) -> Result<Option<String>> {
+    let (socket, _) = open(options).await.map_err(lost)?;
+    let mut wire = Wire::new(socket, connect_timeout);
+    let packet = wire.packet().await?;
+    if is_error(&packet) {
+        return Err(server_error(&packet, REFUSES));
+    }
+    let greeting: HandshakePacket<'_> = ParseBuf(&packet).parse(()).map_err(not_mysql)?;
+    request_tls(&mut wire, greeting.capabilities() & (CapabilityFlags::CLIENT_PROTOCOL_41 | CapabilityFlags::CLIENT_SSL)).await?;
+    super::tls::encrypt_and_look(wire.into_socket(), options).await.map(|(_, name)| name)
+}
+
+/// Says that TLS follows.
+async fn request_tls(wire: &mut Wire, capabilities: CapabilityFlags) -> Result<()> {
+    if !capabilities.contains(CapabilityFlags::CLIENT_SSL) {
+        return Err(Error::new(Area::Source, Kind::Refused, "the server has no TLS, and the source's URL demands it")
+            .remedy("set up TLS on the server, or write ssl-mode=disabled in [source] url"));
+    }
+    send_struct(wire, &SslRequest::new(capabilities, MAX_PACKET_BYTES, UTF8MB4_GENERAL_CI)).await
 }
 
 async fn open(options: &Opts) -> io::Result<(Box<dyn Socket>, bool)> {
@@ -63,10 +86,9 @@ struct Login<'a> {
 
 impl Login<'_> {
     async fn run(&mut self, mut wire: Wire) -> Result<Wire> {
-        const WHAT: &str = "the source refuses the connection";
         let packet = wire.packet().await?;
         if is_error(&packet) {
-            return Err(server_error(&packet, WHAT));
+            return Err(server_error(&packet, REFUSES));
         }
         let greeting: HandshakePacket<'_> = ParseBuf(&packet).parse(()).map_err(not_mysql)?;
         self.nonce = greeting.nonce();
@@ -81,10 +103,7 @@ impl Login<'_> {
         }
         let capabilities = wanted & greeting.capabilities();
         if wanted.contains(CapabilityFlags::CLIENT_SSL) {
-            if !capabilities.contains(CapabilityFlags::CLIENT_SSL) {
-                return Err(Error::new(Area::Source, Kind::Refused, "the server has no TLS, and the source's URL demands it"));
-            }
-            send_struct(&mut wire, &SslRequest::new(capabilities, MAX_PACKET_BYTES, UTF8MB4_GENERAL_CI)).await?;
+            request_tls(&mut wire, capabilities).await?;
             let (sequence, timeout) = (wire.sequence(), wire.read_timeout());
             let socket = super::tls::encrypt(wire.into_socket(), self.options).await?;
             wire = Wire::new(socket, timeout).with_sequence(sequence);
@@ -110,7 +129,7 @@ impl Login<'_> {
             let packet = wire.packet().await?;
             match packet.first() {
                 Some(0x00) => return Ok(wire),
-                Some(0xff) => return Err(server_error(&packet, WHAT)),
+                Some(0xff) => return Err(server_error(&packet, REFUSES)),
                 Some(0xfe) if packet.len() > 1 => {
                     let switch: AuthSwitchRequest<'_> = ParseBuf(&packet).parse(()).map_err(not_mysql)?;
                     self.nonce = switch.plugin_data().to_vec();
@@ -134,7 +153,7 @@ impl Login<'_> {
             AuthPlugin::MysqlClearPassword if self.is_private && self.options.enable_cleartext_plugin() => {}
             AuthPlugin::MysqlClearPassword => {
                 return Err(refused("the server asks for the password in clear text")
-                    .remedy("use TLS (require_ssl=true) and enable_cleartext_plugin=true in the source's URL"));
+                    .remedy("use TLS (ssl-mode=verify_identity) and enable_cleartext_plugin=true in the source's URL"));
             }
             _ => return Err(refused("the user's way of authentication isn't supported")),
         }
@@ -160,7 +179,7 @@ impl Login<'_> {
         let key = wire.packet().await?;
         let key = key.get(1..).filter(|key| key.starts_with(b"-----BEGIN PUBLIC KEY")).ok_or_else(|| {
             Error::new(Area::Source, Kind::Refused, "the server sends no key to encrypt the password with")
-                .remedy("use TLS: add ?require_ssl=true to the source's URL")
+                .remedy("use TLS: add ?ssl-mode=required to the source's URL")
         })?;
         let nonce = self.nonce.iter().cycle();
         password.iter_mut().zip(nonce).for_each(|(byte, salt)| *byte ^= salt);

@@ -19,5 +19,5 @@ mod wire;
 
 pub use dump::{BinlogConnection, DumpSettings, binlog_gap};
 pub use file::BinlogFile;
-pub(super) use login::{is_error, log_in, run_statement, server_error};
+pub(super) use login::{certified_name, is_error, log_in, run_statement, server_error};
 pub(super) use wire::Wire;
