@@ -7,7 +7,7 @@ use super::catalog::Catalog;
 use super::checks::Finding;
 use super::connect::{server_code, source_error};
 use super::server::{Flavor, ServerInfo};
-use super::sql::quoted;
+use super::sql::quote_table;
 use crate::error::Result;
 use crate::event::TableId;
 use mysql_async::Conn;
@@ -53,7 +53,7 @@ pub async fn read_cascades(conn: &mut Conn, info: &ServerInfo, catalog: &Catalog
         return Ok(found);
     }
     for (table, _) in catalog.tables.iter().filter(|(_, entry)| entry.engine.eq_ignore_ascii_case("innodb")) {
-        let sql = format!("SHOW CREATE TABLE {}.{}", quoted(table.database()), quoted(table.name()));
+        let sql = format!("SHOW CREATE TABLE {}", quote_table(table));
         let row: Option<(String, String)> = match conn.query_first(sql).await {
             // dropped in this moment
             Err(error) if server_code(&error) == Some(1146) => continue,
@@ -104,9 +104,9 @@ mod tests {
              \u{20} CONSTRAINT `b` FOREIGN KEY (`q`) REFERENCES `parent` (`id`) ON DELETE NO ACTION,\n\
              \u{20} CONSTRAINT `d` FOREIGN KEY (`r`) REFERENCES `parent` (`id`),\n  CONSTRAINT `e` CHECK (`id` > 0)\n) ENGINE=InnoDB";
         let found = cascades_of(&TableId::new("s", "c"), statement);
-        assert_eq!(found.iter().map(|found| (found.constraint.as_str(), found.rules.as_str())).collect::<Vec<_>>(), [(
-            "a",
-            "ON DELETE CASCADE ON UPDATE SET NULL"
-        )]);
+        assert_eq!(
+            found.iter().map(|found| (found.constraint.as_str(), found.rules.as_str())).collect::<Vec<_>>(),
+            [("a", "ON DELETE CASCADE ON UPDATE SET NULL")]
+        );
     }
 }

@@ -26,7 +26,7 @@ pub fn connection_options(url: &Url) -> Result<Opts> {
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .stmt_cache_size(Some(0));
     Ok(match ssl {
-        Some(ssl) => builder.ssl_opts(ssl).into(),
+        Some(ssl) => builder.ssl_opts(ssl.load()?).into(),
         None => builder.into(),
     })
 }

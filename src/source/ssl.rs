@@ -1,5 +1,6 @@
 //! TLS as the source's URL asks for it, in MySQL's own words: `?ssl-mode=verify_identity&ssl-ca=/etc/mysql/ca.pem`.
 
+use crate::error::{Error, Result};
 use mysql_async::SslOpts;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -20,8 +21,17 @@ enum Mode {
     VerifyIdentity,
 }
 
-/// Takes `ssl-mode` and `ssl-ca` out of a URL. `None`: the URL doesn't speak of TLS in these words.
-pub(super) fn take_ssl(url: &Url) -> Result<(Url, Option<Option<SslOpts>>), String> {
+/// What a URL says of TLS in these words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ssl {
+    /// `None`: not encrypted.
+    pub(super) options: Option<SslOpts>,
+    /// The file of the authority that is trusted, and no other; `None`: the well-known ones.
+    pub(super) authority: Option<PathBuf>,
+}
+
+/// Takes `ssl-mode` and `ssl-ca` out of a URL. `None`: it has neither.
+pub(super) fn take_ssl(url: &Url) -> Result<(Url, Option<Ssl>), String> {
     let (mut mode, mut authority) = (None, None);
     let mut rest = Vec::new();
     for (key, value) in url.query_pairs() {
@@ -44,15 +54,27 @@ pub(super) fn take_ssl(url: &Url) -> Result<(Url, Option<Option<SslOpts>>), Stri
         }
         (Some(mode @ (Mode::VerifyCa | Mode::VerifyIdentity)), authority) => {
             let options = SslOpts::default().with_danger_skip_domain_validation(mode == Mode::VerifyCa);
-            Some(match authority {
-                // the authority that is named, and no other
-                Some(path) => options.with_root_certs(vec![path.into()]).with_disable_built_in_roots(true),
-                None => options,
-            })
+            return Ok((bare, Some(Ssl { options: Some(options), authority })));
         }
         (_, Some(_)) => return Err(format!("`{CA}` is for {MODE}=verify_ca and {MODE}=verify_identity alone")),
     };
-    Ok((bare, Some(options)))
+    Ok((bare, Some(Ssl { options, authority: None })))
+}
+
+impl Ssl {
+    /// For a connection; reads the authority's file.
+    pub(super) fn load(self) -> Result<Option<SslOpts>> {
+        let Some(path) = self.authority else { return Ok(self.options) };
+        let certificates = std::fs::read(&path).map_err(|error| {
+            Error::config("the file of `ssl-ca` can't be read")
+                .caused_by(error)
+                .with("path", path.display())
+                .with("key", "source.url")
+                .remedy("name a readable PEM file; a relative path starts at the configuration's folder")
+        })?;
+        let trusted = |options: SslOpts| options.with_root_certs(vec![certificates.into()]).with_disable_built_in_roots(true);
+        Ok(self.options.map(trusted))
+    }
 }
 
 /// Makes the path of `ssl-ca` one that starts at `folder`, unless it is absolute.
@@ -81,21 +103,24 @@ fn mode_of(text: &str) -> Result<Mode, String> {
 mod tests {
     use super::*;
 
-    fn taken(query: &str) -> Result<(Url, Option<Option<SslOpts>>), String> {
+    fn taken(query: &str) -> Result<(Url, Option<Ssl>), String> {
         take_ssl(&Url::parse(&format!("mysql://u:p@h/{query}")).unwrap())
     }
 
     #[test]
     fn modes_are_mysqls_own() {
         assert_eq!(taken("").unwrap().1, None);
-        let (url, options) = taken("?ssl-mode=DISABLED&tcp_nodelay=true").unwrap();
-        assert_eq!((url.as_str(), options), ("mysql://u:p@h/?tcp_nodelay=true", Some(None)));
-        let options = |query| taken(query).unwrap().1.unwrap().unwrap();
-        assert!(options("?ssl-mode=required").accept_invalid_certs());
-        let verified = options("?ssl-mode=verify_ca&ssl-ca=/ca.pem");
-        assert!(!verified.accept_invalid_certs() && verified.skip_domain_validation() && verified.disable_built_in_roots());
-        let verified = options("?ssl-mode=verify_identity");
-        assert!(!verified.skip_domain_validation() && !verified.disable_built_in_roots());
+        let (url, ssl) = taken("?ssl-mode=DISABLED&tcp_nodelay=true").unwrap();
+        assert_eq!((url.as_str(), ssl), ("mysql://u:p@h/?tcp_nodelay=true", Some(Ssl { options: None, authority: None })));
+        let ssl = |query| taken(query).unwrap().1.unwrap();
+        assert!(ssl("?ssl-mode=required").options.unwrap().accept_invalid_certs());
+        let verified = ssl("?ssl-mode=verify_ca&ssl-ca=/no/ca.pem");
+        let options = verified.options.clone().unwrap();
+        assert!(!options.accept_invalid_certs() && options.skip_domain_validation());
+        let error = verified.load().unwrap_err().to_string();
+        assert!(error.contains("path=/no/ca.pem"), "{error}");
+        let options = ssl("?ssl-mode=verify_identity").load().unwrap().unwrap();
+        assert!(!options.skip_domain_validation() && !options.disable_built_in_roots());
         for wrong in ["?ssl-mode=preferred", "?ssl-ca=/ca.pem", "?ssl-mode=required&ssl-ca=/ca.pem"] {
             assert!(taken(wrong).is_err(), "{wrong}");
         }

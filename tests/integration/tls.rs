@@ -105,7 +105,7 @@ async fn each_mode_trusts_whom_it_should() {
             (format!("{secure}/?ssl-mode=verify_ca&ssl-ca={}", authority("other.pem")), 3, "ssl-ca"),
             (format!("{secure}/?ssl-mode=verify_ca"), 3, "ssl-ca"),
             (format!("{by_name}/?ssl-mode=verify_identity&ssl-ca={}", authority("ca.pem")), 3, "ssl-mode=verify_ca accepts it"),
-            (format!("{secure}/?ssl-mode=verify_ca&ssl-ca={}", authority("none.pem")), 3, "none.pem"),
+            (format!("{secure}/?ssl-mode=verify_ca&ssl-ca={}", authority("none.pem")), 2, "none.pem"),
             (format!("{secure}/?ssl-mode=preferred"), 2, "verify_identity"),
         ] {
             let answer = refusal(&url);

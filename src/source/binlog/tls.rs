@@ -2,7 +2,7 @@
 
 use super::wire::Socket;
 use crate::error::{Area, Error, Kind, Result};
-use mysql_async::{Opts, PathOrBuf, SslOpts};
+use mysql_async::{Opts, SslOpts};
 use std::sync::{Arc, OnceLock};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -38,11 +38,7 @@ async fn configure(ssl: &SslOpts, other_name: Arc<OnceLock<String>>) -> Result<C
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     for file in ssl.root_certs() {
-        let named = |error: Error| match file {
-            PathOrBuf::Path(path) => error.with("ssl-ca", path.display()),
-            PathOrBuf::Buf(_) => error,
-        };
-        let pem = file.read().await.map_err(|error| named(refused(error)))?;
+        let pem = file.read().await.map_err(refused)?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             roots.add(certificate.map_err(refused)?).map_err(refused)?;
         }
