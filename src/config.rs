@@ -103,8 +103,9 @@ impl Config {
         self.source.resolve_paths(folder);
         let StreamUrl::File(stream) = &mut self.stream.url;
         resolve(stream);
-        let StateUrl::Sqlite(state) = &mut self.state.url;
-        resolve(state);
+        if let StateUrl::Sqlite(state) = &mut self.state.url {
+            resolve(state);
+        }
         if let LakeUrl::File(lake) = &mut self.lake.url {
             resolve(lake);
         }
@@ -145,6 +146,9 @@ impl Config {
         }
         if self.stream.cut_interval.is_zero() {
             return wrong("cuts need some time between them", "stream.cut_interval", "leave it out for 1s");
+        }
+        if self.state.lease_duration < std::time::Duration::from_secs(1) {
+            return wrong("a lease lasts a second at least", "state.lease_duration", "leave it out for 10s");
         }
         if self.lake.commit_interval().is_zero() {
             return wrong("commits need some time between them", "lake.commit_interval", "write \"1s\" or more");

@@ -76,7 +76,7 @@ async fn examine(config: &Config) -> Report {
     }
     report.sections.push(Section::new(format!("stream {}", config.stream.url), stream));
     report.sections.push(Section::new(format!("lake {}", config.lake.url), check_lake(&config.lake.url).await));
-    report.sections.push(Section::new(format!("state {}", config.state.url), check_state(&config.state.url)));
+    report.sections.push(Section::new(format!("state {}", config.state.url), check_state(&config.state).await));
     report
 }
 

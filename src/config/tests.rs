@@ -86,7 +86,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("later: deliver", with("[[deliver]]\nsource = 'a.b'")),
         ("later: kinesis", with("[stream]\nurl = 'kinesis://x?region=y'")),
         ("later: format", with("[stream]\nformat = 'dms-json'")),
-        ("later: dynamodb", with("[state]\nurl = 'dynamodb://x'")),
+        ("wrong state url", with("[state]\nurl = 'dynamodb:x'")),
         ("too many lanes", with("[stream]\nlanes = 5000")),
         ("heartbeat too rare", FOUR_LINES.replace("[[table]]", "heartbeat_interval = '2m'\n[[table]]")),
     ];

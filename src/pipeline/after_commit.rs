@@ -4,7 +4,7 @@ use super::apply::AppliedCommit;
 use crate::error::Result;
 use crate::event::TableId;
 use crate::publish::Publisher;
-use crate::state::{CommitCount, RunStatus, StateStore};
+use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
 use crate::table::Lake;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,18 +16,16 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// One run of a command, as the audit has it.
 #[derive(Debug, Clone)]
 pub(super) struct AuditedRun {
-    pub(super) state: StateStore,
-    pub(super) run_id: String,
-    pub(super) pipeline: String,
-    pub(super) command: &'static str,
+    state: StateStore,
+    label: RunLabel,
 }
 
 impl AuditedRun {
     pub(super) fn new(state: StateStore, pipeline: &str, command: &'static str) -> Self {
-        Self { state, run_id: uuid::Uuid::new_v4().to_string(), pipeline: pipeline.to_owned(), command }
+        Self { state, label: RunLabel::begin(pipeline, command) }
     }
 
-    fn count(&self, commit: &AppliedCommit) {
+    async fn count(&self, commit: &AppliedCommit) {
         let summary = commit.summary.as_ref();
         let count = CommitCount {
             inserted: summary.map_or(0, |summary| summary.inserted),
@@ -37,18 +35,18 @@ impl AuditedRun {
             source_commit_time: commit.checkpoint.source_commit_time,
             instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
         };
-        if let Err(error) = self.state.count_commit(&self.run_id, &self.pipeline, self.command, &commit.table, &count) {
+        if let Err(error) = self.state.count_commit(&self.label, &commit.table, &count).await {
             tracing::warn!(%error, "the audit can't be written");
         }
     }
 
     /// The run has ended.
-    pub(super) fn end(&self, outcome: &Result<()>) {
+    pub(super) async fn end(&self, outcome: &Result<()>) {
         let (status, text) = match outcome {
             Ok(()) => (RunStatus::Complete, None),
             Err(error) => (RunStatus::Failed, Some(error.to_string())),
         };
-        if let Err(error) = self.state.end_run(&self.run_id, status, text.as_deref()) {
+        if let Err(error) = self.state.end_run(&self.label, status, text.as_deref()).await {
             tracing::warn!(%error, "the audit can't be written");
         }
     }
@@ -71,7 +69,7 @@ pub(super) async fn follow_commits(lake: Lake, run: AuditedRun, mut commits: mps
             arrived.push(more);
         }
         for commit in arrived {
-            run.count(&commit);
+            run.count(&commit).await;
             waiting.insert(commit.table.clone(), commit);
         }
         match publish(&lake, &mut publisher, &waiting).await {

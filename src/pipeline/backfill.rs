@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 /// What kept a half from running, with the right exit code.
 pub async fn backfill(config: Config, request: BackfillRequest, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
-    let opened = Opened::open(&config, Halves::Both)?;
+    let opened = Opened::open(&config, Halves::Both).await?;
     let (stop_capture, capture_stopped) = watch::channel(false);
     let (stop_apply, apply_stopped) = watch::channel(false);
     let (sender, commits) = mpsc::unbounded_channel();
@@ -37,6 +37,6 @@ pub async fn backfill(config: Config, request: BackfillRequest, status: Status, 
     // the capture's end is the snapshot's: it stops the apply loop as a signal would
     let outcome = watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown).await;
     let _ = followed.await;
-    audit.end(&outcome);
+    audit.end(&outcome).await;
     outcome
 }

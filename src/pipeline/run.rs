@@ -49,7 +49,7 @@ impl Halves {
 /// What kept a half from running, with the right exit code.
 pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
-    let opened = Opened::open(&config, halves)?;
+    let opened = Opened::open(&config, halves).await?;
     let (stop_capture, capture_stopped) = watch::channel(halves == Halves::Merge);
     let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
     let (sender, commits) = mpsc::unbounded_channel();
@@ -77,7 +77,7 @@ pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl 
     let outcome = watch_over(capture, apply, halves, &status, &stop_capture, &stop_apply, shutdown).await;
     // the apply loop is gone, and with it the sender: what remains is published
     let _ = tokio::time::timeout(STOP_GRACE, followed).await;
-    audit.end(&outcome);
+    audit.end(&outcome).await;
     outcome
 }
 
@@ -90,9 +90,9 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) fn open(config: &Config, halves: Halves) -> Result<Self> {
+    pub(super) async fn open(config: &Config, halves: Halves) -> Result<Self> {
         let lake = Lake::create(&config.lake.url)?;
-        let state = StateStore::open(&config.state)?;
+        let state = StateStore::open(&config.state).await?;
         let StreamUrl::File(folder) = &config.stream.url;
         let log = if halves == Halves::Merge {
             EmbeddedLog::open_to_read(folder)?.ok_or_else(|| {

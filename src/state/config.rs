@@ -1,20 +1,25 @@
 //! `[state]`: the state store.
 
-use crate::setting::local_path;
+use crate::cloud::AwsUrl;
+use crate::setting::{duration, local_path};
 use serde::Deserialize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `[state]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StateConfig {
-    /// Where it is: `sqlite:./data/state.db`.
+    /// Where it is: `sqlite:./data/state.db` for one machine, `dynamodb://binlake-state?region=…` for several.
     pub url: StateUrl,
+    /// How long a process that shares its work by leases may be silent until another takes over what it has.
+    #[serde(deserialize_with = "duration")]
+    pub lease_duration: Duration,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { url: StateUrl::Sqlite("./data/state.db".into()) }
+        Self { url: StateUrl::Sqlite("./data/state.db".into()), lease_duration: Duration::from_secs(10) }
     }
 }
 
@@ -24,12 +29,15 @@ impl Default for StateConfig {
 pub enum StateUrl {
     /// A SQLite file.
     Sqlite(PathBuf),
+    /// A table of DynamoDB, and another beside it for the audit (`<name>-runs`).
+    DynamoDb(AwsUrl),
 }
 
 impl std::fmt::Display for StateUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StateUrl::Sqlite(file) => write!(f, "sqlite:{}", file.display()),
+            StateUrl::DynamoDb(url) => url.fmt(f),
         }
     }
 }
@@ -39,10 +47,15 @@ impl TryFrom<String> for StateUrl {
 
     fn try_from(text: String) -> Result<Self, String> {
         if text.starts_with("dynamodb:") {
-            return Err("dynamodb: state is not in this version yet; write sqlite:./data/state.db".into());
+            let url = AwsUrl::parse(&text, "dynamodb")?;
+            url.no_other_options(&[])?;
+            if url.name.len() < 3 {
+                return Err(format!("`{}` is too short for a table of DynamoDB; write at least three letters", url.name));
+            }
+            return Ok(StateUrl::DynamoDb(url));
         }
-        local_path(&text, "sqlite")
-            .map(StateUrl::Sqlite)
-            .ok_or_else(|| format!("`{text}` is not a state store's URL; write sqlite:./data/state.db"))
+        local_path(&text, "sqlite").map(StateUrl::Sqlite).ok_or_else(|| {
+            format!("`{text}` is not a state store's URL; write sqlite:./data/state.db or dynamodb://binlake-state?region=…")
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::event::SourcePosition;
 use crate::source::Finding;
-use crate::state::StateUrl;
+use crate::state::{StateConfig, StateStore, StateUrl};
 use crate::stream::{StreamConfig, StreamUrl, find_last_cut, open_to_read};
 use crate::table::{Lake, LakeUrl};
 use object_store::path::Path as StorePath;
@@ -38,9 +38,17 @@ pub(super) async fn check_stream(config: &StreamConfig) -> (Vec<Finding>, Option
 }
 
 /// The state store.
-pub(super) fn check_state(url: &StateUrl) -> Vec<Finding> {
-    let StateUrl::Sqlite(file) = url;
-    vec![ensure_writable(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))]
+pub(super) async fn check_state(config: &StateConfig) -> Vec<Finding> {
+    match &config.url {
+        StateUrl::Sqlite(file) => {
+            vec![ensure_writable(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))]
+        }
+        // looks at the tables, and makes them as the first run would
+        StateUrl::DynamoDb(_) => match StateStore::open(config).await {
+            Ok(_) => vec![Finding::ok("tables", "are there, with the right keys")],
+            Err(error) => vec![Finding::from_error("tables", &error)],
+        },
+    }
 }
 
 /// The lake: an object is made, made again (which must be refused), read and removed.

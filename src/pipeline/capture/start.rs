@@ -54,7 +54,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
         tracing::warn!(%table, constraint, rules, "rows that this foreign key changes are not in the server's binlog: the lake keeps them as they were");
     }
     let stream_id = context.log.identity().stream_id.clone();
-    let take_epoch = async |seen| context.state.take_epoch(&stream_id, seen);
+    let take_epoch = async |seen| context.state.take_epoch(&stream_id, seen).await;
     let TakenOver { producer, cut } = take_over(context.log.clone(), take_epoch).await?;
     let epoch = producer.epoch();
     let mut left = match cut {
