@@ -14,10 +14,11 @@ CARGO := cargo --locked
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | column -t -s $$'\t'
 
-setup: ## what the tests need: packages, MySQL, MariaDB, Python
+setup: ## what the tests need: packages, MySQL, MariaDB, DynamoDB Local, Python
 	@scripts/packages.sh
 	@scripts/mysql.sh mysql >/dev/null
 	@scripts/mysql.sh mariadb >/dev/null
+	@scripts/dynamodb.sh >/dev/null
 	@scripts/python.sh tests/readers/requirements.txt
 
 test: setup lint licences ## set-up, lints, all tests with the three readers' Python

@@ -35,7 +35,9 @@ impl Observer {
 
     /// Whether the lease has not been renewed for `duration`.
     pub fn is_silent(&self, lease: &Lease, now: Instant, duration: Duration) -> bool {
-        self.seen.get(&lease.key).is_some_and(|(counter, since)| *counter == lease.counter && now.duration_since(*since) >= duration)
+        self.seen
+            .get(&lease.key)
+            .is_some_and(|(counter, since)| *counter == lease.counter && now.duration_since(*since) >= duration)
     }
 
     /// Whether the lease may be taken.

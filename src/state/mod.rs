@@ -58,6 +58,14 @@ impl StateStore {
         Ok(Self { backend })
     }
 
+    /// The store in `table` of DynamoDB, by a client that was made elsewhere.
+    ///
+    /// # Errors
+    /// As [`StateStore::open`].
+    pub async fn over_dynamodb(client: aws_sdk_dynamodb::Client, table: &str) -> Result<Self> {
+        Ok(Self { backend: Backend::DynamoDb(DynamoStore::over(client, table).await?) })
+    }
+
     /// The last epoch that was taken for a stream, as far as this store knows.
     pub async fn known_epoch(&self, stream_id: &str) -> Result<Option<Epoch>> {
         on!(self, store => store.known_epoch(stream_id))

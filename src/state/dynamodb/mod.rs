@@ -14,7 +14,7 @@ use crate::error::{Area, Error, Kind, Result};
 use crate::event::Epoch;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use item::{EPOCH, ENTITY_TYPE, LEASE_KEY, number, text};
+use item::{ENTITY_TYPE, EPOCH, LEASE_KEY, number, text};
 use std::sync::Arc;
 
 /// How often the SDK tries a call.
@@ -34,17 +34,18 @@ pub(super) struct DynamoStore {
 impl DynamoStore {
     pub(super) async fn open(url: &AwsUrl) -> Result<Self> {
         let config = sdk_config(url, &Calls::retried(ATTEMPTS)).await?;
-        let store = Self {
-            client: Client::new(&config),
-            table: url.name.as_str().into(),
-            runs_table: format!("{}-runs", url.name).into(),
-        };
-        store.ensure_tables().await.map_err(|error| error.with("state", url))?;
+        Self::over(Client::new(&config), &url.name).await.map_err(|error| error.with("state", url))
+    }
+
+    pub(super) async fn over(client: Client, table: &str) -> Result<Self> {
+        let store = Self { client, table: table.into(), runs_table: format!("{table}-runs").into() };
+        store.ensure_tables().await?;
         Ok(store)
     }
 
     pub(super) async fn known_epoch(&self, stream_id: &str) -> Result<Option<Epoch>> {
-        let read = self.client.get_item().table_name(&*self.table).key(LEASE_KEY, text(&epoch_key(stream_id))).consistent_read(true);
+        let read =
+            self.client.get_item().table_name(&*self.table).key(LEASE_KEY, text(&epoch_key(stream_id))).consistent_read(true);
         let read = read.send().await.map_err(|error| self.failed("an epoch can't be read", &error))?;
         let Some(item) = read.item else { return Ok(None) };
         let epoch = item.get(EPOCH_VALUE).and_then(|value| value.as_n().ok()).and_then(|digits| digits.parse().ok());
@@ -69,9 +70,7 @@ impl DynamoStore {
                 .item(EPOCH_VALUE, number(next.0));
             let put = match known {
                 None => put.condition_expression("attribute_not_exists(leaseKey)"),
-                Some(known) => {
-                    put.condition_expression("epoch = :known").expression_attribute_values(":known", number(known.0))
-                }
+                Some(known) => put.condition_expression("epoch = :known").expression_attribute_values(":known", number(known.0)),
             };
             // a lost answer costs an epoch, never gives one twice: another attempt of the same finds it taken, and goes on to the next
             if self.happened("an epoch can't be taken", put.send().await)? {
@@ -99,15 +98,27 @@ impl DynamoStore {
         E: ProvideErrorMetadata + std::error::Error + 'static,
         R: std::fmt::Debug + 'static,
     {
-        let said = error_of(Area::Config, what, error).with("table", &self.table);
         match Failure::of(error) {
-            Failure::Missing => said.remedy("the table was deleted: start binlake again, which makes it anew; only the audit is lost"),
-            Failure::Throttled => {
-                said.remedy("it is tried again; if it stays, raise the table's capacity or bill it on demand (PAY_PER_REQUEST)")
-            }
-            _ => said,
+            Failure::Missing => refused(what, error)
+                .remedy("the table was deleted: start binlake again, which makes it anew; only the audit is lost"),
+            Failure::Throttled => error_of(Area::Config, what, error)
+                .remedy("it is tried again; if it stays, raise the table's capacity or bill it on demand (PAY_PER_REQUEST)"),
+            _ => error_of(Area::Config, what, error),
         }
+        .with("table", &self.table)
     }
+}
+
+/// A refusal whose remedy we know better than the general one.
+fn refused<E, R>(what: &'static str, error: &SdkError<E, R>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    let said = error
+        .as_service_error()
+        .map(|service| format!("{}: {}", service.code().unwrap_or("no code"), service.message().unwrap_or("no message")));
+    Error::new(Area::Config, Kind::Refused, what).caused_by(std::io::Error::other(said.unwrap_or_else(|| error.to_string())))
 }
 
 fn epoch_key(stream_id: &str) -> String {

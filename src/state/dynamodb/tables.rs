@@ -1,8 +1,8 @@
 //! The two tables: looked at, and made if they aren't there.
 
-use super::DynamoStore;
 use super::item::LEASE_KEY;
 use super::runs::{EXPIRES_AT, PIPELINE, RUN};
+use super::{DynamoStore, refused};
 use crate::cloud::{Failure, error_of};
 use crate::error::{Area, Error, Kind, Result};
 use aws_sdk_dynamodb::types::{
@@ -72,12 +72,10 @@ impl DynamoStore {
             Err(error) => match Failure::of(&error) {
                 // another process makes it at this moment
                 Failure::Busy => Ok(()),
-                Failure::Denied => Err(error_of(Area::Config, "the state store's table isn't there and can't be made", &error).remedy(
-                    format!(
-                        "grant dynamodb:CreateTable, or make the table with the string keys {} (see deploy/), billed on demand",
-                        keys.join(" and ")
-                    ),
-                )),
+                Failure::Denied => Err(refused("the state store's table isn't there and can't be made", &error).remedy(format!(
+                    "grant dynamodb:CreateTable, or make the table with the string keys {} (see deploy/), billed on demand",
+                    keys.join(" and ")
+                ))),
                 _ => Err(error_of(Area::Config, "the state store's table can't be made", &error)),
             },
         }

@@ -50,8 +50,8 @@ impl SqliteStore {
     pub(in crate::state) async fn delete_lease(&self, key: &LeaseKey, expected: u64) -> Result<bool> {
         let key = key.0.clone();
         self.with(move |connection| {
-            let gone =
-                connection.execute("DELETE FROM leases WHERE leaseKey = ?1 AND leaseCounter = ?2", params![key, signed(expected)])?;
+            let gone = connection
+                .execute("DELETE FROM leases WHERE leaseKey = ?1 AND leaseCounter = ?2", params![key, signed(expected)])?;
             Ok(gone == 1)
         })
         .await

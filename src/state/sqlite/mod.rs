@@ -78,10 +78,7 @@ impl SqliteStore {
     }
 
     /// Runs statements with the connection, off the runtime's threads.
-    async fn with<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
+    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
         let store = self.clone();
         blocking(move || {
             // SQLite rolls back what a panic left
@@ -93,9 +90,7 @@ impl SqliteStore {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|panic| Error::bug("a call of the state store has died").caused_by(panic))?
+    tokio::task::spawn_blocking(work).await.map_err(|panic| Error::bug("a call of the state store has died").caused_by(panic))?
 }
 
 fn cannot_be_written(path: &Path) -> Error {
