@@ -11,7 +11,7 @@ use crate::admin::AdminConfig;
 use crate::error::{Error, Result};
 use crate::merge::{TableRule, TableRules};
 use crate::source::SourceConfig;
-use crate::state::{StateConfig, StateUrl};
+use crate::state::{ScaleRule, StateConfig, StateUrl};
 use crate::stream::{StreamConfig, StreamUrl};
 use crate::table::{LakeConfig, LakeUrl};
 use serde::Deserialize;
@@ -37,6 +37,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[[table]]`.
     pub tables: TableRules,
+    /// `[[scale]]`.
+    pub scale: Vec<ScaleRule>,
 }
 
 /// The file's sections, as serde sees them.
@@ -54,6 +56,8 @@ struct Sections {
     admin: AdminConfig,
     #[serde(default)]
     table: Vec<TableRule>,
+    #[serde(default)]
+    scale: Vec<ScaleRule>,
 }
 
 /// What a command needs of the configuration.
@@ -92,6 +96,7 @@ impl Config {
             state: sections.state,
             admin: sections.admin,
             tables: TableRules::new(sections.table),
+            scale: sections.scale,
         };
         config.resolve_paths(folder);
         config.check(path)?;
@@ -146,6 +151,15 @@ impl Config {
         }
         if self.stream.cut_interval.is_zero() {
             return wrong("cuts need some time between them", "stream.cut_interval", "leave it out for 1s");
+        }
+        if self.scale.iter().any(|rule| rule.shards.is_none() && rule.workers.is_none()) {
+            return wrong("a [[scale]] section asks for nothing", "scale", "add shards = … or workers = …");
+        }
+        if self.scale.iter().any(|rule| rule.shards == Some(0) || rule.workers == Some(0)) {
+            return wrong("there is no less than one shard or worker", "scale", "write 1 or more");
+        }
+        if self.scale.iter().any(|rule| rule.shards.is_some()) && matches!(self.stream.url, StreamUrl::File(_)) {
+            return wrong("a file: stream has no shards", "scale", "leave shards out of [[scale]]");
         }
         if self.state.lease_duration < std::time::Duration::from_secs(1) {
             return wrong("a lease lasts a second at least", "state.lease_duration", "leave it out for 10s");

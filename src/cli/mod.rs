@@ -9,6 +9,7 @@ mod later;
 mod logging;
 mod query;
 mod run;
+mod scale;
 mod service;
 mod stream;
 mod tables;
@@ -87,6 +88,7 @@ enum Command {
     Cluster(later::Cluster),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
+    Scale(scale::Scale),
     Stream(stream::Stream),
     Generate(generate::Generate),
     Demo(demo::Demo),
@@ -149,6 +151,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Clean(args) => args.run(global).await,
         Command::Verify(args) => args.run(global).await,
         Command::Doctor(args) => args.run(global).await,
+        Command::Scale(args) => args.run(global).await,
         Command::Stream(args) => args.run(global).await,
         Command::Generate(args) => args.run(global).await,
         Command::Demo(args) => args.run(global).await,

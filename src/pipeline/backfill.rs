@@ -2,7 +2,7 @@
 
 use super::after_commit::{AuditedRun, follow_commits};
 use super::capture::{self, BackfillRequest};
-use super::run::{Halves, Opened, apply, capture_context, watch_over};
+use super::run::{Halves, Opened, apply, capture_context, ground, watch_over};
 use super::status::Status;
 use super::supervise::keep_running;
 use crate::config::Config;
@@ -31,8 +31,8 @@ pub async fn backfill(config: Config, request: BackfillRequest, status: Status, 
         }
     };
     let apply = {
-        let (config, opened, status) = (config.clone(), opened.clone(), status.clone());
-        async move { keep_running("merge", apply_stopped.clone(), || apply(&config, &opened, &status, &sender, &apply_stopped)).await }
+        let ground = ground(&config, &opened, &status, sender);
+        async move { keep_running("merge", apply_stopped.clone(), || apply(&ground, &apply_stopped)).await }
     };
     // the capture's end is the snapshot's: it stops the apply loop as a signal would
     let outcome = watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown).await;

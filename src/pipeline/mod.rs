@@ -6,6 +6,8 @@ mod backfill;
 mod capture;
 mod requests;
 mod run;
+mod scale;
+mod share;
 mod status;
 mod supervise;
 
@@ -14,4 +16,5 @@ pub use backfill::backfill;
 pub use capture::{BackfillRequest, Follower, Link, Snapshots, Until};
 pub use requests::Requests;
 pub use run::{Halves, run};
+pub use scale::{Capacity, ScaleRequest, Workers, capacity, scale};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};

@@ -4,8 +4,10 @@
 //! pass, the other is told to stop in the same way, and the error decides the exit code.
 
 use super::after_commit::{AuditedRun, follow_commits};
-use super::apply::{Apply, ApplyConfig, Cadence, LakeWriter};
+use super::apply::{Apply, ApplyConfig, Cadence, Ground, LakeWriter, apply_shared};
 use super::capture;
+use super::scale::Scaler;
+use super::share::{Keeper, Lead, Note, ShareRules, pipeline_name, worker_id};
 use super::status::{CaptureState, Status};
 use super::supervise::keep_running;
 use crate::config::Config;
@@ -49,6 +51,42 @@ impl Halves {
 /// What kept a half from running, with the right exit code.
 pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
+    match halves {
+        Halves::Capture => capture_in_turn(config, status, shutdown).await,
+        Halves::Both | Halves::Merge => run_halves(config, halves, status, shutdown).await,
+    }
+}
+
+/// Captures while the lead is ours; stands by while another has it.
+async fn capture_in_turn(config: Arc<Config>, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let state = StateStore::open(&config.state).await?;
+    let lead = Lead::new(state, &config.stream.url.to_string(), config.state.lease_duration);
+    let mut shutdown = Box::pin(shutdown);
+    let mut is_stopped = false;
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            taken = lead.take() => taken?,
+        }
+        let keeping = lead.clone();
+        let mut kept = tokio::spawn(async move { keeping.keep().await });
+        let ended = async {
+            tokio::select! {
+                () = &mut shutdown => is_stopped = true,
+                // a keeper that panicked has lost the lead as well
+                _ = &mut kept => {}
+            }
+        };
+        let outcome = run_halves(config.clone(), Halves::Capture, status.clone(), ended).await;
+        kept.abort();
+        lead.give_back().await;
+        if is_stopped || outcome.is_err() {
+            return outcome;
+        }
+    }
+}
+
+async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let opened = Opened::open(&config, halves).await?;
     let (stop_capture, capture_stopped) = watch::channel(halves == Halves::Merge);
     let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
@@ -65,16 +103,39 @@ pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl 
             keep_running("capture", stopped.clone(), || capture::run(context.clone(), stopped.clone())).await
         }
     };
+    let schedule = (halves != Halves::Merge && !config.scale.is_empty()).then(|| {
+        let scaler = Scaler::over(opened.state.clone(), opened.log.clone(), &opened.lake);
+        tokio::spawn(scaler.follow(config.clone()))
+    });
+    let ground = ground(&config, &opened, &status, sender);
+    let (keeper, share) = match halves {
+        Halves::Merge => {
+            let (keeper, share) = Keeper::new(opened.state.clone(), worker_id(), share_rules(&config, &opened));
+            (Some(tokio::spawn(keeper.run())), Some(share))
+        }
+        Halves::Both | Halves::Capture => (None, None),
+    };
     let apply = {
-        let (config, opened, status, stopped) = (config.clone(), opened.clone(), status.clone(), apply_stopped.clone());
+        let (share, stopped) = (share.clone(), apply_stopped.clone());
         async move {
-            if halves == Halves::Capture {
-                return Ok(());
+            match share {
+                _ if halves == Halves::Capture => Ok(()),
+                Some(share) => {
+                    let ground = Ground { lake: ground.lake.clone().shared(), ..ground };
+                    keep_running("merge", stopped.clone(), || apply_shared(&ground, share.clone(), stopped.clone())).await
+                }
+                None => keep_running("merge", stopped.clone(), || apply(&ground, &stopped)).await,
             }
-            keep_running("merge", stopped.clone(), || apply(&config, &opened, &status, &sender, &stopped)).await
         }
     };
     let outcome = watch_over(capture, apply, halves, &status, &stop_capture, &stop_apply, shutdown).await;
+    if let Some(schedule) = schedule {
+        schedule.abort();
+    }
+    if let (Some(keeper), Some(share)) = (keeper, share) {
+        share.note(Note::Close);
+        let _ = tokio::time::timeout(STOP_GRACE, keeper).await;
+    }
     // the apply loop is gone, and with it the sender: what remains is published
     let _ = tokio::time::timeout(STOP_GRACE, followed).await;
     audit.end(&outcome).await;
@@ -123,14 +184,21 @@ pub(super) fn capture_context(config: &Arc<Config>, opened: &Opened, status: &St
     }
 }
 
-/// One run of the apply loop, from the lake's checkpoints on.
-pub(super) async fn apply(
+fn share_rules(config: &Config, opened: &Opened) -> ShareRules {
+    ShareRules {
+        pipeline: pipeline_name(opened.log.as_ref(), &opened.lake),
+        tables: Arc::new(config.tables.clone()),
+        lease_duration: config.state.lease_duration,
+    }
+}
+
+/// What the apply loop works with.
+pub(super) fn ground(
     config: &Config,
     opened: &Opened,
     status: &Status,
-    commits: &mpsc::UnboundedSender<super::AppliedCommit>,
-    stopped: &watch::Receiver<bool>,
-) -> Result<()> {
+    commits: mpsc::UnboundedSender<super::AppliedCommit>,
+) -> Ground {
     // half for what waits, half for the tables' rewrites
     let memory = usize::try_from(config.lake.memory.0).unwrap_or(usize::MAX) / 2;
     let options = TableOptions {
@@ -140,15 +208,20 @@ pub(super) async fn apply(
         memory_bytes: memory as u64,
         writer_name: format!("binlake {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id()),
     };
-    let apply_config = ApplyConfig {
+    let config = ApplyConfig {
         rules: Arc::new(config.tables.clone()),
         cadence: Cadence::new(config.lake.commit_interval(), memory),
         memory_bytes: memory,
         spill: SpillFolder::new(&config.lake.spill_dir),
     };
-    let writer = LakeWriter::new(opened.lake.clone(), options);
-    let apply = Apply::start(opened.log.clone(), writer, apply_config, status.clone(), commits.clone()).await?;
-    apply.run(stopped.clone()).await
+    let lake = LakeWriter::new(opened.lake.clone(), options);
+    Ground { log: opened.log.clone(), lake, config, status: status.clone(), commits_done: commits }
+}
+
+/// One run of the apply loop, from the lake's checkpoints on.
+pub(super) async fn apply(ground: &Ground, stopped: &watch::Receiver<bool>) -> Result<()> {
+    let Ground { log, lake, config, status, commits_done } = ground.clone();
+    Apply::start(log, lake, config, status, commits_done).await?.run(stopped.clone()).await
 }
 
 /// Waits for the signal or for a half's end, and stops the halves in their order.

@@ -11,12 +11,14 @@ mod balance;
 mod config;
 mod dynamodb;
 mod lease;
+mod schedule;
 mod sqlite;
 
 pub use audit::{CommitCount, RunLabel, RunRow, RunStatus};
 pub use balance::{Observer, Take, plan};
 pub use config::{StateConfig, StateUrl};
 pub use lease::{Lease, LeaseKey, TRIM_HORIZON, WorkerId};
+pub use schedule::{ScaleRule, Schedule, in_force, next_change};
 
 use crate::error::Result;
 use crate::event::{Epoch, TableId};

@@ -116,6 +116,18 @@ pub trait EventLog: Send + Sync + Debug {
         1 << 20
     }
 
+    /// How many shards take records; `None`: it has none.
+    async fn shards(&self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
+    /// Splits or merges shards until there are so many, while records come and go; returns when the log is active again.
+    async fn set_shards(&self, shards: u32) -> Result<()> {
+        Err(crate::error::Error::config("the stream has no shards")
+            .with("shards", shards)
+            .remedy("shards are Kinesis's: leave them out"))
+    }
+
     /// A place not long ago at which to look for the last cut; each higher `reach` lies about four times as far back. `None`: the oldest.
     async fn recent(&self, reach: u32) -> Result<Option<LogPosition>> {
         let _ = reach;

@@ -77,9 +77,24 @@ impl Table {
     ///
     /// Where another process of this machine has the table open and still runs, an error of kind `Conflict`.
     pub async fn open(store: Arc<dyn ObjectStore>, base: Path, spec: &TableSpec, options: TableOptions) -> Result<Self> {
+        Self::open_as(store, base, spec, options, true).await
+    }
+
+    /// As [`Table::open`], but takes the table also from a process of this machine that still runs: for who was given the table, by a lease.
+    pub async fn take(store: Arc<dyn ObjectStore>, base: Path, spec: &TableSpec, options: TableOptions) -> Result<Self> {
+        Self::open_as(store, base, spec, options, false).await
+    }
+
+    async fn open_as(
+        store: Arc<dyn ObjectStore>,
+        base: Path,
+        spec: &TableSpec,
+        options: TableOptions,
+        is_polite: bool,
+    ) -> Result<Self> {
         let table = format!("{}.{}", spec.database, spec.name);
         let writer = WriterIdentity::new(&options.writer_name);
-        let (view, fence) = recovery::take_over(TableStore::new(store, base), spec, writer.clone())
+        let (view, fence) = recovery::take_over(TableStore::new(store, base), spec, writer.clone(), is_polite)
             .await
             .map_err(|error| error.with("table", &table))?;
         let record_key = view.record_key();

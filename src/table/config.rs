@@ -70,7 +70,7 @@ pub enum LakeUrl {
         bucket: String,
         /// The path below it, without slashes at its ends; may be empty.
         prefix: String,
-        /// `region`, `endpoint`, `path_style`, `profile`, …: what the URL says after `?`.
+        /// `region`, `endpoint`, `sse`, `role_arn`, …: what the URL says after `?`.
         options: BTreeMap<String, String>,
     },
 }
@@ -83,9 +83,6 @@ impl std::fmt::Display for LakeUrl {
         }
     }
 }
-
-/// What may stand after `?` in a lake's URL.
-const S3_OPTIONS: [&str; 4] = ["region", "endpoint", "path_style", "unsigned_payload"];
 
 impl TryFrom<String> for LakeUrl {
     type Error = String;
@@ -101,9 +98,7 @@ impl TryFrom<String> for LakeUrl {
         }
         let bucket = url.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
         let options: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-        if let Some(unknown) = options.keys().find(|key| !S3_OPTIONS.contains(&key.as_str())) {
-            return Err(format!("a lake's URL has no option `{unknown}`; it may have {}", S3_OPTIONS.join(", ")));
-        }
+        super::s3::check(&options)?;
         Ok(LakeUrl::S3 { bucket, prefix: url.path().trim_matches('/').to_owned(), options })
     }
 }

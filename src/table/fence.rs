@@ -199,9 +199,16 @@ impl Fence {
     }
 }
 
+const TAKEN: &str = "another binlake writes this table";
+
+/// Whether the error says that another session of binlake has taken the table.
+pub fn is_taken(error: &Error) -> bool {
+    error.kind() == Kind::Conflict && error.what() == TAKEN
+}
+
 /// The table belongs to `writer`.
 pub(super) fn taken_by(writer: &WriterIdentity) -> Error {
-    Error::new(Area::Lake, Kind::Conflict, "another binlake writes this table")
+    Error::new(Area::Lake, Kind::Conflict, TAKEN)
         .with("writer", &writer.name)
         .with("pid", writer.pid)
         .with("host", &writer.host)

@@ -4,7 +4,6 @@ use super::LakeUrl;
 use super::store::lake_error;
 use crate::error::{Area, Error, Kind, Result};
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -50,22 +49,7 @@ impl Lake {
                 Ok(Self { store: Arc::new(store), root: Path::default(), url })
             }
             LakeUrl::S3 { bucket, prefix, options } => {
-                let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-                for (key, value) in options {
-                    let on = value != "false";
-                    builder = match key.as_str() {
-                        "region" => builder.with_region(value),
-                        "endpoint" => builder.with_endpoint(value).with_allow_http(value.starts_with("http:")),
-                        "path_style" => builder.with_virtual_hosted_style_request(!on),
-                        "unsigned_payload" => builder.with_unsigned_payload(on),
-                        _ => builder,
-                    };
-                }
-                let store = builder.build().map_err(|error| {
-                    refused("the bucket's settings don't fit together")
-                        .caused_by(error)
-                        .remedy("give region=… (and endpoint=…) in lake.url")
-                })?;
+                let store = super::s3::open(bucket, options).map_err(|error| error.with("lake", url))?;
                 let root = Path::parse(prefix)
                     .map_err(|error| Error::config("the lake's prefix can't be a path").caused_by(error).with("key", "lake.url"))?;
                 let url = format!("s3://{bucket}/{prefix}").trim_end_matches('/').to_owned();

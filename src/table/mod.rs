@@ -27,6 +27,8 @@ mod properties;
 mod record_key;
 mod recovery;
 mod rewrite;
+mod s3;
+mod s3_credentials;
 mod services;
 mod splice;
 mod store;
@@ -40,6 +42,7 @@ mod tests;
 
 pub use commit::Table;
 pub use config::{LakeConfig, LakeUrl};
+pub use fence::is_taken;
 pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use instant::InstantTime;
 pub use lake::Lake;

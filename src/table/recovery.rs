@@ -34,10 +34,18 @@ const METADATA_FOLDER: &str = ".hoodie/metadata";
 pub(super) const WRITER_KEY: &str = "binlake.writer";
 
 /// Claims the table and brings it into a clean state.
-pub(super) async fn take_over(store: TableStore, spec: &TableSpec, writer: WriterIdentity) -> Result<(TableView, Fence)> {
+///
+/// With `is_polite`, not from another process of this machine that still runs.
+pub(super) async fn take_over(
+    store: TableStore,
+    spec: &TableSpec,
+    writer: WriterIdentity,
+    is_polite: bool,
+) -> Result<(TableView, Fence)> {
     for _ in 0..CLAIM_TRIES {
         let last = Fence::last_entry(&store).await?;
-        if let Some(other) = last.as_ref().map(|entry| &entry.header.writer).filter(|other| other.is_alive_beside_us()) {
+        let other = last.as_ref().map(|entry| &entry.header.writer);
+        if let Some(other) = other.filter(|other| is_polite && other.is_alive_beside_us()) {
             return Err(taken_by(other));
         }
         if let Some(last) = &last {

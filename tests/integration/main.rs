@@ -5,6 +5,7 @@ mod all_types;
 mod bad_input;
 mod capture;
 mod cli;
+mod cluster;
 mod crash;
 mod doctor;
 mod dynamodb;

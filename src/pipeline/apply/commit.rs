@@ -9,7 +9,7 @@ use super::prefetch::prefetched;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, POSITION_KEY};
-use crate::table::{CommitRequest, CommitSummary, Table};
+use crate::table::{CommitRequest, CommitSummary, Table, is_taken};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -95,6 +95,8 @@ impl Job {
         let request = self.request().map_err(Failed::of)?;
         match table.commit(request).await {
             Ok(summary) => Ok((table, Some(summary))),
+            // it was given to another worker
+            Err(error) if self.lake.is_shared() && is_taken(&error) => Err(Failed::ForGood(error)),
             // who came in between, opening the table again will tell: Spark's commit is built upon, another service's is given way to
             Err(error) if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
             Err(error) => Err(Failed::of(error)),

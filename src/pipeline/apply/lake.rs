@@ -11,12 +11,24 @@ use object_store::path::Path;
 pub struct LakeWriter {
     lake: Lake,
     options: TableOptions,
+    /// Whether the tables are given out by leases.
+    is_shared: bool,
 }
 
 impl LakeWriter {
     /// Writes the tables of `lake`.
     pub fn new(lake: Lake, options: TableOptions) -> Self {
-        Self { lake, options }
+        Self { lake, options, is_shared: false }
+    }
+
+    /// The same for a worker that is given tables by leases: it takes them from whoever has them, and gives way to whoever takes them.
+    #[must_use]
+    pub(in crate::pipeline) fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     fn base(&self, table: &TableId) -> Path {
@@ -42,10 +54,15 @@ impl LakeWriter {
     /// Opens a table for writing, and makes it first if it isn't there; `anew`: its next commit replaces all that it holds.
     pub(super) async fn open(&self, table: &TableId, spec: &TableSpec, anew: bool) -> Result<Table> {
         let (store, base, options) = (self.lake.store().clone(), self.base(table), self.options.clone());
-        match Table::exists(&store, &base).await? {
-            true if anew => Table::open_to_replace(store, base, spec, options).await,
-            true => Table::open(store, base, spec, options).await,
-            false => Table::create(store, base, spec, options).await,
+        match (Table::exists(&store, &base).await?, self.is_shared) {
+            (false, _) => Table::create(store, base, spec, options).await,
+            (true, false) if anew => Table::open_to_replace(store, base, spec, options).await,
+            (true, false) => Table::open(store, base, spec, options).await,
+            (true, true) if anew => {
+                let record_key = Table::settled_view(store.clone(), base.clone()).await?.record_key();
+                Table::take(store, base, &TableSpec { record_key, ..spec.clone() }, options).await
+            }
+            (true, true) => Table::take(store, base, spec, options).await,
         }
     }
 }

@@ -9,22 +9,26 @@ mod commit;
 mod lake;
 mod prefetch;
 mod progress;
+mod shared;
 mod tables;
 
 pub use cadence::Cadence;
 pub use lake::LakeWriter;
+pub(super) use shared::{Ground, apply_shared};
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, Section, TableId};
-use crate::merge::{Checkpoint, SpillFolder, TableRules};
+use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules};
 use crate::pipeline::status::{Status, TableStage};
 use crate::stream::{Consumer, CutReached, EventLog, LaneEvent, LogPosition, find_last_cut};
 use crate::table::{CommitSummary, FileSlice};
 use arrow::datatypes::SchemaRef;
 use commit::Outcome;
 use progress::Progress;
+use shared::{Shared, changed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tables::{AppliedTable, Standing};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -71,7 +75,12 @@ pub struct Apply {
     last_cut: Option<CutReached>,
     running: JoinSet<Outcome>,
     to_release: Option<LogPosition>,
+    /// Where several workers share the tables; `None`: all are this loop's.
+    shared: Option<Shared>,
 }
+
+/// How long a worker that is told to stop may go on reading: others go on where it stops.
+const LAST_READING: Duration = Duration::from_secs(5);
 
 impl Apply {
     /// Reads the checkpoints of the tables that the stream or the lake knows. `commits_done` is told of each commit.
@@ -102,19 +111,32 @@ impl Apply {
                 tables.insert(table.clone(), AppliedTable::new(&table, &config.rules, checkpoint, &stream_id));
             }
         }
-        let progress = Progress::new(durable);
-        Ok(Self {
+        Ok(Self::over(log, lake, config, status, commits_done, tables, durable))
+    }
+
+    /// With these tables; `durable` says what the stream must be read for.
+    fn over(
+        log: Arc<dyn EventLog>,
+        lake: LakeWriter,
+        config: ApplyConfig,
+        status: Status,
+        commits_done: mpsc::UnboundedSender<AppliedCommit>,
+        tables: BTreeMap<TableId, AppliedTable>,
+        durable: BTreeMap<TableId, Option<Resume>>,
+    ) -> Self {
+        Self {
             log,
             lake,
             config,
             status,
             commits_done,
             tables,
-            progress,
+            progress: Progress::new(durable),
             last_cut: None,
             running: JoinSet::new(),
             to_release: None,
-        })
+            shared: None,
+        }
     }
 
     /// Applies until `stop` is true and all that the stream has by then is in the lake.
@@ -122,17 +144,25 @@ impl Apply {
         let start = self.progress.start().map(|resume| (resume.point(), LogPosition(resume.log_position.clone())));
         let mut consumer = Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await?;
         let mut is_at_end = false;
+        let mut last_reading = None;
         loop {
             let stopping = *stop.borrow_and_update();
-            self.make_room(stopping && is_at_end)?;
-            self.start_commits(stopping && is_at_end)?;
+            if stopping && self.shared.is_some() {
+                let until = *last_reading.get_or_insert_with(|| Instant::now() + LAST_READING);
+                is_at_end |= is_past(until);
+            }
+            let is_last = (stopping && is_at_end) || self.is_outdated();
+            self.leave_tables()?;
+            self.make_room(is_last)?;
+            self.start_commits(is_last)?;
             if let Some(position) = self.to_release.take() {
                 self.release(&position).await;
             }
-            if stopping && is_at_end && self.running.is_empty() {
+            if is_last && self.running.is_empty() && !self.is_unresolved() {
                 return Ok(());
             }
             let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
+            let may_read = has_room && !is_last && !self.is_unresolved();
             let next_due = self.next_due();
             tokio::select! {
                 biased;
@@ -146,8 +176,9 @@ impl Apply {
                     // what came before the signal may not have been read yet
                     is_at_end = false;
                 }
-                () = sleep_until(next_due) => {}
-                event = consumer.next_if_any(), if has_room && !(stopping && is_at_end) => {
+                () = changed(&mut self.shared) => self.reassign(),
+                () = sleep_until(next_due), if !self.is_unresolved() => {}
+                event = consumer.next_if_any(), if may_read => {
                     let event = event?;
                     is_at_end = event.is_none();
                     if let Some(event) = event {
@@ -159,6 +190,7 @@ impl Apply {
     }
 
     fn take(&mut self, event: LaneEvent) -> Result<()> {
+        self.notice(&event);
         match event {
             LaneEvent::Sections { epoch, window, lane, sections, .. } => {
                 let closing = CutPoint { epoch, number: window };
@@ -202,7 +234,7 @@ impl Apply {
 
     /// A table that the rules name; made at its first sight.
     fn table(&mut self, table: &TableId) -> Option<&mut AppliedTable> {
-        if !self.tables.contains_key(table) {
+        if !self.tables.contains_key(table) && self.shared.is_none() {
             self.config.rules.rule_for(table)?;
             let applied = AppliedTable::new(table, &self.config.rules, None, "");
             self.tables.insert(table.clone(), applied);
@@ -216,7 +248,7 @@ impl Apply {
 
     /// Starts the commits that are due; with `all`, of all tables that have something to say.
     fn start_commits(&mut self, all: bool) -> Result<()> {
-        let Some(cut) = self.last_cut.clone() else { return Ok(()) };
+        let Some(cut) = self.last_cut.clone().filter(|_| !self.is_unresolved()) else { return Ok(()) };
         let due: Vec<TableId> = self
             .tables
             .iter()
@@ -231,9 +263,11 @@ impl Apply {
     fn start_commit(&mut self, table: &TableId, cut: &CutReached) -> Result<()> {
         let others = self.tables.iter().filter(|(other, _)| *other != table);
         let first_window = others.filter_map(|(_, applied)| applied.first_window()).min();
-        let Some(applied) = self.tables.get_mut(table) else { return Ok(()) };
+        let Some(applied) = self.tables.get(table) else { return Ok(()) };
         let own = applied.pending.first_window_after(cut.point);
         let resume = self.progress.resume([first_window, own].into_iter().flatten().min());
+        let resume = self.with_others(resume);
+        let Some(applied) = self.tables.get_mut(table) else { return Ok(()) };
         let stream_id = &self.log.identity().stream_id;
         match applied.job(table, &self.lake, cut, resume, stream_id) {
             Ok(Some(job)) => {
@@ -247,8 +281,13 @@ impl Apply {
 
     fn finish(&mut self, outcome: Outcome) -> Result<()> {
         let Outcome { table, checkpoint, took, done, fold } = outcome;
+        // one that was lost meanwhile is another's
+        if !self.tables.contains_key(&table) {
+            return Ok(());
+        }
         let (writer, summary) = match done {
             Ok(done) => done,
+            Err(error) if self.is_given_way(&table, &error) => return Ok(()),
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
@@ -257,8 +296,11 @@ impl Apply {
         let resume = checkpoint.resume.clone();
         let last_cut = self.last_cut.as_ref();
         let is_needed = |table: &TableId| last_cut.is_none_or(|reached| reached.cut.tables.contains_key(table));
-        if let Some(position) = self.progress.committed(&table, resume, is_needed) {
-            self.to_release = Some(position);
+        let unneeded = self.progress.committed(&table, resume, is_needed);
+        self.note_commit(&table, &checkpoint);
+        // with others, what all of them have counts
+        if self.shared.is_none() && unneeded.is_some() {
+            self.to_release = unneeded;
         }
         // nobody listens where nobody asked
         let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });

@@ -52,6 +52,11 @@ impl Progress {
             .or_else(|| self.start.clone())
     }
 
+    /// A table is no longer this loop's.
+    pub(super) fn forget(&mut self, table: &TableId) {
+        self.durable.remove(table);
+    }
+
     /// A table's commit is durable; `is_needed` says which tables still take part. Gives the log's position that no table needs any more.
     pub(super) fn committed(
         &mut self,

@@ -1,0 +1,231 @@
+//! The apply loop as one of several workers: it has the tables whose leases it holds, and passes over the others.
+//!
+//! What changes for it comes as an [`Assignment`]: a table that is lost goes at once; one that another waits for is committed first; one that is
+//! gained needs the stream from further back, so all that waits is committed and the loop starts anew.
+
+use super::tables::AppliedTable;
+use super::{AppliedCommit, Apply, ApplyConfig, LakeWriter};
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::{CutPoint, Section, TableId};
+use crate::merge::{Checkpoint, Resume};
+use crate::pipeline::share::{Assignment, Need, Note, Share};
+use crate::pipeline::status::Status;
+use crate::stream::{EventLog, LaneEvent, LogPosition, find_last_cut};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// What a worker knows of its share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    share: Share,
+    assigned: Assignment,
+    /// Tables that were seen on the stream and have no lease yet, as far as is known: until they have, nothing is read or committed.
+    unresolved: BTreeSet<TableId>,
+    /// A table was gained: the loop must start anew.
+    is_outdated: bool,
+}
+
+/// What the halves hand to each start of the loop.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct Ground {
+    pub(in crate::pipeline) log: Arc<dyn EventLog>,
+    pub(in crate::pipeline) lake: LakeWriter,
+    pub(in crate::pipeline) config: ApplyConfig,
+    pub(in crate::pipeline) status: Status,
+    pub(in crate::pipeline) commits_done: mpsc::UnboundedSender<AppliedCommit>,
+}
+
+/// Applies the tables that `share` assigns, until `stop` is true and what the worker has by then is in the lake.
+pub(in crate::pipeline) async fn apply_shared(ground: &Ground, mut share: Share, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let mut is_discovered = false;
+    loop {
+        let assigned = share.assignment();
+        if *stop.borrow() {
+            return Ok(());
+        }
+        if assigned.is_read && !is_discovered {
+            is_discovered = true;
+            if !discover(ground, &share, &assigned).await? {
+                continue;
+            }
+        } else if assigned.is_read && (!assigned.apply.is_empty() || assigned.known.is_empty()) {
+            let apply = Apply::start_shared(ground, share.clone(), assigned).await?;
+            apply.run(stop.clone()).await?;
+            continue;
+        }
+        // nothing is ours, or not yet: others read
+        tokio::select! {
+            () = share.changed() => {}
+            stopped = stop.changed() => {
+                stopped.map_err(|_| Error::bug("nobody is left to stop the apply loop"))?;
+            }
+        }
+    }
+}
+
+/// Tables that the stream's last cut names and that have no lease: a new pipeline's, or all, if the state store was lost. Says whether there are any.
+async fn discover(ground: &Ground, share: &Share, assigned: &Assignment) -> Result<bool> {
+    let stream_id = &ground.log.identity().stream_id;
+    let last = find_last_cut(ground.log.as_ref()).await?;
+    let tables = last.cut.iter().flat_map(|(_, cut)| cut.tables.keys());
+    let tables: Vec<&TableId> = tables.filter(|table| ground.config.rules.rule_for(table).is_some()).collect();
+    if tables.iter().all(|table| assigned.known.contains(table)) {
+        return Ok(false);
+    }
+    let mut needs: BTreeMap<&TableId, Option<Need>> = BTreeMap::new();
+    for table in tables {
+        let checkpoint = ground.lake.checkpoint(table).await?;
+        needs.insert(table, checkpoint.map(|checkpoint| need_of(&checkpoint, stream_id)));
+    }
+    // a commit's place has all that the tables without a commit need as well
+    let lowest = needs.values().flatten().min().cloned().unwrap_or(Need::Beginning);
+    for (table, need) in needs {
+        if !assigned.known.contains(table) {
+            let need = need.unwrap_or_else(|| lowest.clone());
+            share.note(Note::Seen { table: table.clone(), need, is_ours: false });
+        }
+    }
+    Ok(true)
+}
+
+/// What a table needs of the stream `stream_id` behind its last commit.
+fn need_of(checkpoint: &Checkpoint, stream_id: &str) -> Need {
+    Need::of(checkpoint.resume.clone().filter(|_| checkpoint.stream_id == stream_id))
+}
+
+impl Apply {
+    /// Reads the checkpoints of the tables that are assigned. What a commit says counts; a lease only says what a table without one needs.
+    async fn start_shared(ground: &Ground, share: Share, assigned: Assignment) -> Result<Self> {
+        let stream_id = ground.log.identity().stream_id.clone();
+        let (mut tables, mut durable) = (BTreeMap::new(), BTreeMap::new());
+        for (table, need) in &assigned.apply {
+            let checkpoint = ground.lake.checkpoint(table).await?;
+            let of_this_stream = checkpoint.as_ref().filter(|checkpoint| checkpoint.stream_id == stream_id);
+            let need = of_this_stream.map_or_else(|| need.clone(), |checkpoint| need_of(checkpoint, &stream_id));
+            durable.insert(table.clone(), need.resume());
+            tables.insert(table.clone(), AppliedTable::new(table, &ground.config.rules, checkpoint, &stream_id));
+        }
+        let Ground { log, lake, config, status, commits_done } = ground.clone();
+        let mut apply = Self::over(log, lake, config, status, commits_done, tables, durable);
+        apply.shared = Some(Shared { share, assigned, unresolved: BTreeSet::new(), is_outdated: false });
+        Ok(apply)
+    }
+
+    /// Whether the loop must end, to be started anew with other tables.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_outdated)
+    }
+
+    /// Whether a table's lease is waited for.
+    pub(super) fn is_unresolved(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.unresolved.is_empty())
+    }
+
+    /// Takes note of tables that nobody has a lease for.
+    pub(super) fn notice(&mut self, event: &LaneEvent) {
+        let Some(shared) = &mut self.shared else { return };
+        let (tables, window): (Vec<&TableId>, CutPoint) = match event {
+            LaneEvent::Sections { epoch, window, sections, .. } => {
+                let table = |section| match section {
+                    &Section::Rows(ref batch) => &batch.schema.table,
+                    Section::Truncate { table, .. } => table,
+                    Section::NewShape { schema, .. } => &schema.table,
+                };
+                (sections.iter().map(table).collect(), CutPoint { epoch: *epoch, number: *window })
+            }
+            LaneEvent::CutReached(reached) => (reached.cut.tables.keys().collect(), reached.point),
+            LaneEvent::Void { .. } => return,
+        };
+        for table in tables {
+            let is_new = !shared.assigned.known.contains(table) && !shared.unresolved.contains(table);
+            if is_new && self.config.rules.rule_for(table).is_some() {
+                shared.unresolved.insert(table.clone());
+                let need = Need::of(self.progress.resume(Some(window)));
+                shared.share.note(Note::Seen { table: table.clone(), need, is_ours: true });
+            }
+        }
+    }
+
+    /// The assignment has changed.
+    pub(super) fn reassign(&mut self) {
+        let Some(shared) = &mut self.shared else { return };
+        shared.assigned = shared.share.assignment();
+        let assigned = &shared.assigned;
+        shared.unresolved.retain(|table| !assigned.known.contains(table));
+        shared.is_outdated |= assigned.apply.keys().any(|table| !self.tables.contains_key(table));
+        self.to_release = assigned.releasable.as_ref().map(|resume| LogPosition(resume.log_position.clone()));
+        let gone = |table: &TableId| !assigned.apply.contains_key(table) && !assigned.leave.contains(table);
+        let lost: Vec<TableId> = self.tables.keys().filter(|table| gone(table)).cloned().collect();
+        for table in lost {
+            tracing::warn!(%table, "the table's lease is lost");
+            self.drop_table(&table);
+        }
+    }
+
+    /// Commits the tables that others wait for, and lets go of those that are committed.
+    pub(super) fn leave_tables(&mut self) -> Result<()> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let leaving: Vec<TableId> = shared.assigned.leave.iter().filter(|table| self.tables.contains_key(table)).cloned().collect();
+        for table in leaving {
+            let has_news = |apply: &Self| {
+                let cut = apply.last_cut.clone()?;
+                apply.tables.get(&table)?.has_news(&cut).then_some(cut)
+            };
+            if let Some(cut) = has_news(self).filter(|_| !self.is_unresolved()) {
+                self.start_commit(&table, &cut)?;
+            }
+            let Some(applied) = self.tables.get(&table) else { continue };
+            if !applied.is_running && !self.is_unresolved() {
+                self.drop_table(&table);
+                self.note(Note::Left(table));
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_table(&mut self, table: &TableId) {
+        self.tables.remove(table);
+        self.progress.forget(table);
+    }
+
+    fn note(&self, note: Note) {
+        if let Some(shared) = &self.shared {
+            shared.share.note(note);
+        }
+    }
+
+    /// A commit's place, with what the other workers' tables need.
+    pub(super) fn with_others(&self, resume: Option<Resume>) -> Option<Resume> {
+        match self.shared.as_ref().and_then(|shared| shared.assigned.others.clone()) {
+            Some(others) => Need::of(resume).min(others).resume(),
+            None => resume,
+        }
+    }
+
+    /// A commit of one of our tables is durable.
+    pub(super) fn note_commit(&self, table: &TableId, checkpoint: &Checkpoint) {
+        let Some(applied) = self.tables.get(table) else { return };
+        let need = Need::of(self.progress.resume(applied.first_window()));
+        self.note(Note::Committed { table: table.clone(), need, committed: Need::of(checkpoint.resume.clone()) });
+    }
+
+    /// Whether the error only says that another has the table now; then the table goes, and the loop goes on.
+    pub(super) fn is_given_way(&mut self, table: &TableId, error: &Error) -> bool {
+        let is_taken = self.shared.is_some() && error.kind() == Kind::Conflict && error.area() == Area::Lake;
+        if is_taken {
+            tracing::warn!(%table, %error, "another worker has the table");
+            self.drop_table(table);
+            self.note(Note::Lost(table.clone()));
+        }
+        is_taken
+    }
+}
+
+/// Resolves when the assignment has changed; never, if there is none.
+pub(super) async fn changed(shared: &mut Option<Shared>) {
+    match shared {
+        Some(shared) => shared.share.changed().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,113 @@
+//! The lead of a capture: one process of many reads the source, the others stand by.
+
+use super::worker_id;
+use crate::error::Result;
+use crate::state::{Lease, LeaseKey, Observer, StateStore, WorkerId};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest time between two looks at the lease.
+const LONGEST_LOOK: Duration = Duration::from_secs(3);
+
+/// A lease on a stream's capture.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct Lead {
+    state: StateStore,
+    key: LeaseKey,
+    me: WorkerId,
+    duration: Duration,
+}
+
+impl Lead {
+    /// Nothing is taken yet. `stream` is the stream's name, the same for all who capture into it.
+    pub(in crate::pipeline) fn new(state: StateStore, stream: &str, duration: Duration) -> Self {
+        Self { state, key: LeaseKey(format!("{stream}/capture")), me: worker_id(), duration }
+    }
+
+    fn look(&self) -> Duration {
+        (self.duration / 4).min(LONGEST_LOOK)
+    }
+
+    /// Waits until the lead is ours. Cancel safe: what was taken and isn't kept runs out.
+    pub(in crate::pipeline) async fn take(&self) -> Result<()> {
+        let mut observer = Observer::default();
+        let mut known = None;
+        loop {
+            match self.try_take(&mut observer).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(leader)) => {
+                    if known.as_ref() != Some(&leader) {
+                        tracing::info!(%leader, "standing by: another captures");
+                        known = Some(leader);
+                    }
+                }
+                Err(error) if error.is_transient() => tracing::warn!(%error, "the lead can't be looked at"),
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(self.look()).await;
+        }
+    }
+
+    async fn read(&self) -> Result<Option<Lease>> {
+        Ok(self.state.leases(&self.key.0).await?.into_iter().find(|lease| lease.key == self.key))
+    }
+
+    /// `None`: it is ours; else who has it.
+    async fn try_take(&self, observer: &mut Observer) -> Result<Option<WorkerId>> {
+        let Some(lease) = self.read().await? else {
+            let is_ours = self.state.create_lease(&Lease::new(self.key.clone()).taken_by(&self.me)).await?;
+            return Ok((!is_ours).then(|| WorkerId("another".into())));
+        };
+        let now = Instant::now();
+        observer.observe(std::slice::from_ref(&lease), now);
+        let is_ours = lease.owner.as_ref() == Some(&self.me);
+        if (is_ours || observer.is_free(&lease, now, self.duration))
+            && self.state.update_lease(&lease.clone().taken_by(&self.me), lease.counter).await?
+        {
+            tracing::info!(from = lease.owner.as_ref().map_or("nobody", |owner| &owner.0), "the capture's lead is ours");
+            return Ok(None);
+        }
+        Ok(Some(lease.owner.unwrap_or_else(|| WorkerId("nobody".into()))))
+    }
+
+    /// Renews the lead until it is lost. While the store doesn't answer, the lead counts as ours: whoever takes it takes the next epoch.
+    pub(in crate::pipeline) async fn keep(&self) {
+        loop {
+            tokio::time::sleep(self.look()).await;
+            let kept = async {
+                let Some(lease) = self.read().await? else { return Ok(false) };
+                if lease.owner.as_ref() != Some(&self.me) {
+                    return Ok(false);
+                }
+                // one that was changed meanwhile is looked at again
+                self.state.update_lease(&lease.clone().renewed(), lease.counter).await.map(|_| true)
+            };
+            match kept.await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!("another has taken the capture's lead");
+                    return;
+                }
+                Err(error) => {
+                    let error: crate::error::Error = error;
+                    tracing::warn!(%error, "the lead can't be renewed; the capture goes on");
+                }
+            }
+        }
+    }
+
+    /// Gives the lead back: who stands by needn't wait until it runs out.
+    pub(in crate::pipeline) async fn give_back(&self) {
+        let given = async {
+            if let Some(lease) = self.read().await?
+                && lease.owner.as_ref() == Some(&self.me)
+            {
+                self.state.update_lease(&lease.clone().given_back(), lease.counter).await?;
+            }
+            Result::<()>::Ok(())
+        };
+        if let Err(error) = given.await {
+            tracing::warn!(%error, "the lead can't be given back; who stands by takes it when it runs out");
+        }
+    }
+}
