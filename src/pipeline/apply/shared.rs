@@ -123,12 +123,12 @@ impl Apply {
     }
 
     /// Takes note of tables that nobody has a lease for.
-    pub(super) fn notice(&mut self, event: &LaneEvent) {
+    pub(super) fn notice<'a>(&mut self, event: &'a LaneEvent) {
         let Some(shared) = &mut self.shared else { return };
-        let (tables, window): (Vec<&TableId>, CutPoint) = match event {
+        let (tables, window): (Vec<&'a TableId>, CutPoint) = match event {
             LaneEvent::Sections { epoch, window, sections, .. } => {
-                let table = |section| match section {
-                    &Section::Rows(ref batch) => &batch.schema.table,
+                let table = |section: &'a Section| match section {
+                    Section::Rows(batch) => &batch.schema.table,
                     Section::Truncate { table, .. } => table,
                     Section::NewShape { schema, .. } => &schema.table,
                 };
