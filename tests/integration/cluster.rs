@@ -205,7 +205,7 @@ async fn a_lost_state_store_costs_nothing_but_time() {
     eventually("there is a stream", async || scene.pipeline.path().join("data/stream/stream.json").exists()).await;
     let workers = [scene.pipeline.start(&["merge"]), scene.pipeline.start(&["merge"])];
     scene.is_shared_by(&[&workers[0], &workers[1]]).await;
-    workers.map(Service::kill);
+    workers.into_iter().for_each(Service::kill);
     capture.kill();
     scene.change().await;
     for file in ["state.db", "state.db-wal", "state.db-shm"] {
