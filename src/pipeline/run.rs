@@ -52,8 +52,9 @@ impl Halves {
 pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
     match halves {
-        Halves::Capture => capture_in_turn(config, status, shutdown).await,
-        Halves::Both | Halves::Merge => run_halves(config, halves, status, shutdown).await,
+        // large, and few
+        Halves::Capture => Box::pin(capture_in_turn(config, status, shutdown)).await,
+        Halves::Both | Halves::Merge => Box::pin(run_halves(config, halves, status, shutdown)).await,
     }
 }
 
