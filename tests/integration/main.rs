@@ -19,7 +19,7 @@ mod reshape;
 mod s3;
 mod service;
 mod snapshot;
-mod statements;
 mod state_suite;
+mod statements;
 mod surface;
 mod tls;
