@@ -14,12 +14,13 @@ CARGO := cargo --locked
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | column -t -s $$'\t'
 
-setup: ## what the tests need: packages, MySQL, MariaDB, DynamoDB Local, Python
+setup: ## what the tests need: packages, MySQL, MariaDB, DynamoDB Local, Python, a stand-in for Kinesis
 	@scripts/packages.sh
 	@scripts/mysql.sh mysql >/dev/null
 	@scripts/mysql.sh mariadb >/dev/null
 	@scripts/dynamodb.sh >/dev/null
 	@scripts/python.sh tests/readers/requirements.txt
+	@scripts/kinesis.sh >/dev/null
 
 test: setup lint licences ## set-up, lints, all tests with the three readers' Python
 	$(CARGO) test

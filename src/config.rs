@@ -106,8 +106,9 @@ impl Config {
     fn resolve_paths(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = clean(&folder.join(&*path));
         self.source.resolve_paths(folder);
-        let StreamUrl::File(stream) = &mut self.stream.url;
-        resolve(stream);
+        if let StreamUrl::File(stream) = &mut self.stream.url {
+            resolve(stream);
+        }
         if let StateUrl::Sqlite(state) = &mut self.state.url {
             resolve(state);
         }

@@ -16,6 +16,28 @@ pub const CHUNKS: &str = "binlake_chunks_total";
 pub const CHUNK_BYTES: &str = "binlake_chunk_bytes_total";
 /// Seconds that it took to make one group of appends to the embedded log durable.
 pub const STREAM_SYNC_SECONDS: &str = "binlake_stream_sync_duration_seconds";
+/// Records that a Kinesis stream took.
+pub const KINESIS_PUT_RECORDS: &str = "binlake_kinesis_put_records_total";
+/// Bytes of these records.
+pub const KINESIS_PUT_BYTES: &str = "binlake_kinesis_put_bytes_total";
+/// Records that a Kinesis stream refused because a shard had enough: they are put again.
+pub const KINESIS_PUT_THROTTLED: &str = "binlake_kinesis_put_throttled_total";
+/// Records that were put on a Kinesis stream again, for whatever reason.
+pub const KINESIS_PUT_RETRIES: &str = "binlake_kinesis_put_retries_total";
+/// Seconds that a call of PutRecords took.
+pub const KINESIS_PUT_SECONDS: &str = "binlake_kinesis_put_duration_seconds";
+/// Records read from a Kinesis stream.
+pub const KINESIS_READ_RECORDS: &str = "binlake_kinesis_read_records_total";
+/// Bytes of these records.
+pub const KINESIS_READ_BYTES: &str = "binlake_kinesis_read_bytes_total";
+/// Reads of a shard that were refused because others read it, too.
+pub const KINESIS_READ_THROTTLED: &str = "binlake_kinesis_read_throttled_total";
+/// Records on a Kinesis stream that aren't Binlake's and were passed over.
+pub const KINESIS_FOREIGN_RECORDS: &str = "binlake_kinesis_foreign_records_total";
+/// Seconds that the reader is behind the end of a shard. Label `shard`.
+pub const KINESIS_BEHIND_SECONDS: &str = "binlake_kinesis_behind_seconds";
+/// Shards that are being read.
+pub const KINESIS_SHARDS: &str = "binlake_kinesis_shards";
 /// Cuts put on the stream.
 pub const CUTS: &str = "binlake_cuts_total";
 /// Times that the connection to the source was made anew after it was lost.
@@ -59,6 +81,17 @@ pub fn describe() {
     describe_counter!(CHUNKS, Unit::Count, "Chunks appended to the stream");
     describe_counter!(CHUNK_BYTES, Unit::Bytes, "Chunks as they lie in the stream");
     describe_histogram!(STREAM_SYNC_SECONDS, Unit::Seconds, "Making one group of appends durable");
+    describe_counter!(KINESIS_PUT_RECORDS, Unit::Count, "Records that the Kinesis stream took");
+    describe_counter!(KINESIS_PUT_BYTES, Unit::Bytes, "Records that the Kinesis stream took");
+    describe_counter!(KINESIS_PUT_THROTTLED, Unit::Count, "Records that a shard refused because it had enough");
+    describe_counter!(KINESIS_PUT_RETRIES, Unit::Count, "Records that were put again");
+    describe_histogram!(KINESIS_PUT_SECONDS, Unit::Seconds, "Duration of a call of PutRecords");
+    describe_counter!(KINESIS_READ_RECORDS, Unit::Count, "Records read from the Kinesis stream");
+    describe_counter!(KINESIS_READ_BYTES, Unit::Bytes, "Records read from the Kinesis stream");
+    describe_counter!(KINESIS_READ_THROTTLED, Unit::Count, "Reads that a shard refused because others read it, too");
+    describe_counter!(KINESIS_FOREIGN_RECORDS, Unit::Count, "Records on the Kinesis stream that aren't Binlake's");
+    describe_gauge!(KINESIS_BEHIND_SECONDS, Unit::Seconds, "How far the reader is behind the end of the shard");
+    describe_gauge!(KINESIS_SHARDS, Unit::Count, "Shards that are being read");
     describe_counter!(CUTS, Unit::Count, "Cuts put on the stream");
     describe_counter!(RECONNECTS, Unit::Count, "Connections to the source made anew");
     describe_counter!(ZERO_DATES, Unit::Count, "Dates that don't exist and became NULL");

@@ -55,9 +55,9 @@ impl Stream {
         match self.command {
             StreamCommand::Tail(tail) => {
                 let config = global.config()?.stream;
-                let log = open_to_read(&config)?.ok_or_else(|| {
+                let log = open_to_read(&config).await?.ok_or_else(|| {
                     Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
-                        .with("stream", format!("{:?}", config.url))
+                        .with("stream", &config.url)
                         .remedy("start `binlake run`, which makes it")
                 })?;
                 tail.print(log.as_ref(), &mut BufWriter::new(std::io::stdout().lock())).await?;

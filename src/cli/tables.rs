@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::event::{TableId, TableState};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY};
 use crate::query::{OutputFormat, row_count, write_rows};
-use crate::stream::{EmbeddedLog, StreamUrl, find_last_cut};
+use crate::stream::{StreamConfig, find_last_cut, open_to_read};
 use crate::table::{Lake, TableView};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
@@ -44,7 +44,7 @@ impl Tables {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let config = global.lake_config()?;
         let lake = Lake::open(&config.lake.url)?;
-        let mut states = states(&config.stream.url).await?;
+        let mut states = states(&config.stream).await?;
         let mut lines = Vec::new();
         for (database, name) in lake.tables().await? {
             let table = TableId::new(&database, &name);
@@ -70,10 +70,9 @@ impl Tables {
 type State = (Option<&'static str>, Option<String>);
 
 /// Where the tables stand at the last cut on the stream; nothing where there is no stream.
-async fn states(url: &StreamUrl) -> Result<BTreeMap<TableId, State>> {
-    let StreamUrl::File(folder) = url;
-    let Some(log) = EmbeddedLog::open_to_read(folder)? else { return Ok(BTreeMap::new()) };
-    let Some((_, cut)) = find_last_cut(&log).await?.cut else { return Ok(BTreeMap::new()) };
+async fn states(stream: &StreamConfig) -> Result<BTreeMap<TableId, State>> {
+    let Some(log) = open_to_read(stream).await? else { return Ok(BTreeMap::new()) };
+    let Some((_, cut)) = find_last_cut(log.as_ref()).await?.cut else { return Ok(BTreeMap::new()) };
     let state = |state: &TableState| match state {
         TableState::Live => (Some("live"), None),
         TableState::Snapshot(_) => (Some("snapshot"), None),

@@ -2,20 +2,20 @@
 //!
 //! [`AwsUrl`] is how the configuration names a resource (`kinesis://name?region=…&endpoint=…`, `dynamodb://name?…`). [`sdk_config`] makes what each of
 //! Amazon's clients is built from: credentials by the SDK's default chain (environment, profile, web identity, container, instance), TLS by ring,
-//! and patience as [`Calls`] says. [`Failure::of`] tells why a call failed, as far as a caller must know.
+//! and patience as [`Calls`] says. A server on this machine (`endpoint=http://127.0.0.1:…`) is given made-up ones, unless there are some in the environment. [`Failure::of`] tells why a call failed, as far as a caller must know.
 
+mod aws_url;
 mod failure;
-mod url;
 
+pub use aws_url::AwsUrl;
 pub use failure::{Failure, error_of};
-pub use url::AwsUrl;
 
 use crate::error::{Error, Result};
-use aws_config::meta::region::RegionProviderChain;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_kinesis::config::Credentials;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -23,6 +23,9 @@ use std::time::Duration;
 
 /// Stand-ins of Amazon's services take any region.
 const REGION_OF_STAND_INS: &str = "us-east-1";
+
+/// They take any credentials as well.
+const STAND_IN: &str = "binlake";
 
 /// How a client calls.
 #[derive(Debug, Clone)]
@@ -64,37 +67,45 @@ pub async fn sdk_config(url: &AwsUrl, calls: &Calls) -> Result<SdkConfig> {
         if calls.attempts <= 1 { RetryConfig::disabled() } else { RetryConfig::standard().with_max_attempts(calls.attempts) };
     let timeouts =
         TimeoutConfig::builder().connect_timeout(calls.connect_timeout).operation_attempt_timeout(calls.attempt_timeout).build();
-    let region = match &url.region {
-        Some(region) => RegionProviderChain::first_try(Region::new(region.clone())),
-        None => {
-            let chain = match &url.profile {
-                Some(profile) => RegionProviderChain::first_try(
-                    aws_config::profile::ProfileFileRegionProvider::builder().profile_name(profile.clone()).build(),
-                )
-                .or_default_provider(),
-                None => RegionProviderChain::default_provider(),
-            };
-            if url.endpoint.is_some() { chain.or_else(REGION_OF_STAND_INS) } else { chain }
-        }
-    };
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
         .retry_config(retries)
         .timeout_config(timeouts)
         // an idle subscription is no stalled one, and all other calls end by their timeout
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .region(region);
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(region) = region_of(url) {
+        loader = loader.region(Region::new(region));
+    }
     if let Some(endpoint) = &url.endpoint {
         loader = loader.endpoint_url(endpoint.as_str().trim_end_matches('/'));
     }
     if let Some(profile) = &url.profile {
         loader = loader.profile_name(profile);
+    } else if is_stand_in(url) && std::env::var_os("AWS_ACCESS_KEY_ID").is_none() {
+        loader = loader.credentials_provider(Credentials::new(STAND_IN, STAND_IN, None, None, "stand-in"));
     }
     let config = loader.load().await;
     if config.region().is_none() {
         return Err(Error::config("no AWS region is named").with("url", url).remedy("add ?region=… to the URL, or set AWS_REGION"));
     }
     Ok(config)
+}
+
+/// The region where it needn't be asked for: the SDK asks environment, profile and instance.
+fn region_of(url: &AwsUrl) -> Option<String> {
+    let named = || std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION")).ok();
+    let stand_ins = || is_stand_in(url).then(|| named().unwrap_or_else(|| REGION_OF_STAND_INS.to_owned()));
+    url.region.clone().or_else(stand_ins)
+}
+
+/// Whether the URL means a server on this machine: not Amazon's, so no credentials of Amazon's are looked for.
+fn is_stand_in(url: &AwsUrl) -> bool {
+    let host = url.endpoint.as_ref().and_then(|endpoint| endpoint.host());
+    host.is_some_and(|host| match host {
+        url::Host::Domain(name) => name == "localhost",
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => address.is_loopback(),
+    })
 }
 
 #[cfg(test)]
@@ -114,11 +125,7 @@ mod tests {
     async fn nobody_answers() {
         let url = AwsUrl::parse("kinesis://s?region=eu-west-1&endpoint=http://127.0.0.1:9", "kinesis").unwrap();
         let config = sdk_config(&url, &Calls::once()).await.unwrap();
-        let client = aws_sdk_kinesis::Client::from_conf(
-            aws_sdk_kinesis::config::Builder::from(&config)
-                .credentials_provider(aws_sdk_kinesis::config::Credentials::new("a", "b", None, None, "test"))
-                .build(),
-        );
+        let client = aws_sdk_kinesis::Client::new(&config);
         let error = client.list_streams().send().await.unwrap_err();
         assert_eq!(Failure::of(&error), Failure::NoAnswer);
         let error = error_of(crate::error::Area::Stream, "the streams can't be listed", &error);

@@ -84,7 +84,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("later: history", with("history = { valid_time = 'updated_at' }")),
         ("later: lookup", with("[lookup.country]\nurl = 'file:country.csv'")),
         ("later: deliver", with("[[deliver]]\nsource = 'a.b'")),
-        ("later: kinesis", with("[stream]\nurl = 'kinesis://x?region=y'")),
+        ("kinesis option", with("[stream]\nurl = 'kinesis://x?shards=4'")),
         ("later: format", with("[stream]\nformat = 'dms-json'")),
         ("wrong state url", with("[state]\nurl = 'dynamodb:x'")),
         ("too many lanes", with("[stream]\nlanes = 5000")),

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::merge::SpillFolder;
 use crate::state::StateStore;
-use crate::stream::{EmbeddedLog, EmbeddedOptions, EventLog, StreamUrl};
+use crate::stream::EventLog;
 use crate::table::{Lake, TableOptions};
 use std::future::Future;
 use std::sync::Arc;
@@ -155,23 +155,16 @@ impl Opened {
     pub(super) async fn open(config: &Config, halves: Halves) -> Result<Self> {
         let lake = Lake::create(&config.lake.url)?;
         let state = StateStore::open(&config.state).await?;
-        let StreamUrl::File(folder) = &config.stream.url;
         let log = if halves == Halves::Merge {
-            EmbeddedLog::open_to_read(folder)?.ok_or_else(|| {
+            crate::stream::open_to_read(&config.stream).await?.ok_or_else(|| {
                 Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
-                    .with("path", folder.display())
+                    .with("stream", &config.stream.url)
                     .remedy("start `binlake capture` first, or set `stream.url`")
             })?
         } else {
-            let options = EmbeddedOptions {
-                segment_bytes: config.stream.segment_size.0,
-                retention: config.stream.retention,
-                retention_bytes: config.stream.retention_size.0,
-                ..EmbeddedOptions::default()
-            };
-            EmbeddedLog::open(folder, config.stream.lanes, options)?
+            crate::stream::open(&config.stream).await?
         };
-        Ok(Self { log: Arc::new(log), lake, state })
+        Ok(Self { log, lake, state })
     }
 }
 

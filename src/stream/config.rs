@@ -1,5 +1,6 @@
 //! `[stream]`: the log between the halves.
 
+use super::kinesis::KinesisUrl;
 use crate::setting::{ByteSize, duration, local_path};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamConfig {
-    /// Where it is: `file:./data/stream`.
+    /// Where it is: `file:./data/stream`, `kinesis://name?region=…`.
     pub url: StreamUrl,
     /// What a record is.
     pub format: StreamFormat,
@@ -50,12 +51,15 @@ impl Default for StreamConfig {
 pub enum StreamUrl {
     /// The embedded log in a folder.
     File(PathBuf),
+    /// A Kinesis stream.
+    Kinesis(KinesisUrl),
 }
 
 impl std::fmt::Display for StreamUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StreamUrl::File(folder) => write!(f, "file:{}", folder.display()),
+            StreamUrl::Kinesis(url) => url.fmt(f),
         }
     }
 }
@@ -65,11 +69,11 @@ impl TryFrom<String> for StreamUrl {
 
     fn try_from(text: String) -> Result<Self, String> {
         if text.starts_with("kinesis:") {
-            return Err("kinesis: streams are not in this version yet; write file:./data/stream".into());
+            return KinesisUrl::parse(&text).map(StreamUrl::Kinesis);
         }
         local_path(&text, "file")
             .map(StreamUrl::File)
-            .ok_or_else(|| format!("`{text}` is not a stream's URL; write file:./data/stream"))
+            .ok_or_else(|| format!("`{text}` is not a stream's URL; write file:./data/stream or kinesis://name?region=…"))
     }
 }
 

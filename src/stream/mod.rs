@@ -11,6 +11,7 @@
 mod config;
 mod consumer;
 mod embedded;
+pub mod kinesis;
 mod last_cut;
 mod memory;
 mod producer;
@@ -24,6 +25,7 @@ mod tests;
 pub use config::{StreamConfig, StreamFormat, StreamUrl};
 pub use consumer::Consumer;
 pub use embedded::{EmbeddedLog, EmbeddedOptions};
+pub use kinesis::KinesisLog;
 pub use memory::MemoryLog;
 pub use producer::Producer;
 pub use protocol::{CutReached, LaneEvent, LaneProtocol, StartAt};
@@ -41,8 +43,8 @@ use std::sync::Arc;
 /// Opens the stream that the configuration names, for its one producer and any number of readers; makes it if there is none.
 ///
 /// # Errors
-/// Those of [`EmbeddedLog::open`].
-pub fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
+/// Those of [`EmbeddedLog::open`] and [`KinesisLog::open`].
+pub async fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
     match &config.url {
         StreamUrl::File(folder) => {
             let options = EmbeddedOptions {
@@ -53,16 +55,18 @@ pub fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
             };
             Ok(Arc::new(EmbeddedLog::open(folder, config.lanes, options)?))
         }
+        StreamUrl::Kinesis(url) => Ok(Arc::new(KinesisLog::open(url, config.lanes).await?)),
     }
 }
 
 /// Opens the stream that the configuration names to read it beside its producer; `None` if there is none yet.
 ///
 /// # Errors
-/// Those of [`EmbeddedLog::open_to_read`].
-pub fn open_to_read(config: &StreamConfig) -> Result<Option<Arc<dyn EventLog>>> {
+/// Those of [`EmbeddedLog::open_to_read`] and [`KinesisLog::open_to_read`].
+pub async fn open_to_read(config: &StreamConfig) -> Result<Option<Arc<dyn EventLog>>> {
     match &config.url {
         StreamUrl::File(folder) => Ok(EmbeddedLog::open_to_read(folder)?.map(|log| Arc::new(log) as _)),
+        StreamUrl::Kinesis(url) => Ok(KinesisLog::open_to_read(url, config.lanes).await?.map(|log| Arc::new(log) as _)),
     }
 }
 

@@ -10,6 +10,7 @@ mod crash;
 mod doctor;
 mod dynamodb;
 mod event_log_suite;
+mod kinesis;
 mod lake;
 mod model;
 mod mysql;

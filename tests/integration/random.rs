@@ -5,6 +5,11 @@
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// From a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
     /// From the seed in the environment variable `name`, else from the clock; printed, so that a failure can be had again.
     pub(crate) fn from_environment(name: &str) -> Self {
         let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();

@@ -11,9 +11,11 @@ use std::path::Path;
 
 /// The stream, and the position up to which the source was read.
 pub(super) async fn check_stream(config: &StreamConfig) -> (Vec<Finding>, Option<SourcePosition>) {
-    let StreamUrl::File(folder) = &config.url;
-    let mut findings = vec![ensure_writable(folder)];
-    let found = match open_to_read(config) {
+    let mut findings = match &config.url {
+        StreamUrl::File(folder) => vec![ensure_writable(folder)],
+        StreamUrl::Kinesis(_) => Vec::new(),
+    };
+    let found = match open_to_read(config).await {
         Ok(None) => {
             findings.push(Finding::ok("content", "none yet: the first run begins with a snapshot"));
             return (findings, None);

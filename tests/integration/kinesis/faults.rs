@@ -1,0 +1,46 @@
+//! The conformance suite while calls are throttled, fail, lose their answers and let iterators expire.
+
+use super::proxy::{Fate, Proxy};
+use super::{OnKinesis, StandIn};
+use crate::event_log_suite::all;
+use crate::random::Random;
+
+/// What Amazon's servers do now and then, all of it and far too often.
+fn judge(seed: u64) -> super::proxy::Judge {
+    let mut random = Random::new(seed);
+    Box::new(move |call| {
+        let chance = random.below(100);
+        match call {
+            "PutRecords" => match chance {
+                0..4 => Fate::Fails("ProvisionedThroughputExceededException"),
+                4..8 => Fate::Fails("InternalFailureException"),
+                8..14 => Fate::AnswerLost,
+                14..30 => Fate::SomeRefused("ProvisionedThroughputExceededException", 40),
+                30..38 => Fate::SomeRefused("InternalFailure", 40),
+                38..40 => Fate::Fails("ExpiredTokenException"),
+                _ => Fate::Works,
+            },
+            "GetRecords" => match chance {
+                0..5 => Fate::Fails("ExpiredIteratorException"),
+                5..8 => Fate::Fails("ProvisionedThroughputExceededException"),
+                8..10 => Fate::AnswerLost,
+                10..12 => Fate::Fails("InternalFailureException"),
+                _ => Fate::Works,
+            },
+            "GetShardIterator" | "ListShards" => match chance {
+                0..5 => Fate::Fails("LimitExceededException"),
+                _ => Fate::Works,
+            },
+            _ => Fate::Works,
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_on_a_kinesis_that_fails() {
+    let proxy = Proxy::start(StandIn::shared().port(), judge(7)).await;
+    all(&mut OnKinesis::new(proxy.endpoint(), 2)).await;
+    for what in ["PutRecords lost", "refused records", "GetRecords ExpiredIteratorException", "PutRecords ExpiredTokenException"] {
+        assert!(proxy.count(what) > 0, "no {what} happened");
+    }
+}
