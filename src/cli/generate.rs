@@ -1,4 +1,7 @@
-//! `binlake generate`: load on the source.
+//! `binlake generate`: load on the source, or on a stream.
+
+mod events;
+mod stream_load;
 
 use super::service::stop_signal;
 use super::tickets::{Load, Made, Mix, Tickets};
@@ -6,6 +9,8 @@ use super::{Answer, Global};
 use crate::error::{Error, Result};
 use crate::setting::parse_duration;
 use crate::source::{connect, connection_options, parse_mysql_url};
+use crate::stream::StreamUrl;
+use crate::stream::kinesis::KinesisUrl;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use mysql_async::Opts;
@@ -13,6 +18,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use stream_load::StreamLoad;
 use tokio::task::JoinSet;
 
 /// How often progress is shown: on a terminal, and as log lines elsewhere.
@@ -22,20 +28,28 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 const BOUGHT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes load: writes a workload's rows into the source, then changes them
+/// Makes load: writes a workload's rows into the source, then changes them; or puts its events on a stream
 ///
-/// The table is made where it doesn't exist, filled with --rows rows, and then
-/// changed at --rate row changes a second until --duration is over or Ctrl-C.
+/// On MySQL, the table is made where it doesn't exist, filled with --rows rows, and
+/// then changed at --rate row changes a second until --duration is over or Ctrl-C.
+/// On Kinesis, --rows JSON records are put (0: no end) at --rate records a second
+/// (0: as many as it takes); then it is said what was accepted, throttled and sent
+/// again, and how long records took.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   binlake generate --workload tickets --rows 1000000
   binlake generate --workload tickets --rate 5000 --mix 20/70/10 --duration 60s
-  binlake generate --workload tickets --rate 50 --url mysql://root@127.0.0.1")]
+  binlake generate --workload tickets --rate 50 --url mysql://root@127.0.0.1
+  binlake generate --workload impressions --target kinesis --rate 2000 --duration 60s \\
+      --url 'kinesis://impressions?region=eu-west-1&create=4'")]
 pub(super) struct Generate {
     /// What is written
     #[arg(long)]
     workload: Workload,
+    /// Where it goes; impressions go to Kinesis, whatever is said here
+    #[arg(long, value_name = "TARGET", default_value = "mysql")]
+    target: Target,
     /// Rows to insert at the start, as fast as the server takes them
     #[arg(long, value_name = "N", default_value = "0")]
     rows: u64,
@@ -57,9 +71,17 @@ pub(super) struct Generate {
     /// The database that holds the workload's tables
     #[arg(long, value_name = "NAME", default_value = "sports")]
     database: String,
-    /// The server, with a user who may write; without it, [source] url of the configuration
+    /// The server, with a user who may write, or the stream; without it, [source] url or [stream] url of the configuration
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// A MySQL server
+    Mysql,
+    /// A Kinesis stream
+    Kinesis,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,20 +90,18 @@ enum Workload {
     Tickets,
     /// Not in this version yet
     Orders,
-    /// Not in this version yet
+    /// Who looked at what: plain JSON, with the faults that real events have; to a stream alone
     Impressions,
 }
 
 impl Generate {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        match self.workload {
-            Workload::Tickets => {}
-            Workload::Orders | Workload::Impressions => {
-                let name = self.workload.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-                return Err(
-                    Error::config(format!("the workload `{name}` is not in this version yet")).remedy("use --workload tickets")
-                );
+        match (self.workload, self.target) {
+            (Workload::Orders, _) => {
+                return Err(Error::config("the workload `orders` is not in this version yet").remedy("use --workload tickets"));
             }
+            (Workload::Impressions, _) | (_, Target::Kinesis) => return self.run_on_stream(global).await,
+            (Workload::Tickets, Target::Mysql) => {}
         }
         let url = match &self.url {
             Some(url) => parse_mysql_url(url).map_err(|error| Error::config(format!("--url: {error}")).remedy("correct --url"))?,
@@ -104,6 +124,25 @@ impl Generate {
             made.changes() as f64 / started.elapsed().as_secs_f64()
         );
         outcome.map(|()| Answer::Done)
+    }
+
+    async fn run_on_stream(self, global: &Global) -> Result<Answer> {
+        let url = match &self.url {
+            Some(url) => {
+                KinesisUrl::parse(url).map_err(|error| Error::config(format!("--url: {error}")).remedy("correct --url"))?
+            }
+            None => match global.config()?.stream.url {
+                StreamUrl::Kinesis(url) => *url,
+                StreamUrl::File(_) => {
+                    return Err(Error::config("the configuration names no Kinesis stream")
+                        .with("key", "stream.url")
+                        .remedy("name one with --url 'kinesis://name?region=…'"));
+                }
+            },
+        };
+        let Self { workload, rate, rows, duration, .. } = self;
+        StreamLoad { url, workload, rate, records: rows, duration }.run(stop_signal()?).await?;
+        Ok(Answer::Done)
     }
 
     async fn write(&self, options: &Opts, made: &Arc<Made>) -> Result<()> {

@@ -52,7 +52,7 @@ pub enum StreamUrl {
     /// The embedded log in a folder.
     File(PathBuf),
     /// A Kinesis stream.
-    Kinesis(KinesisUrl),
+    Kinesis(Box<KinesisUrl>),
 }
 
 impl std::fmt::Display for StreamUrl {
@@ -69,7 +69,7 @@ impl TryFrom<String> for StreamUrl {
 
     fn try_from(text: String) -> Result<Self, String> {
         if text.starts_with("kinesis:") {
-            return KinesisUrl::parse(&text).map(StreamUrl::Kinesis);
+            return KinesisUrl::parse(&text).map(|url| StreamUrl::Kinesis(Box::new(url)));
         }
         local_path(&text, "file")
             .map(StreamUrl::File)

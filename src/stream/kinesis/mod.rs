@@ -13,6 +13,7 @@
 
 mod client;
 mod fan_out;
+mod latency;
 mod pace;
 mod position;
 mod put;
@@ -22,6 +23,7 @@ mod shard;
 mod shards;
 mod url;
 
+pub use latency::Latencies;
 pub use position::{ShardId, ShardPlace, StreamPosition};
 pub use put::{PutCounts, Putter};
 pub use put_queue::PutRecord;

@@ -4,6 +4,7 @@
 //! waits until its records are on the stream. A lost answer may have been a success: then a record is on the stream twice.
 
 use super::client::StreamClient;
+use super::latency::Latencies;
 use super::put_queue::{Entry, Fate, Next, PutQueue, PutRecord};
 use crate::cloud::Failure;
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ pub struct PutCounts {
     pub retried: AtomicU64,
     /// Calls.
     pub calls: AtomicU64,
+    /// How long records took, from being handed over to being on the stream.
+    pub latencies: Latencies,
 }
 
 #[derive(Debug)]
@@ -138,7 +141,8 @@ impl Shared {
             metrics::counter!(name).increment(by);
         }
         let mut waiting = self.lock();
-        for id in waiting.queue.answered(answers, Instant::now()) {
+        for (id, took) in waiting.queue.answered(answers, Instant::now()) {
+            counts.latencies.add(took);
             if let Some(reply) = waiting.replies.remove(&id) {
                 // who was cancelled doesn't listen
                 let _ = reply.send(Ok(()));

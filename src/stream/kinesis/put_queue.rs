@@ -158,8 +158,8 @@ impl PutQueue {
         Next::Call(chosen.into_iter().filter_map(take).collect())
     }
 
-    /// Notes what became of a call's records; gives the numbers of those that are on the stream.
-    pub(super) fn answered(&mut self, answers: Vec<(Entry, Fate)>, now: Instant) -> Vec<u64> {
+    /// Notes what became of a call's records; gives the numbers of those that are on the stream, and how long they took.
+    pub(super) fn answered(&mut self, answers: Vec<(Entry, Fate)>, now: Instant) -> Vec<(u64, Duration)> {
         let mut done = Vec::new();
         let mut refusing: Vec<Arc<str>> = Vec::new();
         for (mut entry, fate) in answers {
@@ -171,7 +171,7 @@ impl PutQueue {
                     let pace = self.paces.entry(shard.clone()).or_insert_with(|| Pace::new(now));
                     pace.accepted(entry.record.bytes(), now);
                     line.shard = Some(shard);
-                    done.push(entry.id);
+                    done.push((entry.id, now.saturating_duration_since(entry.since)));
                     if line.waiting.is_empty() && self.lines.len() > MOST_RECORDS {
                         self.lines.remove(&entry.record.line);
                     }
