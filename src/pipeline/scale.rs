@@ -90,7 +90,7 @@ pub async fn scale(config: &Config, request: ScaleRequest) -> Result<Capacity> {
 
 impl Scaler {
     async fn open(config: &Config) -> Result<Self> {
-        let log = open_to_read(&config.stream)?.ok_or_else(|| {
+        let log = open_to_read(&config.stream).await?.ok_or_else(|| {
             Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
                 .with("stream", &config.stream.url)
                 .remedy("start `binlake capture` first, or set `stream.url`")

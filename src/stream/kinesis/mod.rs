@@ -20,6 +20,7 @@ mod put;
 mod put_queue;
 mod reader;
 mod shard;
+mod shard_count;
 mod shards;
 mod url;
 
@@ -211,6 +212,14 @@ impl EventLog for KinesisLog {
 
     fn most_record_bytes(&self) -> usize {
         self.stream.most_record_bytes()
+    }
+
+    async fn shards(&self) -> Result<Option<u32>> {
+        self.stream.client.open_shards().await.map(Some)
+    }
+
+    async fn set_shards(&self, shards: u32) -> Result<()> {
+        self.stream.client.set_open_shards(shards).await
     }
 
     async fn recent(&self, reach: u32) -> Result<Option<LogPosition>> {
