@@ -114,5 +114,6 @@ pub(super) fn noted_last_cut(folder: &Folder) -> Result<Option<Place>> {
     let segments = folder.segments()?;
     let Some(last) = segments.last().copied() else { return Ok(None) };
     // where that segment is gone, a later cut lies in what is kept
-    Ok(folder.open_segment(last)?.1.last_cut.filter(|place| segments.contains(&place.segment)))
+    let oldest = Place { segment: segments[0], offset: HEADER_BYTES };
+    Ok(folder.open_segment(last)?.1.last_cut.map(|noted| noted.max(oldest)))
 }

@@ -10,24 +10,44 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
     PutPayload, PutResult,
 };
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Notify, watch};
+use std::time::Duration;
 
-/// Decides about each call of one process.
+/// Decides about each call of one process: by what the call is and how often it was made, not by when, so that the threads' order changes nothing.
 #[derive(Debug)]
 pub(super) struct Faults {
-    noise: Mutex<Noise>,
+    seed: u64,
     percent: u64,
-    /// Calls until the process stops.
-    countdown: Mutex<Option<u64>>,
-    /// Told when it does.
-    pub(super) stopped: Notify,
-    is_dead: watch::Sender<bool>,
+    /// The kind of call at which the process stops, and the how manieth.
+    stops_at: Option<(usize, u64)>,
+    calls: Mutex<Calls>,
+    is_dead: AtomicBool,
 }
+
+#[derive(Debug, Default)]
+struct Calls {
+    by_name: BTreeMap<String, u64>,
+    by_kind: [u64; KINDS.len()],
+}
+
+/// Calls at which a process may stop: the beginning of their name, and up to the how manieth.
+const KINDS: [(&str, u64); 8] = [
+    ("append", 60),
+    ("next", 60),
+    ("release", 8),
+    ("list", 40),
+    ("get", 40),
+    ("put .hoodie", 20),
+    ("put binlake", 12),
+    ("put data", 12),
+];
 
 enum Fate {
     Works,
+    Slow(Duration),
     Refused,
     AnswerLost,
     StopsBefore,
@@ -36,66 +56,95 @@ enum Fate {
 }
 
 impl Faults {
-    /// Of 100 calls, `percent` fail; the call after `calls` others never returns.
-    pub(super) fn new(noise: Noise, percent: u64, calls: Option<u64>) -> Arc<Self> {
-        let (noise, countdown) = (Mutex::new(noise), Mutex::new(calls));
-        Arc::new(Self { noise, percent, countdown, stopped: Notify::new(), is_dead: watch::Sender::new(false) })
+    /// Of 100 calls, `percent` fail; if `stops`, the process doesn't live for ever.
+    pub(super) fn new(mut noise: Noise, percent: u64, stops: bool) -> Arc<Self> {
+        let kind = noise.below(KINDS.len());
+        let stops_at = stops.then(|| (kind, noise.next() % KINDS[kind].1));
+        let (seed, calls) = (noise.next(), Mutex::default());
+        Arc::new(Self { seed, percent, stops_at, calls, is_dead: AtomicBool::new(false) })
     }
 
-    /// The process is gone: whatever threads it has left do nothing more.
+    /// The process is gone: whatever it still does, nobody can see.
     pub(super) fn kill(&self) {
-        self.is_dead.send_replace(true);
+        self.is_dead.store(true, Relaxed);
     }
 
-    fn fate(&self) -> Fate {
-        if *self.is_dead.borrow() {
+    fn fate(&self, name: &str) -> Fate {
+        if self.is_dead() {
             return Fate::Dead;
         }
-        let mut noise = self.noise.lock().unwrap();
-        match self.countdown.lock().unwrap().as_mut() {
-            Some(0) => return if noise.chance(50) { Fate::StopsBefore } else { Fate::StopsAfter },
-            Some(left) => *left -= 1,
-            None => {}
+        let mut calls = self.calls.lock().unwrap();
+        let count = calls.by_name.entry(name.to_owned()).or_default();
+        *count += 1;
+        let hash = crc32fast::hash(format!("{name} {count}").as_bytes());
+        let mut noise = Noise::new(self.seed ^ u64::from(hash));
+        if let Some(kind) = KINDS.iter().position(|(kind, _)| name.starts_with(kind)) {
+            calls.by_kind[kind] += 1;
+            if self.stops_at.is_some_and(|at| at.0 == kind && calls.by_kind[kind] > at.1) {
+                return if noise.chance(50) { Fate::StopsBefore } else { Fate::StopsAfter };
+            }
         }
-        if !noise.chance(self.percent) {
-            Fate::Works
-        } else if noise.chance(50) {
-            Fate::Refused
+        // a rewrite's thread can't wait: paused time stands still while it runs
+        let is_on_a_thread = name.contains("data");
+        let is_retried_there = name.starts_with("put data .hoodie_partition_metadata") || name.starts_with("get data");
+        if noise.chance(self.percent) && !is_retried_there {
+            if noise.chance(50) { Fate::Refused } else { Fate::AnswerLost }
+        } else if noise.chance(2 * self.percent) && !is_on_a_thread {
+            Fate::Slow(Duration::from_millis(noise.next() % 3000))
         } else {
-            Fate::AnswerLost
+            Fate::Works
         }
     }
 
-    /// Waits for the process to be gone.
-    async fn stop(&self) {
-        self.stopped.notify_one();
-        let _ = self.is_dead.subscribe().wait_for(|is_dead| *is_dead).await;
+    /// Whether the process is gone.
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_dead.load(Relaxed)
     }
 
     async fn around<T, E>(
         &self,
+        name: &str,
         call: impl Future<Output = std::result::Result<T, E>>,
         lost: fn(bool) -> E,
     ) -> std::result::Result<T, E> {
-        match self.fate() {
+        match self.fate(name) {
             Fate::Dead => Err(lost(true)),
             Fate::Works => call.await,
+            Fate::Slow(pause) => {
+                tokio::time::sleep(pause).await;
+                if self.is_dead() { Err(lost(true)) } else { call.await }
+            }
             Fate::Refused => Err(lost(false)),
             Fate::AnswerLost => {
                 call.await?;
                 Err(lost(false))
             }
             Fate::StopsBefore => {
-                self.stop().await;
+                self.kill();
                 Err(lost(true))
             }
             Fate::StopsAfter => {
                 let _ = call.await;
-                self.stop().await;
+                self.kill();
                 Err(lost(true))
             }
         }
     }
+}
+
+/// A call's name: what it does, and to which kind of file of which table; file names are random.
+fn named(call: &str, path: &Path) -> String {
+    let text = path.as_ref();
+    let kind = match (text.contains("/.hoodie/.binlake"), text.contains("/.hoodie/")) {
+        (true, _) => "binlake",
+        (_, true) => ".hoodie",
+        _ => "data",
+    };
+    let table = text.split('/').nth(2).unwrap_or_default();
+    let file = path.filename().unwrap_or_default();
+    let extension =
+        if file == ".hoodie_partition_metadata" { file } else { file.split_once('.').map_or("", |(_, extension)| extension) };
+    format!("{call} {kind} {extension} {table}")
 }
 
 fn lost_record(is_final: bool) -> Error {
@@ -116,16 +165,16 @@ impl EventLog for FaultyLog {
     }
 
     async fn append(&self, records: Vec<LaneRecord>) -> Result<()> {
-        self.faults.around(self.log.append(records), lost_record).await
+        self.faults.around(&format!("append {}", records[0].lane), self.log.append(records), lost_record).await
     }
 
     async fn read(&self, after: Option<&LogPosition>) -> Result<Box<dyn LogReader>> {
-        let reader = self.faults.around(self.log.read(after), lost_record).await?;
+        let reader = self.faults.around("read", self.log.read(after), lost_record).await?;
         Ok(Box::new(FaultyReader { reader, faults: self.faults.clone() }))
     }
 
     async fn release(&self, position: &LogPosition) -> Result<()> {
-        self.faults.around(self.log.release(position), lost_record).await
+        self.faults.around("release", self.log.release(position), lost_record).await
     }
 
     fn most_record_bytes(&self) -> usize {
@@ -146,13 +195,17 @@ struct FaultyReader {
 #[async_trait]
 impl LogReader for FaultyReader {
     async fn next(&mut self) -> Result<Vec<LaneRecord>> {
-        match self.faults.fate() {
+        match self.faults.fate("next") {
             Fate::Works => self.reader.next().await,
+            Fate::Slow(pause) => {
+                tokio::time::sleep(pause).await;
+                self.reader.next().await
+            }
             // a reader whose answer was lost has nothing more to say
             Fate::Refused | Fate::AnswerLost => Err(lost_record(false)),
             Fate::Dead => Err(lost_record(true)),
             Fate::StopsBefore | Fate::StopsAfter => {
-                self.faults.stop().await;
+                self.faults.kill();
                 Err(lost_record(true))
             }
         }
@@ -186,7 +239,7 @@ fn lost_object(is_final: bool) -> object_store::Error {
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
-        self.faults.around(self.store.put_opts(path, payload, options), lost_object).await
+        self.faults.around(&named("put", path), self.store.put_opts(path, payload, options), lost_object).await
     }
 
     async fn put_multipart_opts(
@@ -194,11 +247,11 @@ impl ObjectStore for FaultyStore {
         path: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.faults.around(self.store.put_multipart_opts(path, options), lost_object).await
+        self.faults.around(&named("put", path), self.store.put_multipart_opts(path, options), lost_object).await
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        self.faults.around(self.store.get_opts(path, options), lost_object).await
+        self.faults.around(&named("get", path), self.store.get_opts(path, options), lost_object).await
     }
 
     fn delete_stream(
@@ -217,10 +270,11 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.faults.around(self.store.list_with_delimiter(prefix), lost_object).await
+        let name = prefix.map_or_else(|| "list".into(), |prefix| named("list", prefix));
+        self.faults.around(&name, self.store.list_with_delimiter(prefix), lost_object).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.faults.around(self.store.copy_opts(from, to, options), lost_object).await
+        self.faults.around(&named("copy", to), self.store.copy_opts(from, to, options), lost_object).await
     }
 }

@@ -24,7 +24,6 @@ pub(super) struct FakeCapture {
     sent: u64,
     tables: Vec<Standing>,
     is_cut: bool,
-    is_zombie: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -60,7 +59,6 @@ impl FakeCapture {
             sent: first,
             tables: Vec::new(),
             is_cut: false,
-            is_zombie: false,
         };
         match cut {
             Some((_, cut)) => {
@@ -107,17 +105,10 @@ impl FakeCapture {
             && !self.tables.iter().any(|standing| matches!(standing, Standing::Snapshot { .. }))
     }
 
-    /// From here on others have taken over, and it doesn't know. What a snapshot or a stopped table needs is decided by cuts, and the new producer
-    /// knows those up to the one from which it resumed: an old one that goes on with *these* would have to be fenced, by the stream's lock.
-    pub(super) fn becomes_zombie(&mut self) {
-        self.is_zombie = true;
-    }
-
     /// Does one thing.
     pub(super) async fn step(&mut self, noise: &mut Noise) -> Result<()> {
         let choice = noise.below(12);
         match choice {
-            3..=7 if self.is_zombie => Ok(()),
             0 => {
                 let lane = noise.below(self.lanes.len());
                 let sections = self.sections(lane);
