@@ -4,7 +4,8 @@ mod screen;
 mod server;
 
 use super::service::{serve, stop_signal};
-use super::tickets::{Load, Made, Mix, Tickets};
+use super::tickets::Tickets;
+use super::workload::{self, Load, Made, Mix, Workload};
 use super::{Answer, Global};
 use crate::config::{Config, Needs};
 use crate::error::{Area, Error, Kind, Result};
@@ -107,7 +108,7 @@ impl Demo {
         });
         let made = Arc::new(Made::default());
         let load = Load { rate: self.rate as f64, mix: Mix::default(), transaction_rows: 100, connection: 0, connections: 1 };
-        let load = tickets.run(&mut connection, load, last_id + self.rows, &made);
+        let load = workload::run(&tickets, &mut connection, load, last_id + self.rows, &made);
         let show = show(Show { program, folder, lake, status, made: &made, is_terminal });
         let end = async {
             match self.duration {

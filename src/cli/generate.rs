@@ -4,7 +4,9 @@ mod events;
 mod stream_load;
 
 use super::service::stop_signal;
-use super::tickets::{Load, Made, Mix, Tickets};
+use super::orders::Orders;
+use super::tickets::Tickets;
+use super::workload::{self, Load, Made, Mix};
 use super::{Answer, Global};
 use crate::error::{Error, Result};
 use crate::setting::parse_duration;
@@ -15,6 +17,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use mysql_async::Opts;
 use std::io::IsTerminal;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,7 +27,9 @@ use tokio::task::JoinSet;
 /// How often progress is shown: on a terminal, and as log lines elsewhere.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// The tickets of the start were bought within a month.
+/// An order, and three lines on average.
+const ROWS_OF_AN_ORDER: u64 = 4;
+/// What is there at the start was made within a month.
 const BOUGHT_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,6 +45,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 Examples:
   binlake generate --workload tickets --rows 1000000
   binlake generate --workload tickets --rate 5000 --mix 20/70/10 --duration 60s
+  binlake generate --workload orders --rows 100000 --rate 500
   binlake generate --workload tickets --rate 50 --url mysql://root@127.0.0.1
   binlake generate --workload impressions --target kinesis --rate 2000 --duration 60s \\
       --url 'kinesis://impressions?region=eu-west-1&create=4'")]
@@ -68,9 +74,9 @@ pub(super) struct Generate {
     /// Connections that write at once
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=64))]
     connections: u64,
-    /// The database that holds the workload's tables
-    #[arg(long, value_name = "NAME", default_value = "sports")]
-    database: String,
+    /// The database that holds the workload's tables [default: sports, shop]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
     /// The server, with a user who may write, or the stream; without it, [source] url or [stream] url of the configuration
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -88,7 +94,8 @@ enum Target {
 enum Workload {
     /// Tickets of sport events: one table, inserts, price changes, returns
     Tickets,
-    /// Not in this version yet
+    /// Orders and their lines: two tables in each transaction, and an order's
+    /// total is always the sum of its lines; to MySQL alone
     Orders,
     /// Who looked at what: plain JSON, with the faults that real events have; to a stream alone
     Impressions,
@@ -97,11 +104,12 @@ enum Workload {
 impl Generate {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         match (self.workload, self.target) {
-            (Workload::Orders, _) => {
-                return Err(Error::config("the workload `orders` is not in this version yet").remedy("use --workload tickets"));
+            (Workload::Orders, Target::Kinesis) => {
+                return Err(Error::config("the workload `orders` is one of transactions, which a stream has none of")
+                    .remedy("leave --target out, or use --workload tickets"));
             }
             (Workload::Impressions, _) | (_, Target::Kinesis) => return self.run_on_stream(global).await,
-            (Workload::Tickets, Target::Mysql) => {}
+            (Workload::Tickets | Workload::Orders, Target::Mysql) => {}
         }
         let url = match &self.url {
             Some(url) => parse_mysql_url(url).map_err(|error| Error::config(format!("--url: {error}")).remedy("correct --url"))?,
@@ -111,7 +119,10 @@ impl Generate {
         let made = Arc::new(Made::default());
         let stopped = stop_signal()?;
         let started = Instant::now();
-        let work = Box::pin(self.write(&options, &made));
+        let work: Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> = match self.workload {
+            Workload::Orders => Box::pin(self.write::<Orders>(&options, "shop", ROWS_OF_AN_ORDER, &made)),
+            Workload::Tickets | Workload::Impressions => Box::pin(self.write::<Tickets>(&options, "sports", 1, &made)),
+        };
         let outcome = tokio::select! {
             outcome = work => outcome,
             () = stopped => Ok(()),
@@ -145,19 +156,22 @@ impl Generate {
         Ok(Answer::Done)
     }
 
-    async fn write(&self, options: &Opts, made: &Arc<Made>) -> Result<()> {
-        let (tickets, last_id) = Tickets::create(&mut connect(options, CONNECT_TIMEOUT).await?, &self.database).await?;
+    /// `rows_each`: rows that one thing of the workload has, about.
+    async fn write<W: workload::Workload>(&self, options: &Opts, database: &str, rows_each: u64, made: &Arc<Made>) -> Result<()> {
+        let database = self.database.as_deref().unwrap_or(database);
+        let (tables, last_id) = W::create(&mut connect(options, CONNECT_TIMEOUT).await?, database).await?;
+        let count = self.rows.div_ceil(rows_each);
         let mut showing = JoinSet::new();
         if self.rows > 0 {
             showing.spawn(show(Arc::clone(made), Some(self.rows)));
-            self.load(options, &tickets, last_id, made).await?;
+            self.load(options, &tables, (last_id, count), made).await?;
             showing.shutdown().await;
         }
         if self.rate == 0 {
             return Ok(());
         }
         showing.spawn(show(Arc::clone(made), None));
-        let changing = Box::pin(self.change(options, &tickets, last_id + self.rows, made));
+        let changing = Box::pin(self.change(options, &tables, last_id + count, made));
         match self.duration {
             None => changing.await,
             Some(duration) => tokio::time::timeout(duration, changing).await.unwrap_or(Ok(())),
@@ -165,22 +179,28 @@ impl Generate {
     }
 
     /// Inserts the initial rows, each connection its own range of ids.
-    async fn load(&self, options: &Opts, tickets: &Tickets, last_id: u64, made: &Arc<Made>) -> Result<()> {
-        let share = self.rows.div_ceil(self.connections);
+    async fn load(
+        &self,
+        options: &Opts,
+        tables: &impl workload::Workload,
+        (last_id, count): (u64, u64),
+        made: &Arc<Made>,
+    ) -> Result<()> {
+        let share = count.div_ceil(self.connections);
         let mut writers = JoinSet::new();
-        for first in (0..self.rows).step_by(usize::try_from(share.max(1)).unwrap_or(usize::MAX)) {
-            let rows = share.min(self.rows - first);
-            let (options, tickets, made) = (options.clone(), tickets.clone(), Arc::clone(made));
+        for first in (0..count).step_by(usize::try_from(share.max(1)).unwrap_or(usize::MAX)) {
+            let some = share.min(count - first);
+            let (options, tables, made) = (options.clone(), tables.clone(), Arc::clone(made));
             writers.spawn(async move {
                 let mut conn = connect(&options, CONNECT_TIMEOUT).await?;
-                tickets.load(&mut conn, last_id + 1 + first, rows, BOUGHT_WITHIN, &made).await
+                tables.load(&mut conn, last_id + 1 + first, some, BOUGHT_WITHIN, &made).await
             });
         }
         join_all(writers).await
     }
 
     /// Changes rows until it is dropped.
-    async fn change(&self, options: &Opts, tickets: &Tickets, last_id: u64, made: &Arc<Made>) -> Result<()> {
+    async fn change(&self, options: &Opts, tables: &impl workload::Workload, last_id: u64, made: &Arc<Made>) -> Result<()> {
         let mut writers = JoinSet::new();
         for connection in 0..self.connections {
             let load = Load {
@@ -190,10 +210,10 @@ impl Generate {
                 connection,
                 connections: self.connections,
             };
-            let (options, tickets, made) = (options.clone(), tickets.clone(), Arc::clone(made));
+            let (options, tables, made) = (options.clone(), tables.clone(), Arc::clone(made));
             writers.spawn(async move {
                 let mut conn = connect(&options, CONNECT_TIMEOUT).await?;
-                tickets.run(&mut conn, load, last_id, &made).await
+                workload::run(&tables, &mut conn, load, last_id, &made).await
             });
         }
         join_all(writers).await

@@ -7,6 +7,7 @@ mod doctor;
 mod generate;
 mod later;
 mod logging;
+mod orders;
 mod query;
 mod run;
 mod scale;
@@ -16,6 +17,7 @@ mod tables;
 mod tickets;
 mod timeline;
 mod verify;
+mod workload;
 
 pub use logging::LogFormat;
 

@@ -1,20 +1,16 @@
 //! The tickets workload: tickets of sport events are bought, repriced and returned.
 
+use super::workload::{Dice, Load, Made, Turn, Turns, Workload};
 use crate::error::Result;
 use crate::source::source_error;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Rows of one INSERT of the initial load.
 const LOAD_ROWS: u64 = 1_000;
-/// Rows of one INSERT, or changes of one transaction, at most, whatever is due.
-const MOST_ROWS: u64 = 1_000;
-/// How often the load gives the server a transaction, at least.
-const TICK: Duration = Duration::from_millis(100);
 
 const COLUMNS: &str = "ticketactivity_id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, sport_type VARCHAR(256) NOT NULL, start_date DATETIME NOT NULL, \
     location VARCHAR(256) NOT NULL, seat_level VARCHAR(256) NOT NULL, seat_location VARCHAR(256) NOT NULL, ticket_price INT NOT NULL, \
@@ -38,93 +34,14 @@ const FIRST_NAMES: [&str; 16] =
 const LAST_NAMES: [&str; 12] =
     ["Arias", "Baker", "Çelik", "Diaz", "Evans", "Fischer", "Garcia", "Haas", "Ito", "Jones", "Kovač", "Lopez"];
 
-/// Shares of a load's changes, in percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mix {
-    inserts: u64,
-    updates: u64,
-    deletes: u64,
-}
-
-impl Default for Mix {
-    /// Six of ten changes are new tickets, three another price, one a return.
-    fn default() -> Self {
-        Self { inserts: 60, updates: 30, deletes: 10 }
-    }
-}
-
-impl std::str::FromStr for Mix {
-    type Err = String;
-
-    /// Reads `60/30/10`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let shares: Option<Vec<u64>> = text.split('/').map(|share| share.trim().parse().ok()).collect();
-        match shares.as_deref() {
-            Some(&[inserts, updates, deletes]) if inserts + updates + deletes == 100 => Ok(Self { inserts, updates, deletes }),
-            _ => Err(format!("`{text}` is not a mix; write the percent of inserts, updates and deletes, 100 in all: 60/30/10")),
-        }
-    }
-}
-
-/// Changes made so far.
-#[derive(Debug, Default)]
-pub(super) struct Made {
-    /// Rows inserted.
-    pub(super) inserted: AtomicU64,
-    /// Rows updated.
-    pub(super) updated: AtomicU64,
-    /// Rows deleted.
-    pub(super) deleted: AtomicU64,
-}
-
-impl Made {
-    /// All of them.
-    pub(super) fn changes(&self) -> u64 {
-        [&self.inserted, &self.updated, &self.deleted].iter().map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-}
-
-/// A steady load on one of several connections.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
-    /// Row changes a second, of this connection.
-    pub(super) rate: f64,
-    /// What they are.
-    pub(super) mix: Mix,
-    /// Changes of one transaction, at most.
-    pub(super) transaction_rows: u64,
-    /// This connection, counted from 0. It updates and deletes rows of its own, so that none waits for another.
-    pub(super) connection: u64,
-    /// All connections.
-    pub(super) connections: u64,
-}
-
 /// The table in a database.
 #[derive(Debug, Clone)]
 pub(super) struct Tickets {
     table: String,
 }
 
-/// Random enough, and the same in each run.
-#[derive(Debug)]
-struct Dice {
-    state: u64,
-}
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.state = self.state.wrapping_add(1);
-        xxh3_64(&self.state.to_le_bytes()) % end.max(1)
-    }
-
-    fn choose<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words.get(self.below(words.len() as u64) as usize).copied().unwrap_or_default()
-    }
-}
-
-impl Tickets {
-    /// Makes database and table where they don't exist; returns the largest id.
-    pub(super) async fn create(conn: &mut Conn, database: &str) -> Result<(Self, u64)> {
+impl Workload for Tickets {
+    async fn create(conn: &mut Conn, database: &str) -> Result<(Self, u64)> {
         let failed = |error| source_error(error, "the workload's table can't be made");
         let database = format!("`{}`", database.replace('`', "``"));
         let table = format!("{database}.ticket_activity");
@@ -135,8 +52,7 @@ impl Tickets {
         Ok((Self { table }, last.flatten().unwrap_or(0)))
     }
 
-    /// Inserts the tickets `first_id..first_id + rows`, bought within the last `bought_within`.
-    pub(super) async fn load(&self, conn: &mut Conn, first_id: u64, rows: u64, bought_within: Duration, made: &Made) -> Result<()> {
+    async fn load(&self, conn: &mut Conn, first_id: u64, rows: u64, bought_within: Duration, made: &Made) -> Result<()> {
         let mut dice = Dice { state: first_id << 8 };
         let mut next = first_id;
         while next < first_id + rows {
@@ -149,59 +65,32 @@ impl Tickets {
         Ok(())
     }
 
-    /// Changes rows for ever. `last_id` is the largest id at the start.
-    pub(super) async fn run(&self, conn: &mut Conn, load: Load, last_id: u64, made: &Made) -> Result<()> {
-        let mut dice = Dice { state: (last_id + load.connection) << 8 };
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut last_id, mut owed) = (last_id, 0.0);
-        let mut turn = load.connection;
-        loop {
-            let asked = ticks.tick().await;
-            // what a slow server couldn't take isn't made up for in one go
-            owed = f64::min(owed + load.rate * TICK.as_secs_f64(), load.rate.max(1.0));
-            while owed >= 1.0 && asked.elapsed() < 5 * TICK {
-                let due = (owed as u64).min(load.transaction_rows).clamp(1, MOST_ROWS);
-                owed -= due as f64;
-                last_id += self.transaction(conn, load, &mut dice, &mut turn, (due, last_id), made).await?;
-            }
-        }
-    }
-
-    /// One transaction of `due` changes; returns how many rows it inserted.
     async fn transaction(
         &self,
         conn: &mut Conn,
         load: Load,
-        dice: &mut Dice,
-        turn: &mut u64,
+        turns: &mut Turns,
         (due, last_id): (u64, u64),
         made: &Made,
     ) -> Result<u64> {
         let failed = |error| source_error(error, "the workload's load fails");
         let (mut inserts, mut changes) = (0, Vec::new());
         for _ in 0..due {
-            *turn += 1;
-            // spread evenly, whatever the size of a transaction
-            let share = *turn * 61 % 100;
-            if share < load.mix.inserts || last_id < load.connections {
-                inserts += 1;
-                continue;
+            match turns.next(&load, last_id) {
+                Turn::Insert => inserts += 1,
+                turn => changes.push((turns.own_id(&load, last_id), turn == Turn::Update)),
             }
-            let id = 1 + dice.below(last_id);
-            let id = (id - id % load.connections + load.connection).clamp(1, last_id);
-            changes.push((id, share < load.mix.inserts + load.mix.updates));
         }
         // in one order in all transactions
         changes.sort_unstable();
         conn.query_drop("START TRANSACTION").await.map_err(failed)?;
         if inserts > 0 {
-            conn.query_drop(self.insert(dice, inserts, None, 1)).await.map_err(failed)?;
+            conn.query_drop(self.insert(&mut turns.dice, inserts, None, 1)).await.map_err(failed)?;
             made.inserted.fetch_add(inserts, Ordering::Relaxed);
         }
         for (id, is_update) in changes {
             let (sql, count) = if is_update {
-                let price = 20 + dice.below(480);
+                let price = 20 + turns.dice.below(480);
                 (
                     format!("UPDATE {} SET ticket_price = {price}, updated_at = NOW() WHERE ticketactivity_id = {id}", self.table),
                     &made.updated,
@@ -215,7 +104,9 @@ impl Tickets {
         conn.query_drop("COMMIT").await.map_err(failed)?;
         Ok(inserts)
     }
+}
 
+impl Tickets {
     /// An INSERT of tickets bought within the last `minutes`; ids from `first_id` on, else the server's.
     fn insert(&self, dice: &mut Dice, rows: u64, first_id: Option<u64>, minutes: u64) -> String {
         let mut sql = String::with_capacity(200 + rows as usize * 220);
@@ -264,14 +155,6 @@ fn bought(dice: &mut Dice, minutes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mixes() {
-        assert_eq!("60/30/10".parse(), Ok(Mix { inserts: 60, updates: 30, deletes: 10 }));
-        for wrong in ["60/30", "60/30/20", "a/b/c", "100"] {
-            assert!(wrong.parse::<Mix>().unwrap_err().contains("60/30/10"), "{wrong}");
-        }
-    }
 
     #[test]
     fn rows_are_the_same_in_each_run_and_quoted_well() {

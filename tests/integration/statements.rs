@@ -369,3 +369,42 @@ async fn cascades_are_followed_or_warned_of() {
         assert_eq!(verified.code, i32::from(flavour == Flavour::MariaDb), "{}{}", verified.out, verified.err);
     }
 }
+
+/// Of any two commits of orders and lines at one position, the totals are the sums of the lines.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_and_their_lines_agree_at_each_position() {
+    let scene = Scene::of(Flavour::MySql, "orders", "").await;
+    scene.pipeline.set_config(&scene.pipeline.config().replace("[lake]\n", "[lake]\nretained_commits = 1000\n"));
+    let (root, database) = (scene.server.root_url(), scene.database.clone());
+    let generate = |arguments: &[&str]| {
+        let common = ["generate", "--workload", "orders", "--database", &database, "--url", &root];
+        scene.pipeline.ok(&[&common[..], arguments].concat())
+    };
+    let said = generate(&["--rows", "2000"]);
+    assert!(said.contains(" inserted, 0 updated, 0 deleted"), "{said}");
+    let service = scene.pipeline.run();
+    let said = generate(&["--rate", "800", "--mix", "40/40/20", "--duration", "6s"]);
+    assert!(!said.contains(" 0 updated") && !said.contains(" 0 deleted"), "{said}");
+    scene.catches_up(&["orders", "order_lines"]).await;
+    scene.ends_well(service);
+    scene.pipeline.assert_calm_log();
+
+    let differ = format!(
+        "SELECT o.order_id FROM {database}.orders o LEFT JOIN (SELECT order_id, SUM(quantity * price) AS total FROM {database}.order_lines GROUP BY order_id) l \
+         ON o.order_id = l.order_id WHERE l.total IS NULL OR o.total <> l.total"
+    );
+    let positions = |table: &str| -> Vec<String> {
+        let lake = scene.pipeline.table(&database, table);
+        let of = |instant: &String| lake.commit(instant)["extraMetadata"]["binlake.position"].as_str().map(str::to_owned);
+        lake.instants().iter().filter_map(of).collect()
+    };
+    let orders = positions("orders");
+    let mut compared = 0;
+    for position in positions("order_lines").into_iter().filter(|position| orders.contains(position)) {
+        let found = scene.pipeline.ok(&["query", "--format", "csv", "--as-of", &position, &differ]);
+        assert_eq!(found.lines().count(), 1, "as of {position}: {found}");
+        compared += 1;
+    }
+    assert!(compared > 1, "{compared} positions are too few to say anything");
+    println!("orders and lines agree at {compared} positions");
+}

@@ -122,6 +122,12 @@ async fn server_settings() -> Vec<Outcome> {
         wrong_server("A server without a binlog", options().with("--skip-log-bin"), &["log_bin"]).await,
         wrong_server("A binlog of statements", options().with("--binlog-format=STATEMENT"), &["binlog_format", "ROW"]).await,
         wrong_server("Row images without all columns", Options { row_image: "MINIMAL", ..options() }, &["binlog_row_image"]).await,
+        wrong_server(
+            "JSON updates that hold only what changed",
+            options().with("--binlog-row-value-options=PARTIAL_JSON"),
+            &["binlog_row_value_options", "PARTIAL_JSON"],
+        )
+        .await,
         wrong_server("Table maps without names", Options { row_metadata: "MINIMAL", ..options() }, &["binlog_row_metadata"]).await,
     ]
 }
