@@ -3,8 +3,8 @@
 mod events;
 mod stream_load;
 
-use super::service::stop_signal;
 use super::orders::Orders;
+use super::service::stop_signal;
 use super::tickets::Tickets;
 use super::workload::{self, Load, Made, Mix};
 use super::{Answer, Global};

@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod generate;
 mod later;
+mod list;
 mod logging;
 mod orders;
 mod query;

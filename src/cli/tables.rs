@@ -1,10 +1,11 @@
 //! `binlake tables`: what the lake has.
 
+use super::list::print_list;
 use super::{Answer, Global};
 use crate::error::{Error, Result};
 use crate::event::{TableId, TableState};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY};
-use crate::query::{OutputFormat, row_count, write_rows};
+use crate::query::{OutputFormat, row_count};
 use crate::stream::{StreamConfig, find_last_cut, open_to_read};
 use crate::table::{Lake, TableView};
 use crate::time::Timestamp;
@@ -56,14 +57,7 @@ impl Tables {
         let waiting =
             states.into_iter().map(|(table, (state, reason))| Line { table: table.to_string(), state, reason, ..Line::default() });
         lines.extend(waiting);
-        match self.format {
-            OutputFormat::Table => print!("{}", text(&lines)),
-            format => {
-                let batch = batch(&lines)?;
-                write_rows(batch.schema(), futures::stream::iter([Ok(batch)]), format, &mut std::io::stdout()).await?;
-            }
-        }
-        Ok(Answer::Done)
+        print_list(self.format, || text(&lines), batch(&lines)).await
     }
 }
 

@@ -1,11 +1,12 @@
 //! `binlake timeline`: a table's commits.
 
+use super::list::print_list;
 use super::tables::shortened_position;
 use super::{Answer, Global};
 use crate::admin::grouped;
 use crate::error::{Error, Result};
 use crate::merge::POSITION_KEY;
-use crate::query::{OutputFormat, find_table, write_rows};
+use crate::query::{OutputFormat, find_table};
 use crate::table::{CommitSummary, Lake, TableView};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use clap::Args;
@@ -47,14 +48,7 @@ impl Timeline {
             let summary = view.commit_summary(instant).await?;
             lines.push(Line { action: instant.action.to_owned(), summary, position: extra.remove(POSITION_KEY) });
         }
-        match self.format {
-            OutputFormat::Table => print!("{}", text(&lines)),
-            format => {
-                let batch = batch(&lines)?;
-                write_rows(batch.schema(), futures::stream::iter([Ok(batch)]), format, &mut std::io::stdout()).await?;
-            }
-        }
-        Ok(Answer::Done)
+        print_list(self.format, || text(&lines), batch(&lines)).await
     }
 }
 

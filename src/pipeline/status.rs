@@ -3,7 +3,7 @@
 //! Each method that takes note of something also moves its metrics, so that both always tell the same story.
 
 use super::requests::Requests;
-use crate::event::TableId;
+use crate::event::{TableId, TableState};
 use crate::metrics as names;
 use crate::time::Timestamp;
 use metrics::{counter, gauge, histogram};
@@ -82,6 +82,16 @@ pub enum TableStage {
         /// Why, with the remedy.
         reason: String,
     },
+}
+
+impl From<&TableState> for TableStage {
+    fn from(state: &TableState) -> Self {
+        match state {
+            TableState::Live => Self::Live,
+            TableState::Snapshot(progress) => Self::Snapshot { rows_read: progress.rows_read },
+            TableState::Stopped { reason, .. } => Self::Stopped { reason: reason.clone() },
+        }
+    }
 }
 
 /// A commit to the lake.

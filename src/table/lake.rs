@@ -1,7 +1,7 @@
 //! The lake: the object store that holds all tables, each at `<lake>/<database>/<table>/`.
 
 use super::LakeUrl;
-use super::store::lake_error;
+use super::store_error::lake_error;
 use crate::error::{Area, Error, Kind, Result};
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;

@@ -32,6 +32,7 @@ mod s3_credentials;
 mod services;
 mod splice;
 mod store;
+mod store_error;
 mod timeline;
 mod view;
 mod write_stat;

@@ -216,7 +216,7 @@ impl Apply {
                     if let Some(applied) = self.table(table) {
                         applied.stand(state, reached.point, &reached.cut.position);
                         if !applied.is_failed() {
-                            status.table(table, applied.stage(state));
+                            status.table(table, state.into());
                         }
                     }
                 }

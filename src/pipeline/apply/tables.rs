@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::event::{CutPoint, SourcePosition, TableId, TableState};
 use crate::merge::{Checkpoint, Fold, Resume, TablePending, TableRules};
 use crate::metrics as names;
-use crate::pipeline::status::{CommittedRows, LastCommit, Status, TableStage};
+use crate::pipeline::status::{CommittedRows, LastCommit, Status};
 use crate::stream::CutReached;
 use crate::table::{CommitSummary, Table};
 use crate::time::Timestamp;
@@ -98,14 +98,6 @@ impl AppliedTable {
         match &self.standing {
             Standing::Failed(first_window) => *first_window,
             _ => self.pending.first_window(),
-        }
-    }
-
-    pub(super) fn stage(&self, state: &TableState) -> TableStage {
-        match state {
-            TableState::Live => TableStage::Live,
-            TableState::Snapshot(progress) => TableStage::Snapshot { rows_read: progress.rows_read },
-            TableState::Stopped { reason, .. } => TableStage::Stopped { reason: reason.clone() },
         }
     }
 

@@ -289,11 +289,7 @@ impl Follower {
 
     fn report_stages(&mut self, states: &BTreeMap<TableId, TableState>) {
         for (table, state) in states {
-            let stage = match state {
-                TableState::Live => TableStage::Live,
-                TableState::Snapshot(progress) => TableStage::Snapshot { rows_read: progress.rows_read },
-                TableState::Stopped { reason, .. } => TableStage::Stopped { reason: reason.clone() },
-            };
+            let stage = TableStage::from(state);
             if self.known_stages.get(table) != Some(&stage) {
                 self.status.table(table, stage.clone());
                 self.known_stages.insert(table.clone(), stage);

@@ -2,17 +2,15 @@
 
 use super::super::InstantTime;
 use super::super::base_file::{
-    BaseFile, ColumnEncoder, EncodedColumn, FileLayout, MAX_ROW_GROUP_ROWS, MetaColumn, RowGroupBytes, memory_type, page_rows_for,
+    BaseFile, ColumnEncoder, EncodedColumn, FileLayout, MAX_ROW_GROUP_ROWS, MetaColumn, RowGroupBytes, memory_type,
 };
 use super::super::file_group::{Key, KeyCodec};
-use super::super::record_key::{append_integer, record_keys};
-use super::super::splice::{CopyMap, PageSplice, copy_chunk, equal_values};
+use super::super::splice::{CopyMap, PageSplice, copy_chunk};
 use super::cursor::ChangePiece;
 use super::merge::{MergePlan, changed_column, merge_column};
 use crate::error::{Error, Result};
-use arrow::array::{Array, ArrayRef, BinaryViewArray, RecordBatch, StringArray, UInt32Array, new_null_array};
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::{cast, take};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 use object_store::path::Path;
 use std::collections::HashMap;
@@ -116,7 +114,7 @@ pub(super) struct JobOutput {
 }
 
 /// The old rows of a job, in reach.
-enum Source<'a> {
+pub(super) enum Source<'a> {
     None,
     File { file: &'a BaseFile, row_group: usize, bytes: RowGroupBytes, copy: Option<&'a CopyMap> },
     Memory(&'a RecordBatch),
@@ -124,26 +122,23 @@ enum Source<'a> {
 
 /// Does a job.
 pub(super) fn run(context: &JobContext, job: Job) -> Result<JobOutput> {
-    let source = match &job.old {
-        OldRows::None => Source::None,
-        OldRows::Memory(rows) => Source::Memory(rows),
-        OldRows::RowGroup { .. } => Source::None,
-    };
-    match job.old {
+    let Job { number, old, changes, .. } = job;
+    let work = |source| Work { context, number, source, changes: &changes }.run();
+    match old {
+        OldRows::None => work(Source::None),
+        OldRows::Memory(rows) => work(Source::Memory(&rows)),
         OldRows::RowGroup { file, row_group, fetch, copy } => {
             let bytes = context.runtime.block_on(fetch).map_err(|error| Error::bug("a fetch panicked").caused_by(error))??;
-            let source = Source::File { file: &file, row_group, bytes, copy: copy.as_deref() };
-            Work { context, number: job.number, source, changes: &job.changes }.run()
+            work(Source::File { file: &file, row_group, bytes, copy: copy.as_deref() })
         }
-        _ => Work { context, number: job.number, source, changes: &job.changes }.run(),
     }
 }
 
-struct Work<'a> {
-    context: &'a JobContext,
-    number: u32,
-    source: Source<'a>,
-    changes: &'a [ChangePiece],
+pub(super) struct Work<'a> {
+    pub(super) context: &'a JobContext,
+    pub(super) number: u32,
+    pub(super) source: Source<'a>,
+    pub(super) changes: &'a [ChangePiece],
 }
 
 impl Work<'_> {
@@ -323,141 +318,8 @@ impl Work<'_> {
         }
         Ok(row_groups)
     }
-
-    /// A column of the old rows in its memory type.
-    fn old(&self, name: &str, stored: &DataType) -> Result<ArrayRef> {
-        let (found, rows) = match &self.source {
-            Source::None => (None, 0),
-            Source::Memory(rows) => (rows.column_by_name(name).cloned(), rows.num_rows()),
-            Source::File { file, row_group, bytes, .. } => {
-                (file.read_column(bytes, *row_group, name, stored)?, file.row_group_rows(*row_group))
-            }
-        };
-        Ok(match (found, self.context.fill.get(name)) {
-            (Some(column), _) => column,
-            (None, Some(value)) => take(value, &UInt32Array::from(vec![0; rows]), None).map_err(unexpected)?,
-            (None, None) => new_null_array(&memory_type(stored), rows),
-        })
-    }
-
-    /// The table's column `i` after the merge.
-    fn merged(&self, old: Option<&ArrayRef>, i: usize, plan: &MergePlan) -> Result<ArrayRef> {
-        let stored = self.context.layout.columns.field(i).data_type();
-        match (&self.source, old) {
-            (Source::None, _) | (_, None) => self.only_upserts(&changed_column(self.changes, i, stored)?, plan),
-            (_, Some(old)) if self.changes.is_empty() => Ok(Arc::clone(old)),
-            (_, Some(old)) => merge_column(old, &changed_column(self.changes, i, &memory_type(stored))?, plan),
-        }
-    }
-
-    /// Whether all updates leave the table's column `i` as it was.
-    fn unchanged(&self, old: &ArrayRef, i: usize, plan: &MergePlan) -> Result<bool> {
-        let new = changed_column(self.changes, i, old.data_type())?;
-        let equal = equal_values(old, &new);
-        Ok(plan.ops.iter().all(|op| op.new.is_some_and(|row| equal(op.at as usize, row as usize))))
-    }
-
-    /// The rows of `new` that the plan takes, where there are no old ones.
-    fn only_upserts(&self, new: &ArrayRef, plan: &MergePlan) -> Result<ArrayRef> {
-        if plan.ops.len() == new.len() {
-            return Ok(Arc::clone(new));
-        }
-        let rows = UInt32Array::from_iter_values(plan.ops.iter().filter_map(|op| op.new));
-        take(new, &rows, None).map_err(unexpected)
-    }
-
-    /// One of Hudi's columns for all changes of the job.
-    fn new_meta(&self, meta: MetaColumn) -> Result<ArrayRef> {
-        let rows: usize = self.changes.iter().map(|piece| piece.range.len()).sum();
-        let instant = self.context.instant.as_str();
-        Ok(match meta {
-            MetaColumn::CommitTime => {
-                let one = BinaryViewArray::from_iter_values([instant.as_bytes()]);
-                take(&one, &UInt32Array::from(vec![0; rows]), None).map_err(unexpected)?
-            }
-            MetaColumn::CommitSeqno => {
-                let mut values = Vec::with_capacity(rows * (instant.len() + 12));
-                let mut ends: Vec<i32> = Vec::with_capacity(rows + 1);
-                ends.push(0);
-                let mut prefix = instant.as_bytes().to_vec();
-                prefix.push(b'_');
-                append_integer(i64::from(self.number), &mut prefix);
-                prefix.push(b'_');
-                for row in 0..rows {
-                    values.extend_from_slice(&prefix);
-                    append_integer(i64::try_from(row).unwrap_or(0), &mut values);
-                    ends.push(i32::try_from(values.len()).map_err(|_| Error::bug("too many changes in one job"))?);
-                }
-                Arc::new(
-                    StringArray::try_new(OffsetBuffer::new(ScalarBuffer::from(ends)), values.into(), None).map_err(unexpected)?,
-                )
-            }
-            _ => {
-                let layout = &self.context.layout;
-                let key = layout
-                    .key
-                    .iter()
-                    .map(|i| changed_column(self.changes, *i, layout.columns.field(*i).data_type()))
-                    .collect::<Result<Vec<_>>>()?;
-                Arc::new(record_keys(layout.key_form, &layout.key_names, &key)?)
-            }
-        })
-    }
-
-    /// First and last key of the rows from `from` to `to`.
-    fn range(&self, key: &[ArrayRef], from: usize, to: usize) -> Result<(RecordBatch, (Key, Key))> {
-        let layout = &self.context.layout;
-        let ends = UInt32Array::from(vec![u32::try_from(from).unwrap_or(0), u32::try_from(to.max(1) - 1).unwrap_or(0)]);
-        let mut columns = Vec::with_capacity(key.len());
-        let mut fields = Vec::with_capacity(key.len());
-        for (column, i) in key.iter().zip(&layout.key) {
-            let field = layout.columns.field(*i);
-            let two = take(column, &ends, None).map_err(unexpected)?;
-            columns.push(cast(&two, field.data_type()).map_err(unexpected)?);
-            fields.push(field.clone());
-        }
-        let rows = self.context.codec.encode(&columns)?;
-        let keys = (Key::from(rows.row(0).data()), Key::from(rows.row(1).data()));
-        Ok((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(unexpected)?, keys))
-    }
-
-    /// Rows of a new page: as the old pages have, so that columns can be copied beside new ones, unless they are far from right.
-    fn page_rows(&self) -> usize {
-        let right = page_rows_for(self.widest());
-        match &self.source {
-            Source::File { file, row_group, copy: Some(copy), .. } => {
-                let old = PageSplice::first_page_rows(file, *row_group, copy, &self.context.layout);
-                old.filter(|old| *old <= 2 * right && right <= 2 * old).unwrap_or(right)
-            }
-            _ => right,
-        }
-    }
-
-    /// Bytes a row of the widest column.
-    fn widest(&self) -> usize {
-        let old = match &self.source {
-            Source::File { file, row_group, .. } => {
-                let rows = file.row_group_rows(*row_group).max(1);
-                let columns = file.metadata.row_group(*row_group).columns().iter();
-                columns.map(|column| usize::try_from(column.uncompressed_size()).unwrap_or(0) / rows).max().unwrap_or(0)
-            }
-            Source::Memory(batch) => {
-                let rows = batch.num_rows().max(1);
-                batch.columns().iter().map(|column| column.get_array_memory_size() / rows).max().unwrap_or(0)
-            }
-            Source::None => 0,
-        };
-        let mut new = 0;
-        for piece in self.changes {
-            let rows = piece.batch.rows.num_rows().max(1);
-            let columns = piece.batch.rows.columns().iter();
-            let widest = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0) / rows).max().unwrap_or(0);
-            new = new.max(widest);
-        }
-        old.max(new)
-    }
 }
 
-fn unexpected(error: arrow::error::ArrowError) -> Error {
+pub(super) fn unexpected(error: arrow::error::ArrowError) -> Error {
     Error::bug("a row group can't be made").caused_by(error)
 }

@@ -12,6 +12,7 @@
 
 mod cursor;
 mod job;
+mod job_columns;
 mod merge;
 mod output;
 mod plan;
