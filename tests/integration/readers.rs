@@ -185,7 +185,9 @@ async fn a_column_added_with_a_default_has_it_in_the_rows_of_before() {
     scene.sql("UPDATE orders SET rank_no = 8 WHERE number = 44;\nUPDATE tickets SET remark = NULL WHERE id = 5").await;
     let now = scene.moments().await;
     assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    let views = scene.pipeline.lake().join("views.sql");
     for (moment, name) in now.iter().zip(TABLES) {
         compare("hudi-rs", name, &moment.rows, hudi_rs(&scene.folder(name), &moment.columns, &[]));
+        compare("DuckDB", name, &moment.rows, duckdb(&views, &format!("{}.{name}", scene.database), &moment.columns));
     }
 }
