@@ -44,6 +44,7 @@ fn neutral(line: &str) -> String {
         (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "3E11FA47-71CA-11E1-9E33-C80AA9429562"),
         (r"\b20\d{15}\b", "20261121141230755"),
         (r"\b(pid|process)([= ])\d+", "${1}${2}4711"),
+        (r"\bhost=\S+ since=[^ ;]+", "host=lake-1 since=today"),
         (r":\d+(-\d+)?\b(:\d+-\d+)*", ":…"),
         (r"\b(offset|bytes|length|expected|found|actual|size)=\d+", "${1}=…"),
         (r"_\d+\b", ""),
