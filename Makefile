@@ -45,6 +45,7 @@ test-spark: setup ## Spark 3.5 with Hudi 0.15 reads our tables, writes into them
 
 test-chaos: setup ## kill -9 at random for at least 50 rounds; CHAOS_ROUNDS and CHAOS_SEED choose
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration crash:: -- --nocapture
+	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration cluster::chaos -- --nocapture
 
 test-engines: test-spark ## every engine that reads the tables: hudi-rs and DuckDB (with make test), Spark
 	$(CARGO) test --test integration readers:: -- --nocapture

@@ -297,6 +297,11 @@ impl TablePending {
         self.snapshot_began = self.snapshot_began.filter(|began| *began > at);
     }
 
+    /// Drops all that waits: a snapshot that replaces everything begins.
+    pub fn begin_anew(&mut self) {
+        *self = Self::new(self.table.clone(), self.partition_by.clone(), self.committed.clone());
+    }
+
     /// Drops all rows; of the rest it stays known that it waits.
     pub fn forget_rows(&mut self) {
         self.pieces.clear();

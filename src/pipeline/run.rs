@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, watch};
 
 /// How long each half may take to finish when it is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(120);
+/// The pause before a stream's folder that another process has is tried again.
+const FOLDER_PAUSE: Duration = Duration::from_millis(250);
 
 /// Which halves run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,7 @@ async fn capture_in_turn(config: Arc<Config>, status: Status, shutdown: impl Fut
     let lead = Lead::new(state, &config.stream.url.to_string(), config.state.lease_duration);
     let mut shutdown = Box::pin(shutdown);
     let mut is_stopped = false;
+    let mut refused_since = None;
     loop {
         tokio::select! {
             () = &mut shutdown => return Ok(()),
@@ -81,8 +84,17 @@ async fn capture_in_turn(config: Arc<Config>, status: Status, shutdown: impl Fut
         let outcome = run_halves(config.clone(), Halves::Capture, status.clone(), ended).await;
         kept.abort();
         lead.give_back().await;
-        if is_stopped || outcome.is_err() {
-            return outcome;
+        match &outcome {
+            // who had the lead may still be closing the stream's folder
+            Err(error) if !is_stopped && (error.kind(), error.area()) == (Kind::Conflict, Area::Stream) => {
+                let since = *refused_since.get_or_insert_with(tokio::time::Instant::now);
+                if since.elapsed() >= config.state.lease_duration {
+                    return outcome;
+                }
+                tokio::time::sleep(FOLDER_PAUSE).await;
+            }
+            Ok(()) if !is_stopped => refused_since = None,
+            _ => return outcome,
         }
     }
 }
@@ -164,6 +176,9 @@ impl Opened {
         } else {
             crate::stream::open(&config.stream).await?
         };
+        if halves != Halves::Capture {
+            log.register_reader(lake.url())?;
+        }
         Ok(Self { log, lake, state })
     }
 }

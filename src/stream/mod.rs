@@ -115,6 +115,13 @@ pub trait EventLog: Send + Sync + Debug {
     /// that is on all lanes, whatever was released.
     async fn release(&self, position: &LogPosition) -> Result<()>;
 
+    /// Says for whom this process reads: a lake's name. What it hasn't released stays, also while it doesn't run. All processes that read for
+    /// one lake have one name.
+    fn register_reader(&self, name: &str) -> Result<()> {
+        let _ = name;
+        Ok(())
+    }
+
     /// The most bytes that a record may have.
     fn most_record_bytes(&self) -> usize {
         1 << 20

@@ -1,6 +1,8 @@
 //! Several processes on one pipeline: captures of which one leads, mergers that share the tables by leases. Killed, stopped, paused, joined by others:
 //! the lake ends equal to the source, and each table is applied by one at a time.
 
+mod chaos;
+
 use crate::mysql::{Client, Flavour, Server, eventually};
 use crate::service::{Pipeline, Service};
 use std::collections::BTreeSet;
@@ -95,15 +97,11 @@ fn signal(service: &Service, name: &str) {
 async fn capture_and_merge_apart_and_the_stream_is_released() {
     let mut scene = Scene::new(2).await;
     scene.set("[stream]", "[stream]\nsegment_size = \"4KiB\"\nretention = \"1ms\"\nretention_size = \"0\"");
-    let segments = |scene: &Scene| -> BTreeSet<String> {
-        let names = std::fs::read_dir(scene.pipeline.path().join("data/stream")).unwrap();
-        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name.ends_with(".segment")).collect()
-    };
     let mut capture = scene.pipeline.start(&["capture"]);
     eventually("there is a stream", async || scene.pipeline.path().join("data/stream/stream.json").exists()).await;
     let mut merge = scene.pipeline.start(&["merge"]);
     scene.catches_up().await;
-    let first = segments(&scene);
+    let first = segments(&scene.pipeline);
     for round in 0..4 {
         scene.change().await;
         scene.catches_up().await;
@@ -120,13 +118,13 @@ async fn capture_and_merge_apart_and_the_stream_is_released() {
     }
     scene.catches_up().await;
     for _ in 0..200 {
-        if first.is_disjoint(&segments(&scene)) {
+        if first.is_disjoint(&segments(&scene.pipeline)) {
             break;
         }
         scene.change().await;
         scene.catches_up().await;
     }
-    assert!(first.is_disjoint(&segments(&scene)), "{first:?} are still there: {:?}", segments(&scene));
+    assert!(first.is_disjoint(&segments(&scene.pipeline)), "{first:?} are still there");
     scene.change().await;
     assert!(capture.terminate().success(), "{}", scene.pipeline.log_tail());
     assert!(merge.terminate().success(), "{}", scene.pipeline.log_tail());
@@ -261,4 +259,52 @@ async fn workers_stand_by_where_fewer_are_asked_for() {
     }
     assert!(capture.terminate().success(), "{}", scene.pipeline.log_tail());
     scene.pipeline.assert_calm_log();
+}
+
+/// The names of the stream's segments.
+fn segments(pipeline: &Pipeline) -> BTreeSet<String> {
+    let names = std::fs::read_dir(pipeline.path().join("data/stream")).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name.ends_with(".segment")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_the_merge_stopped_holds_no_stream_and_comes_back() {
+    let mut scene = Scene::new(1).await;
+    let database = scene.database.clone();
+    scene.client.run("CREATE TABLE odd (code INT PRIMARY KEY, value VARCHAR(40))").await;
+    scene.client.run("INSERT INTO odd VALUES (1, 'one'), (2, 'two')").await;
+    scene.set("[stream]", "[stream]\nsegment_size = \"4KiB\"\nretention = \"1ms\"\nretention_size = \"0\"");
+    let service = scene.pipeline.run();
+    scene.catches_up().await;
+    scene.pipeline.catches_up(scene.server, &database, "odd").await;
+    let first = segments(&scene.pipeline);
+    // a name that is ours: the merge can't give the lake's table this column
+    scene.client.run("ALTER TABLE odd ADD COLUMN _commit_ts INT").await;
+    scene.client.run("INSERT INTO odd VALUES (4, 'four', 4)").await;
+    eventually("the table is stopped", async || scene.pipeline.log().contains("the table is stopped; the others go on")).await;
+    for _ in 0..300 {
+        scene.change().await;
+        scene.catches_up().await;
+        if first.is_disjoint(&segments(&scene.pipeline)) {
+            break;
+        }
+    }
+    assert!(first.is_disjoint(&segments(&scene.pipeline)), "{first:?} are still there");
+    assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    // the others go on, though the stream no longer has what this one lacks
+    let service = scene.pipeline.run();
+    scene.change().await;
+    scene.catches_up().await;
+    eventually("it says so", async || scene.pipeline.log().contains("the stream no longer has what the table lacks")).await;
+    assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    scene.client.run("ALTER TABLE odd DROP COLUMN _commit_ts").await;
+    scene.client.run("INSERT INTO odd VALUES (3, 'three')").await;
+    scene.pipeline.ok(&["backfill", "--table", &format!("{database}.odd")]);
+    scene.pipeline.catches_up(scene.server, &database, "odd").await;
+    let service = scene.pipeline.run();
+    scene.client.run("UPDATE odd SET value = 'drei' WHERE code = 3").await;
+    scene.change().await;
+    scene.catches_up().await;
+    scene.pipeline.catches_up(scene.server, &database, "odd").await;
+    assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
 }

@@ -2,7 +2,7 @@
 //!
 //! `CHAOS_ROUNDS` says how many rounds (`make test-chaos`: 50), `CHAOS_SEED` brings a run back as far as the machine's timing allows.
 
-mod load;
+pub(crate) mod load;
 
 use crate::mysql::{Flavour, Options, Server};
 use crate::random::Random;
@@ -13,18 +13,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
-const RETAINED: usize = 30;
+pub(crate) const RETAINED: usize = 30;
 
 /// Which commits were looked at.
 #[derive(Debug, Default)]
-struct Witness {
+pub(crate) struct Witness {
     seen: BTreeMap<&'static str, BTreeSet<String>>,
     pairs: usize,
 }
 
 impl Witness {
+    /// How many commits were looked at, and how many pairs of them.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.seen.values().map(BTreeSet::len).sum(), self.pairs)
+    }
+
     /// Looks at every commit since the last time, as long as readers can travel back to it.
-    fn look(&mut self, pipeline: &Pipeline, database: &str) {
+    pub(crate) fn look(&mut self, pipeline: &Pipeline, database: &str) {
         let mut cuts: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
         for name in TABLES {
             let table = pipeline.table(database, name);
@@ -93,17 +98,17 @@ async fn kill_under_load(server: &Server, rounds: u64) {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
     witness.look(&pipeline, &database);
-    let commits: usize = witness.seen.values().map(BTreeSet::len).sum();
+    let (commits, pairs) = witness.counts();
     println!(
         "chaos: {rounds} rounds of kill -9, {} transactions; {} tables equal the source; {commits} commits and {} pairs of commits hold",
         *count.borrow(),
         TABLES.len(),
-        witness.pairs
+        pairs
     );
     assert!(commits > TABLES.len(), "too few commits were seen to say anything");
 }
 
-fn rounds(unless_told: u64) -> u64 {
+pub(crate) fn rounds(unless_told: u64) -> u64 {
     std::env::var("CHAOS_ROUNDS").map_or(unless_told, |text| text.parse().unwrap())
 }
 

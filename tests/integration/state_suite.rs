@@ -1,14 +1,13 @@
 //! One conduct for every state store: SQLite in a file, DynamoDB (Amazon's Local). And DynamoDB's refusals, said so that one can act on them.
 
 use crate::dynamodb::{DynamoDb, client};
+use crate::fake_http::FakeHttp;
 use binlake::error::Kind;
 use binlake::event::{Epoch, TableId};
 use binlake::state::{
     CommitCount, Lease, LeaseKey, RunLabel, RunStatus, StateConfig, StateStore, StateUrl, TRIM_HORIZON, WorkerId,
 };
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 
 /// Opens one store, again and again, as several processes do.
 trait Opened {
@@ -201,36 +200,12 @@ async fn the_newest_runs_come_first(at: impl Opened) {
 
 /// Answers each call of DynamoDB with the error code that `answer` names for its action.
 fn refusing(answer: fn(&str) -> &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut action, mut length) = (String::new(), 0);
-            loop {
-                let mut line = String::new();
-                if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-                    break;
-                }
-                let lower = line.to_ascii_lowercase();
-                if let Some(value) = lower.strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                if lower.starts_with("x-amz-target:") {
-                    action = line.trim().rsplit('.').next().unwrap().to_owned();
-                }
-            }
-            reader.read_exact(&mut vec![0; length]).ok();
-            let body =
-                format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{}","message":"said of {action}"}}"#, answer(&action));
-            let head = format!(
-                "HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
-            (&stream).write_all(format!("{head}{body}").as_bytes()).ok();
-        }
+    let fake = FakeHttp::start(move |asked| {
+        let action = asked.header("x-amz-target").rsplit('.').next().unwrap_or_default();
+        let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{}","message":"said of {action}"}}"#, answer(action));
+        (400, "application/x-amz-json-1.0", body)
     });
-    endpoint
+    fake.endpoint
 }
 
 #[tokio::test]

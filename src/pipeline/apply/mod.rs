@@ -19,6 +19,7 @@ pub(super) use shared::{Ground, apply_shared};
 use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, Section, TableId};
 use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules};
+use crate::pipeline::share::Need;
 use crate::pipeline::status::{Status, TableStage};
 use crate::stream::{Consumer, CutReached, EventLog, LaneEvent, LogPosition, find_last_cut};
 use crate::table::{CommitSummary, FileSlice};
@@ -29,7 +30,7 @@ use shared::{Shared, changed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tables::{AppliedTable, Standing};
+use tables::AppliedTable;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -141,8 +142,7 @@ impl Apply {
 
     /// Applies until `stop` is true and all that the stream has by then is in the lake.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
-        let start = self.progress.start().map(|resume| (resume.point(), LogPosition(resume.log_position.clone())));
-        let mut consumer = Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await?;
+        let mut consumer = self.consumer().await?;
         let mut is_at_end = false;
         let mut last_reading = None;
         loop {
@@ -189,6 +189,25 @@ impl Apply {
         }
     }
 
+    /// Reads from where the tables need it. Those for which the stream no longer goes back far enough are stopped; the others go on.
+    async fn consumer(&mut self) -> Result<Consumer> {
+        loop {
+            let start = self.progress.start().map(|resume| (resume.point(), LogPosition(resume.log_position.clone())));
+            let opened = Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await;
+            let Err(error) = opened else { return opened };
+            let stranded = self.progress.stranded();
+            if error.kind() != Kind::Corrupt || stranded.is_empty() {
+                return Err(error);
+            }
+            for table in stranded {
+                let remedy = "run `binlake backfill --table` for it: its rows are then written anew";
+                let gone = Error::new(error.area(), Kind::Data, "the stream no longer has what the table lacks").remedy(remedy);
+                self.fail(&table, gone)?;
+                self.progress.begin_later();
+            }
+        }
+    }
+
     fn take(&mut self, event: LaneEvent) -> Result<()> {
         self.notice(&event);
         match event {
@@ -201,9 +220,16 @@ impl Apply {
                         Section::NewShape { schema, .. } => &schema.table,
                     };
                     let Some(applied) = self.table(table) else { continue };
-                    if applied.is_failed() {
+                    let (is_taken, is_revived) = applied.takes(lane, closing, section);
+                    if !is_taken {
                         continue;
                     }
+                    if is_revived {
+                        tracing::info!(%table, "the table that was stopped is read anew");
+                        let table = table.clone();
+                        self.revived(&table, closing);
+                    }
+                    let Some(applied) = self.table(table) else { continue };
                     if let Err(error) = applied.pending.take_section(lane, closing, section) {
                         let table = table.clone();
                         self.fail(&table, error)?;
@@ -224,8 +250,8 @@ impl Apply {
                 self.last_cut = Some(reached);
             }
             LaneEvent::Void { epoch, after_cut } => {
-                for applied in self.tables.values_mut().filter(|table| !table.is_failed()) {
-                    applied.pending.void(epoch, after_cut)?;
+                for applied in self.tables.values_mut() {
+                    applied.void(epoch, after_cut)?;
                 }
             }
         }
@@ -315,10 +341,10 @@ impl Apply {
         }
         tracing::error!(table = %table, %error, "the table is stopped; the others go on");
         self.status.table(table, TableStage::Stopped { reason: error.to_string() });
-        if let Some(applied) = self.tables.get_mut(table) {
-            applied.standing = Standing::Failed(applied.pending.first_window());
-            applied.is_running = false;
-            applied.pending.forget_rows();
+        if self.tables.get_mut(table).is_some_and(AppliedTable::fail) {
+            // it holds the stream no longer
+            self.progress.forget(table);
+            self.note_need(table, Need::Nothing);
         }
         Ok(())
     }

@@ -52,9 +52,27 @@ impl Progress {
             .or_else(|| self.start.clone())
     }
 
-    /// A table is no longer this loop's.
+    /// A table is no longer this loop's, or holds the stream no longer.
     pub(super) fn forget(&mut self, table: &TableId) {
         self.durable.remove(table);
+    }
+
+    /// A table holds the stream from here on.
+    pub(super) fn hold(&mut self, table: &TableId, resume: Option<Resume>) {
+        self.durable.insert(table.clone(), resume);
+    }
+
+    /// The tables for whose sake reading starts where it does; none if it is for all tables' sake, or from the stream's beginning.
+    pub(super) fn stranded(&self) -> Vec<TableId> {
+        let Some(start) = &self.start else { return Vec::new() };
+        let is_first = |resume: &Option<Resume>| resume.as_ref().is_none_or(|resume| resume.point() <= start.point());
+        let (first, later): (Vec<_>, Vec<_>) = self.durable.iter().partition(|(_, resume)| is_first(resume));
+        if later.is_empty() { Vec::new() } else { first.into_iter().map(|(table, _)| table.clone()).collect() }
+    }
+
+    /// Reading starts where the tables that hold the stream need it.
+    pub(super) fn begin_later(&mut self) {
+        self.start = lowest(self.durable.values()).flatten();
     }
 
     /// A table's commit is durable; `is_needed` says which tables still take part. Gives the log's position that no table needs any more.

@@ -152,7 +152,7 @@ impl Apply {
         let Some(shared) = &mut self.shared else { return };
         shared.assigned = shared.share.assignment();
         let assigned = &shared.assigned;
-        shared.unresolved.retain(|table| !assigned.known.contains(table));
+        shared.unresolved.retain(|table| !assigned.known.contains(table) || assigned.apply.get(table) == Some(&Need::Nothing));
         shared.is_outdated |= assigned.apply.keys().any(|table| !self.tables.contains_key(table));
         self.to_release = assigned.releasable.as_ref().map(|resume| LogPosition(resume.log_position.clone()));
         let gone = |table: &TableId| !assigned.apply.contains_key(table) && !assigned.leave.contains(table);
@@ -208,6 +208,21 @@ impl Apply {
         let Some(applied) = self.tables.get(table) else { return };
         let need = Need::of(self.progress.resume(applied.first_window()));
         self.note(Note::Committed { table: table.clone(), need, committed: Need::of(checkpoint.resume.clone()) });
+    }
+
+    /// What a table that failed, or is read anew, needs.
+    pub(super) fn note_need(&self, table: &TableId, need: Need) {
+        self.note(Note::Committed { table: table.clone(), committed: need.clone(), need });
+    }
+
+    /// A table that had failed is read anew from this window on: it holds the stream again, before anything else is committed.
+    pub(super) fn revived(&mut self, table: &TableId, window: CutPoint) {
+        let resume = self.progress.resume(Some(window));
+        self.progress.hold(table, resume.clone());
+        self.note_need(table, Need::of(resume));
+        if let Some(shared) = &mut self.shared {
+            shared.unresolved.insert(table.clone());
+        }
     }
 
     /// Whether the error only says that another has the table now; then the table goes, and the loop goes on.

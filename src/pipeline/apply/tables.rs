@@ -4,13 +4,14 @@ use super::cadence::Cadence;
 use super::commit::Job;
 use super::lake::LakeWriter;
 use crate::error::Result;
-use crate::event::{CutPoint, SourcePosition, TableId, TableState};
+use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, TableState};
 use crate::merge::{Checkpoint, Fold, Resume, TablePending, TableRules};
 use crate::metrics as names;
 use crate::pipeline::status::{CommittedRows, LastCommit, Status};
 use crate::stream::CutReached;
 use crate::table::{CommitSummary, Table};
 use crate::time::Timestamp;
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,8 +26,17 @@ pub(super) enum Standing {
     Snapshot,
     /// Nothing comes any more after this position, and all that waits can be committed.
     Stopped(SourcePosition),
-    /// It can't be applied. What came from this window on is needed when it is tried again after a restart.
+    /// It can't be applied, until a new snapshot replaces all its rows. Of a table that has no commit yet, what came from this window on is
+    /// needed when it is tried again after a restart; one that has needn't hold the stream: it is tried again if the stream still has it.
     Failed(Option<CutPoint>),
+}
+
+/// The beginning of a new snapshot of a table that failed.
+#[derive(Debug)]
+struct Revival {
+    window: CutPoint,
+    /// The lanes that have come to it; what the others still bring is of before.
+    lanes: HashSet<Lane>,
 }
 
 /// A table in the apply loop.
@@ -36,6 +46,7 @@ pub(super) struct AppliedTable {
     pub(super) standing: Standing,
     /// Whether a commit is under way.
     pub(super) is_running: bool,
+    revival: Option<Revival>,
     /// The furthest position of a cut at which the table was whole: what waits may have all of it.
     furthest: Option<SourcePosition>,
     checkpoint: Option<Checkpoint>,
@@ -54,6 +65,7 @@ impl AppliedTable {
             pending: TablePending::new(table.clone(), partition_by, committed),
             standing: Standing::Unknown,
             is_running: false,
+            revival: None,
             furthest: checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
             checkpoint,
             writer: None,
@@ -67,8 +79,53 @@ impl AppliedTable {
         matches!(self.standing, Standing::Failed(_))
     }
 
+    /// It can't be applied any more. Says whether it has a commit, and so doesn't hold the stream.
+    pub(super) fn fail(&mut self) -> bool {
+        let is_committed = self.pending.committed().is_some();
+        self.standing = Standing::Failed(if is_committed { None } else { self.first_window() });
+        self.is_running = false;
+        self.revival = None;
+        self.pending.forget_rows();
+        is_committed
+    }
+
+    /// Whether a section is taken, and whether it is the beginning of a new snapshot of a table that failed.
+    pub(super) fn takes(&mut self, lane: Lane, window: CutPoint, section: &Section) -> (bool, bool) {
+        if !self.is_failed() {
+            return (true, false);
+        }
+        let begins = matches!(section, Section::Truncate { stamp, .. } if stamp.is_snapshot);
+        let is_first = begins && self.revival.is_none();
+        if is_first {
+            self.pending.begin_anew();
+            self.revival = Some(Revival { window, lanes: HashSet::new() });
+        }
+        let Some(revival) = &mut self.revival else { return (false, false) };
+        if begins {
+            revival.lanes.insert(lane);
+        }
+        (revival.lanes.contains(&lane), is_first)
+    }
+
+    /// Forgets what is void, a new snapshot's beginning included.
+    pub(super) fn void(&mut self, epoch: Epoch, after: Option<CutPoint>) -> Result<()> {
+        let is_void = |window: CutPoint| window.epoch < epoch && after.is_none_or(|after| window > after);
+        if self.revival.as_ref().is_some_and(|revival| is_void(revival.window)) {
+            self.revival = None;
+            self.pending.forget_rows();
+        }
+        if self.is_failed() && self.revival.is_none() { Ok(()) } else { self.pending.void(epoch, after) }
+    }
+
     /// A cut says where the table stands.
     pub(super) fn stand(&mut self, state: &TableState, at: CutPoint, position: &SourcePosition) {
+        if self.is_failed() {
+            // all lanes have come to the new snapshot's beginning
+            if self.revival.take_if(|revival| revival.window <= at).is_none() {
+                return;
+            }
+            self.standing = Standing::Unknown;
+        }
         if self.pending.begins_anew(at) {
             self.furthest = None;
         }
@@ -77,7 +134,6 @@ impl AppliedTable {
             self.furthest = Some(position.clone());
         }
         self.standing = match state {
-            _ if self.is_failed() => return,
             TableState::Live => {
                 self.pending.is_whole(at);
                 Standing::Live
@@ -96,7 +152,7 @@ impl AppliedTable {
     /// From which window on the table needs the stream.
     pub(super) fn first_window(&self) -> Option<CutPoint> {
         match &self.standing {
-            Standing::Failed(first_window) => *first_window,
+            Standing::Failed(first_window) if self.revival.is_none() => *first_window,
             _ => self.pending.first_window(),
         }
     }

@@ -22,8 +22,8 @@ const GROUP_BYTES: usize = 16 << 20;
 pub(super) enum Request {
     /// Append these, and answer when they are durable.
     Append { records: Vec<LaneRecord>, reply: oneshot::Sender<Result<()>> },
-    /// No reader needs what lies before.
-    Release(Place),
+    /// This process's reader doesn't need what lies before.
+    Release(Option<String>, Place),
 }
 
 /// A segment that isn't written any more.
@@ -130,7 +130,7 @@ impl Appender {
                         group.extend(records);
                         replies.push(reply);
                     }
-                    Request::Release(place) => self.release(place),
+                    Request::Release(reader, place) => self.release(reader.as_deref(), place),
                 }
                 next = if bytes < GROUP_BYTES { requests.try_recv().ok() } else { None };
             }
@@ -221,19 +221,17 @@ impl Appender {
         if let Some(old) = self.active.replace(Active { number: next, file, begun: now, end: HEADER_BYTES }) {
             self.closed.push_back(Closed { number: old.number, bytes: old.end, last_write: now });
         }
-        self.released = self.released.max(self.folder.released());
+        self.released = self.folder.released();
         self.drop_old();
         Ok(())
     }
 
-    fn release(&mut self, place: Place) {
-        if place > self.released {
-            self.released = place;
-            if let Err(error) = self.folder.note_released(place) {
-                tracing::warn!(%error, "what is released could not be noted");
-            }
-            self.drop_old();
+    fn release(&mut self, reader: Option<&str>, place: Place) {
+        if let Err(error) = self.folder.note_released(reader, place) {
+            tracing::warn!(%error, "what is released could not be noted");
         }
+        self.released = self.folder.released();
+        self.drop_old();
     }
 
     /// Drops the oldest segments that nobody needs, while they are too old or too many.

@@ -6,7 +6,8 @@
 //! | `lock` | locked by the one producer, whose process id it names |
 //! | `NNNNNNNNNNNN.segment` | the records |
 //! | `end` | up to where the records are durable: what lies behind may be torn, what lies before must be whole |
-//! | `released` | what no reader needs lies before this place |
+//! | `released` | what no reader needs lies before this place; written where no reader is registered |
+//! | `released.HASH` | the same for one reader, whose name stands behind the place: the lowest of them counts |
 
 use super::Place;
 use super::segment::{HEADER_BYTES, SegmentHeader};
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 const FORMAT_VERSION: u32 = 1;
 const SEGMENT_SUFFIX: &str = ".segment";
+const READER_PREFIX: &str = "released.";
 
 /// `stream.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -183,15 +185,40 @@ impl Folder {
         (0..10).find_map(|_| look()).unwrap_or_default()
     }
 
-    /// What was last released; the log's beginning if nothing was.
+    /// What all readers have released; the log's beginning if nothing was.
     pub(super) fn released(&self) -> Place {
-        let text = std::fs::read_to_string(self.path.join("released"));
-        text.ok().and_then(|text| Place::parse(&text)).unwrap_or_default()
+        let read = |path: &Path| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            Place::parse(text.split_whitespace().next().unwrap_or_default()).unwrap_or_default()
+        };
+        let readers = std::fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.strip_prefix(READER_PREFIX).is_some_and(|hash| !hash.contains('.'))
+        });
+        readers.map(|path| read(&path)).min().unwrap_or_else(|| read(&self.path.join("released")))
     }
 
-    /// Notes what is released.
-    pub(super) fn note_released(&self, place: Place) -> Result<()> {
-        self.replace("released", place.to_string().as_bytes(), false)
+    /// Notes what is released, by the reader `reader`.
+    pub(super) fn note_released(&self, reader: Option<&str>, place: Place) -> Result<()> {
+        match reader {
+            Some(reader) => self.replace(&reader_file(reader), format!("{place} {reader}\n").as_bytes(), false),
+            None => self.replace("released", place.to_string().as_bytes(), false),
+        }
+    }
+
+    /// From now on nothing goes that this reader hasn't released.
+    pub(super) fn register(&self, reader: &str) -> Result<()> {
+        if self.path.join(reader_file(reader)).exists() {
+            return Ok(());
+        }
+        // a log of before has one note for all
+        let place = if self.has_readers() { Place::default() } else { self.released() };
+        self.note_released(Some(reader), place)
+    }
+
+    fn has_readers(&self) -> bool {
+        let mut entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(READER_PREFIX)))
     }
 
     /// Opens the file that says up to where the records are durable.
@@ -204,7 +231,8 @@ impl Folder {
     /// Writes a file so that it is there with all of `bytes`, or as it was before.
     pub(super) fn replace(&self, name: &str, bytes: &[u8], is_durable: bool) -> Result<()> {
         let path = self.path.join(name);
-        let temporary = self.path.join(format!("{name}.tmp"));
+        // several processes may note what they release
+        let temporary = self.path.join(format!("{name}.{}.tmp", std::process::id()));
         let write = || {
             let mut file = File::create(&temporary)?;
             file.write_all(bytes)?;
@@ -216,6 +244,10 @@ impl Folder {
         };
         write().map_err(|error| refused("the stream's folder can't be written", &path, error))
     }
+}
+
+fn reader_file(reader: &str) -> String {
+    format!("{READER_PREFIX}{:016x}", xxhash_rust::xxh3::xxh3_64(reader.as_bytes()))
 }
 
 /// What the file `end` says: a place in fixed width, so that it is replaced as a whole, and a checksum.

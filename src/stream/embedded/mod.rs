@@ -25,7 +25,7 @@ use crate::error::{Area, Error, Kind, Result};
 use async_trait::async_trait;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -84,6 +84,8 @@ pub struct EmbeddedLog {
     /// Where the durable records end; in another process than the producer's it is the reader who looks.
     end: Option<watch::Receiver<Place>>,
     producer: Option<ProducerSide>,
+    /// For whom this process reads.
+    reader: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl EmbeddedLog {
             .spawn(move || appender.run(&queue))
             .map_err(|error| Error::new(Area::Stream, Kind::Refused, "the stream's thread can't be started").caused_by(error))?;
         let producer = ProducerSide { requests: Some(requests), thread: Some(thread), last_cut, _lock: lock };
-        Ok(Self { folder, most_record_bytes, end: Some(end), producer: Some(producer) })
+        Ok(Self { folder, most_record_bytes, end: Some(end), producer: Some(producer), reader: OnceLock::new() })
     }
 
     /// Opens the log in `folder` for reading, beside a producer in another process; `None` if there is no log.
@@ -121,7 +123,13 @@ impl EmbeddedLog {
     /// `Corrupt` if it is damaged; `Refused` by the file system.
     pub fn open_to_read(folder: &Path) -> Result<Option<Self>> {
         let folder = Folder::open(folder)?;
-        Ok(folder.map(|folder| Self { folder: Arc::new(folder), most_record_bytes: 0, end: None, producer: None }))
+        Ok(folder.map(|folder| Self {
+            folder: Arc::new(folder),
+            most_record_bytes: 0,
+            end: None,
+            producer: None,
+            reader: OnceLock::new(),
+        }))
     }
 
     fn request(&self, request: Request) -> Result<()> {
@@ -171,10 +179,15 @@ impl EventLog for EmbeddedLog {
 
     async fn release(&self, position: &LogPosition) -> Result<()> {
         let place = parse(position)?;
+        let reader = self.reader.get();
         match &self.producer {
-            Some(_) => self.request(Request::Release(place)),
-            None => self.folder.note_released(place),
+            Some(_) => self.request(Request::Release(reader.cloned(), place)),
+            None => self.folder.note_released(reader.map(String::as_str), place),
         }
+    }
+
+    fn register_reader(&self, name: &str) -> Result<()> {
+        self.folder.register(self.reader.get_or_init(|| name.to_owned()))
     }
 
     fn most_record_bytes(&self) -> usize {

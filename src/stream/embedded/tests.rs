@@ -197,6 +197,28 @@ async fn released_segments_go_but_the_last_cut_stays() {
     }
 }
 
+#[test]
+fn what_one_of_several_readers_needs_stays() {
+    let path = tempfile::tempdir().unwrap();
+    let folder = Folder::open_or_create(path.path(), 4).unwrap();
+    let place = |segment| Place { segment, offset: 64 };
+    // before there were names
+    folder.note_released(None, place(3)).unwrap();
+    assert_eq!(folder.released(), place(3));
+    folder.register("s3://one").unwrap();
+    folder.register("s3://one").unwrap();
+    assert_eq!(folder.released(), place(3));
+    folder.note_released(Some("s3://one"), place(7)).unwrap();
+    assert_eq!(folder.released(), place(7));
+    // another lake begins at the beginning
+    folder.register("s3://two").unwrap();
+    assert_eq!(folder.released(), Place::default());
+    folder.note_released(Some("s3://two"), place(5)).unwrap();
+    assert_eq!(folder.released(), place(5));
+    folder.note_released(Some("s3://two"), place(9)).unwrap();
+    assert_eq!(folder.released(), place(7));
+}
+
 fn broken_disk(folder: &Path) -> (Arc<Folder>, Appender, Arc<Faults>) {
     drop(EmbeddedLog::open(folder, 4, small()).unwrap());
     let folder = Arc::new(Folder::open(folder).unwrap().unwrap());
@@ -211,7 +233,7 @@ fn start(folder: Arc<Folder>, appender: Appender) -> EmbeddedLog {
     let (requests, queue) = mpsc::channel();
     let thread = std::thread::spawn(move || appender.run(&queue));
     let producer = ProducerSide { requests: Some(requests), thread: Some(thread), last_cut, _lock: lock };
-    EmbeddedLog { folder, most_record_bytes: 1 << 20, end: Some(end), producer: Some(producer) }
+    EmbeddedLog { folder, most_record_bytes: 1 << 20, end: Some(end), producer: Some(producer), reader: OnceLock::new() }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
-pub(super) const TABLES: [&str; 5] = ["accounts", "ledger", "words", "stock", "orders"];
+pub(crate) const TABLES: [&str; 5] = ["accounts", "ledger", "words", "stock", "orders"];
 
 const ACCOUNTS: u64 = 100;
 const START: i64 = 1000;
@@ -24,7 +24,7 @@ const STOCK: u64 = 200;
 const ORDERS: u64 = 150;
 
 /// Makes the tables and their first rows, in the database that the connection uses.
-pub(super) async fn create(client: &mut Client) {
+pub(crate) async fn create(client: &mut Client) {
     client
         .run_all(
             "CREATE TABLE accounts (id INT PRIMARY KEY, balance BIGINT NOT NULL, note VARCHAR(100));
@@ -44,7 +44,7 @@ pub(super) async fn create(client: &mut Client) {
 }
 
 /// Runs random transactions until `stop`; `committed` counts them.
-pub(super) async fn run(mut client: Client, mut random: Random, committed: watch::Sender<u64>, stop: Arc<AtomicBool>) {
+pub(crate) async fn run(mut client: Client, mut random: Random, committed: watch::Sender<u64>, stop: Arc<AtomicBool>) {
     let mut fresh = WORDS;
     while !stop.load(Ordering::Relaxed) {
         client.run("BEGIN").await;
@@ -121,7 +121,7 @@ fn column(rows: &[Values], index: usize) -> impl Iterator<Item = Option<&String>
 }
 
 /// What is wrong with the table `name` as it was at `instant`; `None`: nothing.
-pub(super) fn fault(table: &LakeTable, name: &str, instant: &str) -> Option<String> {
+pub(crate) fn fault(table: &LakeTable, name: &str, instant: &str) -> Option<String> {
     let mut keys = table.record_keys(Some(instant));
     let count = keys.len() as u64;
     keys.sort();
@@ -142,7 +142,7 @@ pub(super) fn fault(table: &LakeTable, name: &str, instant: &str) -> Option<Stri
 }
 
 /// What is wrong between the two tables at two commits of one cut: each balance is the start and what the ledger says.
-pub(super) fn fault_between(accounts: &LakeTable, at: &str, ledger: &LakeTable, ledger_at: &str) -> Option<String> {
+pub(crate) fn fault_between(accounts: &LakeTable, at: &str, ledger: &LakeTable, ledger_at: &str) -> Option<String> {
     let mut balances = vec![START; ACCOUNTS as usize];
     for row in ledger.values(Some(ledger_at), &["account", "amount"]).unwrap() {
         balances[number(row[0].as_ref()) as usize] += number(row[1].as_ref());
