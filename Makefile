@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint licences unit integration readers demo test-spark test-chaos test-engines bench bench-peers clean
+.PHONY: help setup test lint licences unit integration readers demo test-spark test-kcl test-chaos test-engines bench bench-peers clean
 
 export BINLAKE_CACHE ?= $(HOME)/.cache/binlake
 export CARGO_TARGET_DIR ?= $(BINLAKE_CACHE)/target
@@ -42,6 +42,10 @@ demo: ## a private MySQL, load, the service and a live chart, all on this machin
 test-spark: setup ## Spark 3.5 with Hudi 0.15 reads our tables, writes into them, and we go on (about 5 minutes)
 	@scripts/spark.sh
 	BINLAKE_TEST_SPARK=1 $(CARGO) test --test integration readers::spark -- --nocapture
+
+test-kcl: setup ## the Kinesis Client Library (Java) at our lease table
+	@scripts/kcl.sh >/dev/null
+	BINLAKE_TEST_KCL=1 $(CARGO) test --test integration kcl -- --nocapture
 
 test-chaos: setup ## kill -9 at random for at least 50 rounds; CHAOS_ROUNDS and CHAOS_SEED choose
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration crash:: -- --nocapture

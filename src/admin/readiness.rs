@@ -20,7 +20,7 @@ pub fn readiness(view: &StatusView, now: Timestamp, allowed_lag: Duration) -> Re
         CaptureState::Connecting { reason: Some(reason) } => return not(format!("not connected to the source: {reason}")),
         CaptureState::Connecting { reason: None } => return not("connecting to the source".into()),
         CaptureState::Stopping => return not("stopping".into()),
-        CaptureState::Streaming => {}
+        CaptureState::Streaming | CaptureState::Elsewhere => {}
     }
     let snapshot = view.tables.iter().find_map(|(table, status)| match status.stage {
         TableStage::Snapshot { rows_read } => Some((table, rows_read)),

@@ -68,6 +68,7 @@ async fn capture_in_turn(config: Arc<Config>, status: Status, shutdown: impl Fut
     let mut is_stopped = false;
     let mut refused_since = None;
     loop {
+        status.capture(CaptureState::Connecting { reason: Some("standing by: another captures".into()) });
         tokio::select! {
             () = &mut shutdown => return Ok(()),
             taken = lead.take() => taken?,
@@ -123,6 +124,7 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
     let ground = ground(&config, &opened, &status, sender);
     let (keeper, share) = match halves {
         Halves::Merge => {
+            status.capture(CaptureState::Elsewhere);
             let (keeper, share) = Keeper::new(opened.state.clone(), worker_id(), share_rules(&config, &opened));
             (Some(tokio::spawn(keeper.run())), Some(share))
         }

@@ -47,6 +47,8 @@ pub enum CaptureState {
     Streaming,
     /// It was told to stop, and finishes.
     Stopping,
+    /// Another process captures; this one merges.
+    Elsewhere,
 }
 
 /// One table's status.
@@ -173,6 +175,13 @@ impl Status {
         gauge!(names::CAPTURE_LAG_SECONDS).set(Timestamp::now().since(source_commit_time).as_secs_f64());
     }
 
+    /// A cut that another process put on the stream was reached.
+    pub fn reached(&self, position: String, source_commit_time: Timestamp) {
+        let mut view = self.lock();
+        view.position = Some(position);
+        view.source_commit_time = Some(source_commit_time);
+    }
+
     /// A table stands elsewhere now.
     pub fn table(&self, table: &TableId, stage: TableStage) {
         let mut view = self.lock();
@@ -180,6 +189,11 @@ impl Status {
         let stopped = view.tables.values().filter(|table| matches!(table.stage, TableStage::Stopped { .. })).count();
         drop(view);
         gauge!(names::STOPPED_TABLES).set(u32::try_from(stopped).unwrap_or(u32::MAX));
+    }
+
+    /// A table is another process's now.
+    pub fn forget(&self, table: &TableId) {
+        self.lock().tables.remove(table);
     }
 
     /// A table got a commit.

@@ -1,8 +1,8 @@
 //! The log on Kinesis, against a faithful stand-in (kinesis-local), and with faults that it doesn't have by a proxy of our own.
 
-mod faults;
+pub(crate) mod faults;
 mod order;
-mod proxy;
+pub(crate) mod proxy;
 mod reshard;
 mod stand_in;
 

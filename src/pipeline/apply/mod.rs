@@ -248,6 +248,7 @@ impl Apply {
                 }
                 self.progress.reached(&reached);
                 self.last_cut = Some(reached);
+                self.tell_needs();
             }
             LaneEvent::Void { epoch, after_cut } => {
                 for applied in self.tables.values_mut() {

@@ -13,7 +13,9 @@ use crate::pipeline::status::Status;
 use crate::stream::{EventLog, LaneEvent, LogPosition, find_last_cut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// What a worker knows of its share.
 #[derive(Debug)]
@@ -24,7 +26,12 @@ pub(super) struct Shared {
     unresolved: BTreeSet<TableId>,
     /// A table was gained: the loop must start anew.
     is_outdated: bool,
+    /// When the needs of all our tables were last told.
+    told_needs: Instant,
 }
+
+/// How often the keeper is told what tables need that get no commit.
+const NEEDS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the halves hand to each start of the loop.
 #[derive(Debug, Clone)]
@@ -41,6 +48,8 @@ pub(in crate::pipeline) async fn apply_shared(ground: &Ground, mut share: Share,
     let mut is_discovered = false;
     loop {
         let assigned = share.assignment();
+        // no table is open between two runs
+        assigned.leave.iter().for_each(|table| share.note(Note::Left(table.clone())));
         if *stop.borrow() {
             return Ok(());
         }
@@ -108,7 +117,8 @@ impl Apply {
         }
         let Ground { log, lake, config, status, commits_done } = ground.clone();
         let mut apply = Self::over(log, lake, config, status, commits_done, tables, durable);
-        apply.shared = Some(Shared { share, assigned, unresolved: BTreeSet::new(), is_outdated: false });
+        apply.shared =
+            Some(Shared { share, assigned, unresolved: BTreeSet::new(), is_outdated: false, told_needs: Instant::now() });
         Ok(apply)
     }
 
@@ -134,7 +144,12 @@ impl Apply {
                 };
                 (sections.iter().map(table).collect(), CutPoint { epoch: *epoch, number: *window })
             }
-            LaneEvent::CutReached(reached) => (reached.cut.tables.keys().collect(), reached.point),
+            LaneEvent::CutReached(reached) => {
+                let position = &reached.cut.position;
+                let text = position.gtid_set.as_ref().map_or_else(|| position.coordinates.to_string(), ToString::to_string);
+                self.status.reached(text, reached.cut.source_commit_time);
+                (reached.cut.tables.keys().collect(), reached.point)
+            }
             LaneEvent::Void { .. } => return,
         };
         for table in tables {
@@ -150,12 +165,17 @@ impl Apply {
     /// The assignment has changed.
     pub(super) fn reassign(&mut self) {
         let Some(shared) = &mut self.shared else { return };
-        shared.assigned = shared.share.assignment();
+        let before = std::mem::replace(&mut shared.assigned, shared.share.assignment());
         let assigned = &shared.assigned;
         shared.unresolved.retain(|table| !assigned.known.contains(table) || assigned.apply.get(table) == Some(&Need::Nothing));
         shared.is_outdated |= assigned.apply.keys().any(|table| !self.tables.contains_key(table));
-        self.to_release = assigned.releasable.as_ref().map(|resume| LogPosition(resume.log_position.clone()));
+        if assigned.releasable != before.releasable {
+            self.to_release = assigned.releasable.as_ref().map(|resume| LogPosition(resume.log_position.clone()));
+        }
         let gone = |table: &TableId| !assigned.apply.contains_key(table) && !assigned.leave.contains(table);
+        // one that this loop never had needn't be waited for
+        let absent = assigned.leave.iter().filter(|table| !self.tables.contains_key(*table));
+        absent.for_each(|table| shared.share.note(Note::Left(table.clone())));
         let lost: Vec<TableId> = self.tables.keys().filter(|table| gone(table)).cloned().collect();
         for table in lost {
             tracing::warn!(%table, "the table's lease is lost");
@@ -187,6 +207,7 @@ impl Apply {
     fn drop_table(&mut self, table: &TableId) {
         self.tables.remove(table);
         self.progress.forget(table);
+        self.status.forget(table);
     }
 
     fn note(&self, note: Note) {
@@ -200,6 +221,22 @@ impl Apply {
         match self.shared.as_ref().and_then(|shared| shared.assigned.others.clone()) {
             Some(others) => Need::of(resume).min(others).resume(),
             None => resume,
+        }
+    }
+
+    /// Tells what our tables need now: one to which nothing happens must not hold back the others' commits.
+    pub(super) fn tell_needs(&mut self) {
+        let Some(shared) = &mut self.shared else { return };
+        if shared.told_needs.elapsed() < NEEDS_INTERVAL {
+            return;
+        }
+        shared.told_needs = Instant::now();
+        for (table, applied) in &self.tables {
+            // one that has no commit needs all that came for it, which its lease says
+            let checkpoint = applied.checkpoint().filter(|checkpoint| checkpoint.stream_id == self.log.identity().stream_id);
+            if let Some(checkpoint) = checkpoint.filter(|_| !applied.is_failed()) {
+                self.note_commit(table, checkpoint);
+            }
         }
     }
 
@@ -220,7 +257,7 @@ impl Apply {
         let resume = self.progress.resume(Some(window));
         self.progress.hold(table, resume.clone());
         self.note_need(table, Need::of(resume));
-        if let Some(shared) = &mut self.shared {
+        if let Some(shared) = self.shared.as_mut().filter(|shared| shared.assigned.apply.get(table) == Some(&Need::Nothing)) {
             shared.unresolved.insert(table.clone());
         }
     }

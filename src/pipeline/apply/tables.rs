@@ -75,6 +75,11 @@ impl AppliedTable {
         }
     }
 
+    /// What the last commit says.
+    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
     pub(super) fn is_failed(&self) -> bool {
         matches!(self.standing, Standing::Failed(_))
     }

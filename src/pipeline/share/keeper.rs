@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::event::TableId;
 use crate::merge::TableRules;
 use crate::state::{Lease, LeaseKey, Observer, StateStore, Take, WorkerId, plan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -45,7 +45,7 @@ pub(in crate::pipeline) struct Keeper {
     observer: Observer,
     progress: BTreeMap<TableId, Progress>,
     /// Tables that were to be left and are committed.
-    left: Vec<TableId>,
+    left: BTreeSet<TableId>,
     /// Since when the one before is waited for.
     waiting: BTreeMap<TableId, Instant>,
     /// Whether this worker may have tables: it has a seat, or seats aren't counted.
@@ -65,7 +65,7 @@ impl Keeper {
             rules,
             observer: Observer::default(),
             progress: BTreeMap::new(),
-            left: Vec::new(),
+            left: BTreeSet::new(),
             waiting: BTreeMap::new(),
             is_seated: false,
             assignment,
@@ -121,7 +121,7 @@ impl Keeper {
                 Ok(())
             }
             Note::Left(table) => {
-                self.left.push(table);
+                self.left.insert(table);
                 Ok(())
             }
             Note::Lost(table) => {
@@ -170,7 +170,7 @@ impl Keeper {
                 let free = self.with_progress(table, lease.clone()).given_back();
                 if self.write(lease, free).await? {
                     tracing::info!(%table, "given back: this worker stands by");
-                    self.left.retain(|left| left != table);
+                    self.left.remove(table);
                     self.progress.remove(table);
                 }
             } else if lease.owner.as_ref() == Some(&self.me) {
@@ -180,7 +180,7 @@ impl Keeper {
                 let finished = self.with_progress(table, lease.clone()).finished();
                 if self.write(lease, finished).await? {
                     tracing::info!(%table, to = lease.owner.as_ref().map_or("nobody", |owner| &owner.0), "handed over");
-                    self.left.retain(|left| left != table);
+                    self.left.remove(table);
                     self.progress.remove(table);
                 }
             }
@@ -274,7 +274,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn tell(&self, leases: &[(TableId, Lease)]) {
+    fn tell(&mut self, leases: &[(TableId, Lease)]) {
         let mut told = Assignment { is_read: true, ..Assignment::default() };
         let mut lowest: Option<Need> = None;
         for (table, lease) in leases {
@@ -283,6 +283,7 @@ impl Keeper {
             let committed = lease.committed_checkpoint.as_deref().map_or_else(|| need.clone(), Need::parse);
             lowest = lowest.into_iter().chain([committed]).min();
             if lease.is_worked_by(&self.me) && self.is_seated {
+                self.left.remove(table);
                 told.apply.insert(table.clone(), need);
                 continue;
             }

@@ -7,6 +7,9 @@ use super::signal;
 use crate::crash::load::{self, TABLES};
 use crate::crash::{RETAINED, Witness, rounds};
 use crate::dynamodb::DynamoDb;
+use crate::kinesis::StandIn;
+use crate::kinesis::faults::judge;
+use crate::kinesis::proxy::Proxy;
 use crate::mysql::{Options, Server};
 use crate::random::Random;
 use crate::service::{Pipeline, Service};
@@ -76,7 +79,8 @@ fn end(service: Service, blow: Blow, pipeline: &Pipeline) {
     }
 }
 
-async fn strike_under_load(state: Option<String>, rounds: u64) {
+/// `stream` and `state` are URLs; empty: in the pipeline's folder.
+async fn strike_under_load(stream: &str, state: &str, rounds: u64) {
     let server = Server::start(Options::default());
     let mut random = Random::from_environment("CHAOS_SEED");
     server.create_repl_user().await;
@@ -90,15 +94,19 @@ async fn strike_under_load(state: Option<String>, rounds: u64) {
     let pipeline = Pipeline::with_lake(&server, &format!("retained_commits = {RETAINED}\n"), &rules)
         .environment("AWS_ACCESS_KEY_ID", "test")
         .environment("AWS_SECRET_ACCESS_KEY", "test");
-    let state = state.unwrap_or_else(|| "sqlite:./data/state.db".to_owned());
-    let config = pipeline.config().replace("\"sqlite:./data/state.db\"", &format!("\"{state}\"\nlease_duration = \"1s\""));
+    let mut config = pipeline.config().replace("[state]", "[state]\nlease_duration = \"1s\"");
+    for (ours, theirs) in [("sqlite:./data/state.db", state), ("file:./data/stream", stream)] {
+        if !theirs.is_empty() {
+            config = config.replace(ours, theirs);
+        }
+    }
     pipeline.set_config(&config);
 
     let (committed, mut count) = watch::channel(0);
     let stop = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(load::run(client, random.split(), committed, stop.clone()));
     let first = pipeline.start(&["capture"]);
-    crate::mysql::eventually("there is a stream", async || pipeline.path().join("data/stream/stream.json").exists()).await;
+    crate::mysql::eventually("there is a stream", async || pipeline.log().contains("the capture begins")).await;
     let mut troop = Troop {
         workers: (0..3).map(|_| pipeline.start(&["merge"])).collect(),
         captures: vec![first, pipeline.start(&["capture"])],
@@ -111,6 +119,11 @@ async fn strike_under_load(state: Option<String>, rounds: u64) {
         troop.wake(Some(now));
         let struck = troop.strike(&mut random, &pipeline, now);
         println!("round {round}, {now} transactions: {struck}");
+        if !stream.is_empty() {
+            let shards = (1 + random.below(4)).to_string();
+            let said = pipeline.ok(&["scale", "--shards", &shards, "--workers", if random.below(2) == 0 { "2" } else { "all" }]);
+            println!("  {}", said.replace('\n', ", "));
+        }
         witness.look(&pipeline, &database);
     }
     stop.store(true, Ordering::Relaxed);
@@ -135,12 +148,28 @@ async fn strike_under_load(state: Option<String>, rounds: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_workers_and_two_captures_with_sqlite() {
-    strike_under_load(None, rounds(8)).await;
+    strike_under_load("", "", rounds(8)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_workers_and_two_captures_with_dynamodb() {
     let endpoint = DynamoDb::shared().await.endpoint();
     let table = format!("chaos-{}", uuid::Uuid::new_v4());
-    strike_under_load(Some(format!("dynamodb://{table}?region=us-east-1&endpoint={endpoint}")), rounds(8)).await;
+    strike_under_load("", &format!("dynamodb://{table}?region=us-east-1&endpoint={endpoint}"), rounds(8)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_workers_and_two_captures_on_kinesis_while_shards_come_and_go() {
+    // a Kinesis that throttles, refuses single records, loses answers after it has done what was asked, and lets iterators and credentials expire
+    let proxy = Proxy::start(StandIn::shared().port(), judge(11)).await;
+    let state =
+        format!("dynamodb://chaos-{}?region=us-east-1&endpoint={}", uuid::Uuid::new_v4(), DynamoDb::shared().await.endpoint());
+    let stream =
+        format!("kinesis://chaos-{}?region=us-east-1&create=2&poll=50ms&endpoint={}", uuid::Uuid::new_v4(), proxy.endpoint());
+    strike_under_load(&stream, &state, rounds(6)).await;
+    println!(
+        "chaos: {} answers of PutRecords lost, {} records refused",
+        proxy.count("PutRecords lost"),
+        proxy.count("refused records")
+    );
 }

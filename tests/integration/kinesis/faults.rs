@@ -6,7 +6,7 @@ use crate::event_log_suite::all;
 use crate::random::Random;
 
 /// What Amazon's servers do now and then, all of it and far too often.
-fn judge(seed: u64) -> super::proxy::Judge {
+pub(crate) fn judge(seed: u64) -> super::proxy::Judge {
     let mut random = Random::new(seed);
     Box::new(move |call| {
         let chance = random.below(100);
