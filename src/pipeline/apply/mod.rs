@@ -179,7 +179,14 @@ impl Apply {
                 () = changed(&mut self.shared) => self.reassign(),
                 () = sleep_until(next_due), if !self.is_unresolved() => {}
                 event = consumer.next_if_any(), if may_read => {
-                    let event = event?;
+                    let event = match event {
+                        Ok(event) => event,
+                        Err(error) => {
+                            self.strand(error)?;
+                            consumer = self.consumer().await?;
+                            continue;
+                        }
+                    };
                     is_at_end = event.is_none();
                     if let Some(event) = event {
                         self.take(event)?;
@@ -193,19 +200,31 @@ impl Apply {
     async fn consumer(&mut self) -> Result<Consumer> {
         loop {
             let start = self.progress.start().map(|resume| (resume.point(), LogPosition(resume.log_position.clone())));
-            let opened = Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await;
-            let Err(error) = opened else { return opened };
-            let stranded = self.progress.stranded();
-            if error.kind() != Kind::Corrupt || stranded.is_empty() {
-                return Err(error);
-            }
-            for table in stranded {
-                let remedy = "run `binlake backfill --table` for it: its rows are then written anew";
-                let gone = Error::new(error.area(), Kind::Data, "the stream no longer has what the table lacks").remedy(remedy);
-                self.fail(&table, gone)?;
-                self.progress.begin_later();
+            match Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await {
+                Err(error) => self.strand(error)?,
+                opened => return opened,
             }
         }
+    }
+
+    /// The stream can't be read from where it is needed first: stops the tables that need it there, if others begin later.
+    fn strand(&mut self, error: Error) -> Result<()> {
+        let stranded = self.progress.stranded();
+        if error.kind() != Kind::Corrupt || self.last_cut.is_some() || stranded.is_empty() {
+            return Err(error);
+        }
+        let said = error.to_string();
+        for table in stranded {
+            let gone = Error::new(error.area(), Kind::Data, "the stream no longer has what the table lacks")
+                .caused_by(std::io::Error::other(said.clone()))
+                .remedy("run `binlake backfill --table` for it: its rows are then written anew");
+            self.fail(&table, gone)?;
+            self.progress.forget(&table);
+        }
+        self.progress.begin_later();
+        // what was read so far comes again
+        self.tables.values_mut().for_each(|applied| applied.pending.begin_anew());
+        Ok(())
     }
 
     fn take(&mut self, event: LaneEvent) -> Result<()> {

@@ -62,10 +62,10 @@ impl Progress {
         self.durable.insert(table.clone(), resume);
     }
 
-    /// The tables for whose sake reading starts where it does; none if it is for all tables' sake, or from the stream's beginning.
+    /// The tables for whose sake reading starts where it does; none if it is for all tables' sake.
     pub(super) fn stranded(&self) -> Vec<TableId> {
-        let Some(start) = &self.start else { return Vec::new() };
-        let is_first = |resume: &Option<Resume>| resume.as_ref().is_none_or(|resume| resume.point() <= start.point());
+        let start = self.start.as_ref().map(Resume::point);
+        let is_first = |resume: &Option<Resume>| resume.as_ref().map(Resume::point) <= start;
         let (first, later): (Vec<_>, Vec<_>) = self.durable.iter().partition(|(_, resume)| is_first(resume));
         if later.is_empty() { Vec::new() } else { first.into_iter().map(|(table, _)| table.clone()).collect() }
     }
