@@ -35,7 +35,7 @@ pub async fn backfill(config: Config, request: BackfillRequest, status: Status, 
         async move { keep_running("merge", apply_stopped.clone(), || apply(&ground, &apply_stopped)).await }
     };
     // the capture's end is the snapshot's: it stops the apply loop as a signal would
-    let outcome = watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown).await;
+    let outcome = Box::pin(watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown)).await;
     let _ = followed.await;
     audit.end(&outcome).await;
     outcome
