@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint licences unit integration readers demo test-spark test-kcl test-chaos test-engines bench bench-peers clean
+.PHONY: help setup test lint licences unit integration readers demo test-spark test-kcl test-chaos test-engines bench bench-peers clean test-debezium
 
 export BINLAKE_CACHE ?= $(HOME)/.cache/binlake
 export CARGO_TARGET_DIR ?= $(BINLAKE_CACHE)/target
@@ -50,6 +50,10 @@ test-kcl: setup ## the Kinesis Client Library (Java) at our lease table
 test-chaos: setup ## kill -9 at random for at least 50 rounds; CHAOS_ROUNDS and CHAOS_SEED choose
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration crash:: -- --nocapture
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration cluster::chaos -- --nocapture
+
+test-debezium: setup ## Debezium's embedded engine and ours make the same events of one binlog
+	@scripts/debezium.sh
+	BINLAKE_TEST_DEBEZIUM=1 $(CARGO) test --test integration formats::debezium -- --nocapture
 
 test-engines: test-spark ## every engine that reads the tables: hudi-rs and DuckDB (with make test), Spark
 	$(CARGO) test --test integration readers:: -- --nocapture

@@ -118,6 +118,7 @@ async fn prepare(folder: &Path, rows: usize) {
                     stamps: UInt32Array::from(vec![0; rows]),
                     transactions: Arc::new(vec![stamp.clone()]),
                     changed: None,
+                    before: None,
                 });
                 let mut sections = std::mem::take(&mut rest[usize::from(lane)]);
                 sections.push(section);

@@ -190,6 +190,7 @@ fn measure(runtime: &tokio::runtime::Runtime, table: &mut Table, input: &Path) -
         fill: None,
         truncate: false,
         changes: Box::new(changes),
+        ordering: None,
         extra_metadata: BTreeMap::new(),
     };
     // the peak counts from here

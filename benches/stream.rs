@@ -84,6 +84,7 @@ fn changes(schema: &Arc<TableSchema>, first: u64, rows: u64, rows_each: u64) -> 
         stamps: (0..rows).map(|row| (row / rows_each) as u32).collect::<Vec<_>>().into(),
         transactions: Arc::new(transactions.collect()),
         changed: Some(changed.finish()),
+        before: None,
     }
 }
 
@@ -167,7 +168,9 @@ async fn log(schema: &Arc<TableSchema>, total: u64) {
             tasks.spawn(async move {
                 let bytes = bytes::Bytes::from(vec![7; record_bytes]);
                 for _ in 0..each {
-                    log.append(vec![LaneRecord { lane: Lane(lane), bytes: bytes.clone() }]).await.expect("appends");
+                    log.append(vec![LaneRecord { lane: Lane(lane), bytes: bytes.clone(), partition_key: None }])
+                        .await
+                        .expect("appends");
                 }
             });
         }

@@ -6,16 +6,20 @@
 
 mod document;
 mod expand;
+mod table_section;
+
+pub use table_section::{FedTable, FeedFormat};
 
 use crate::admin::AdminConfig;
 use crate::error::{Error, Result};
-use crate::merge::{TableRule, TableRules};
+use crate::merge::TableRules;
 use crate::source::SourceConfig;
 use crate::state::{ScaleRule, StateConfig, StateUrl};
-use crate::stream::{StreamConfig, StreamUrl};
+use crate::stream::{RecordStreamUrl, StreamConfig, StreamUrl};
 use crate::table::{LakeConfig, LakeUrl};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use table_section::TableEntry;
 
 /// The file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "binlake.toml";
@@ -25,7 +29,7 @@ pub const DEFAULT_FILE: &str = "binlake.toml";
 pub struct Config {
     /// The file that it was read from.
     pub file: PathBuf,
-    /// `[source]`.
+    /// `[source]`; without tables of a source it may be missing, and then stands for nothing.
     pub source: SourceConfig,
     /// `[stream]`.
     pub stream: StreamConfig,
@@ -35,8 +39,10 @@ pub struct Config {
     pub state: StateConfig,
     /// `[admin]`.
     pub admin: AdminConfig,
-    /// `[[table]]`.
+    /// `[[table]]` of the source.
     pub tables: TableRules,
+    /// `[[table]]` with `stream`: fed by streams that others write.
+    pub fed: Vec<FedTable>,
     /// `[[scale]]`.
     pub scale: Vec<ScaleRule>,
 }
@@ -45,7 +51,7 @@ pub struct Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sections {
-    source: SourceConfig,
+    source: Option<SourceConfig>,
     #[serde(default)]
     stream: StreamConfig,
     #[serde(default)]
@@ -55,7 +61,7 @@ struct Sections {
     #[serde(default)]
     admin: AdminConfig,
     #[serde(default)]
-    table: Vec<TableRule>,
+    table: Vec<TableEntry>,
     #[serde(default)]
     scale: Vec<ScaleRule>,
 }
@@ -88,14 +94,32 @@ impl Config {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let document = document::Document::parse(path, text)?;
         let sections: Sections = document.expand(folder, needs, variable)?.read()?;
+        let (mut tables, mut fed) = (Vec::new(), Vec::new());
+        for entry in sections.table {
+            match entry {
+                TableEntry::Source(rule) => tables.push(rule),
+                TableEntry::Fed(table) => fed.push(*table),
+            }
+        }
+        let source = match sections.source {
+            Some(source) => source,
+            None if tables.is_empty() && !fed.is_empty() => SourceConfig::none()?,
+            None => {
+                return Err(Error::config("`source` is missing")
+                    .with("key", "source")
+                    .with("file", path.display())
+                    .remedy("add [source] with url = …, and source = … to each [[table]]"));
+            }
+        };
         let mut config = Self {
             file: path.to_owned(),
-            source: sections.source,
+            source,
             stream: sections.stream,
             lake: sections.lake,
             state: sections.state,
             admin: sections.admin,
-            tables: TableRules::new(sections.table),
+            tables: TableRules::new(tables),
+            fed,
             scale: sections.scale,
         };
         config.resolve_paths(folder);
@@ -108,6 +132,11 @@ impl Config {
         self.source.resolve_paths(folder);
         if let StreamUrl::File(stream) = &mut self.stream.url {
             resolve(stream);
+        }
+        for fed in &mut self.fed {
+            if let RecordStreamUrl::JsonLines(lines) = &mut fed.stream {
+                resolve(lines);
+            }
         }
         if let StateUrl::Sqlite(state) = &mut self.state.url {
             resolve(state);
@@ -123,7 +152,7 @@ impl Config {
         let wrong = |what: &'static str, key: &'static str, remedy: &'static str| {
             Err(Error::config(what).with("key", key).with("file", path.display()).remedy(remedy))
         };
-        if self.tables.rules().is_empty() {
+        if self.tables.rules().is_empty() && self.fed.is_empty() {
             return wrong(
                 "there is no [[table]] section, so nothing would be replicated",
                 "table",

@@ -28,6 +28,7 @@ pub mod cloud;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod format;
 pub mod merge;
 pub mod metrics;
 pub mod pipeline;

@@ -46,6 +46,14 @@ pub const RECONNECTS: &str = "binlake_source_reconnects_total";
 pub const ZERO_DATES: &str = "binlake_zero_dates_total";
 /// Values with bytes that their character set doesn't have. Label `table`.
 pub const INVALID_TEXT: &str = "binlake_invalid_text_total";
+/// Records read from streams that others write. Label `stream`.
+pub const FOREIGN_RECORDS: &str = "binlake_foreign_records_total";
+/// Records that could not be read and are in the dead-letter area. Label `table`.
+pub const DEAD_LETTERS: &str = "binlake_dead_letters_total";
+/// Values of records that were not of their column's type and became NULL. Label `table`.
+pub const BAD_VALUES: &str = "binlake_bad_values_total";
+/// Rows that lost against a newer one by the table's ordering. Label `table`.
+pub const LATE_ROWS: &str = "binlake_late_rows_total";
 /// Commits to the lake. Label `table`.
 pub const COMMITS: &str = "binlake_commits_total";
 /// Seconds that a commit took. Label `table`.
@@ -96,6 +104,10 @@ pub fn describe() {
     describe_counter!(RECONNECTS, Unit::Count, "Connections to the source made anew");
     describe_counter!(ZERO_DATES, Unit::Count, "Dates that don't exist and became NULL");
     describe_counter!(INVALID_TEXT, Unit::Count, "Values with bytes that their character set doesn't have");
+    describe_counter!(FOREIGN_RECORDS, Unit::Count, "Records read from streams that others write");
+    describe_counter!(DEAD_LETTERS, Unit::Count, "Records in the dead-letter area, as they came");
+    describe_counter!(BAD_VALUES, Unit::Count, "Values of records that became NULL");
+    describe_counter!(LATE_ROWS, Unit::Count, "Rows that lost against a newer one by the table's ordering");
     describe_counter!(COMMITS, Unit::Count, "Commits to the lake");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Duration of a commit");
     describe_counter!(COMMITTED_ROWS, Unit::Count, "Rows that commits changed");

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod clean;
+mod dead_letter;
 mod demo;
 mod doctor;
 mod generate;
@@ -93,6 +94,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Scale(scale::Scale),
     Stream(stream::Stream),
+    DeadLetter(dead_letter::DeadLetter),
     Generate(generate::Generate),
     Demo(demo::Demo),
 }
@@ -156,6 +158,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Doctor(args) => args.run(global).await,
         Command::Scale(args) => args.run(global).await,
         Command::Stream(args) => args.run(global).await,
+        Command::DeadLetter(args) => args.run(global).await,
         Command::Generate(args) => args.run(global).await,
         Command::Demo(args) => args.run(global).await,
         Command::Rollback(_) => later::refuse("rollback", "`binlake query --as-of INSTANT` shows how a table was"),

@@ -9,18 +9,12 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// Sections and keys that the format has and this version does not: said at once rather than passed over.
-const LATER: [(&str, &str); 13] = [
+const LATER: [(&str, &str); 7] = [
     ("lookup", ""),
     ("deliver", ""),
     ("source", "dir"),
-    ("stream", "aggregate"),
-    ("table", "name"),
-    ("table", "columns"),
     ("table", "transform"),
     ("table", "history"),
-    ("table", "stream"),
-    ("table", "format"),
-    ("table", "ordering"),
     ("table", "lookups"),
     ("table", "mask"),
 ];

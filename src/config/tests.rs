@@ -85,7 +85,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("later: lookup", with("[lookup.country]\nurl = 'file:country.csv'")),
         ("later: deliver", with("[[deliver]]\nsource = 'a.b'")),
         ("kinesis option", with("[stream]\nurl = 'kinesis://x?shards=4'")),
-        ("later: format", with("[stream]\nformat = 'dms-json'")),
+        ("plain JSON is not written", with("[stream]\nformat = 'json'")),
         ("wrong state url", with("[state]\nurl = 'dynamodb:x'")),
         ("too many lanes", with("[stream]\nlanes = 5000")),
         ("heartbeat too rare", FOUR_LINES.replace("[[table]]", "heartbeat_interval = '2m'\n[[table]]")),

@@ -56,6 +56,8 @@ pub struct ChangeBatch {
     pub transactions: Arc<Vec<TransactionStamp>>,
     /// Which columns each update changed; `None` if it isn't known for any row.
     pub changed: Option<ChangedColumns>,
+    /// The before images of the updates alone, in their order; only where the stream's format wants them. Binlake's own chunks leave them out.
+    pub before: Option<RecordBatch>,
 }
 
 impl ChangeBatch {

@@ -1,4 +1,4 @@
-//! GTIDs and their sets, for MySQL (`uuid[:tag]:number`) and MariaDB (`domain-server-sequence`).
+//! GTIDs and their sets, for MySQL (`uuid[:tag]:number`), MariaDB (`domain-server-sequence`), and records of others' streams (`shard#number`).
 //!
 //! Sources: MySQL 8.4 reference manual, "GTID Format and Storage"; MariaDB knowledge base, "Global Transaction ID".
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// One transaction's global identifier.
@@ -29,6 +30,13 @@ pub enum Gtid {
         /// The transaction's number in its domain.
         sequence: u64,
     },
+    /// A record of a stream that another system writes: each is a transaction of its own, and the shards are read independently.
+    Record {
+        /// The shard, or the file.
+        shard: Arc<str>,
+        /// The record's number there, from 1, counted from where it was first read.
+        number: u64,
+    },
 }
 
 impl fmt::Display for Gtid {
@@ -37,8 +45,27 @@ impl fmt::Display for Gtid {
             Gtid::MySql { uuid, tag, number } if tag.is_empty() => write!(f, "{uuid}:{number}"),
             Gtid::MySql { uuid, tag, number } => write!(f, "{uuid}:{tag}:{number}"),
             Gtid::MariaDb { domain, server, sequence } => write!(f, "{domain}-{server}-{sequence}"),
+            Gtid::Record { shard, number } => write!(f, "{}#{number}", escaped(shard)),
         }
     }
+}
+
+/// A shard's name without what separates GTIDs and their parts.
+fn escaped(shard: &str) -> String {
+    let mut text = String::with_capacity(shard.len());
+    for c in shard.chars() {
+        match c {
+            '%' => text.push_str("%25"),
+            '#' => text.push_str("%23"),
+            ',' => text.push_str("%2c"),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+fn unescaped(text: &str) -> Arc<str> {
+    text.replace("%2c", ",").replace("%23", "#").replace("%25", "%").into()
 }
 
 /// A set of GTIDs: MySQL's as disjoint intervals a source and tag; MariaDB's as the last sequence of each server in each domain.
@@ -52,12 +79,14 @@ pub struct GtidSet {
     mysql: BTreeMap<(Uuid, String), Vec<(u64, u64)>>,
     /// domain → server → last sequence.
     mariadb: BTreeMap<u32, BTreeMap<u32, u64>>,
+    /// shard → the number of the last record: all up to it are in the set.
+    records: BTreeMap<Arc<str>, u64>,
 }
 
 impl GtidSet {
     /// Whether no transaction is in the set.
     pub fn is_empty(&self) -> bool {
-        self.mysql.is_empty() && self.mariadb.is_empty()
+        self.mysql.is_empty() && self.mariadb.is_empty() && self.records.is_empty()
     }
 
     /// Whether `gtid` is in the set.
@@ -69,6 +98,7 @@ impl GtidSet {
                 after > 0 && intervals.get(after - 1).is_some_and(|(_, last)| number <= last)
             }
             Gtid::MariaDb { domain, server, sequence } => self.mariadb_covers(*domain, *server, *sequence),
+            Gtid::Record { shard, number } => self.records.get(shard).is_some_and(|last| number <= last),
         }
     }
 
@@ -94,6 +124,10 @@ impl GtidSet {
                 let last = self.mariadb.entry(*domain).or_default().entry(*server).or_default();
                 *last = (*last).max(*sequence);
             }
+            Gtid::Record { shard, number } => {
+                let last = self.records.entry(Arc::clone(shard)).or_default();
+                *last = (*last).max(*number);
+            }
         }
     }
 
@@ -109,6 +143,10 @@ impl GtidSet {
                 let last = ours.entry(*server).or_default();
                 *last = (*last).max(*sequence);
             }
+        }
+        for (shard, number) in &other.records {
+            let last = self.records.entry(Arc::clone(shard)).or_default();
+            *last = (*last).max(*number);
         }
     }
 
@@ -132,6 +170,8 @@ impl GtidSet {
                 }
             }
         }
+        let ahead = self.records.iter().filter(|(shard, number)| other.records.get(*shard).is_none_or(|last| last < *number));
+        rest.records = ahead.map(|(shard, number)| (Arc::clone(shard), *number)).collect();
         rest
     }
 
@@ -219,6 +259,10 @@ impl fmt::Display for GtidSet {
                 separator = ",";
             }
         }
+        for (shard, number) in &self.records {
+            write!(f, "{separator}{}#{number}", escaped(shard))?;
+            separator = ",";
+        }
         Ok(())
     }
 }
@@ -230,7 +274,7 @@ impl FromStr for GtidSet {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut set = GtidSet::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            if part.contains(':') {
+            if part.contains(':') && !part.contains('#') {
                 set.parse_mysql(part)?;
             } else {
                 set.add(&part.parse::<Gtid>()?);
@@ -272,6 +316,10 @@ impl FromStr for Gtid {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a GTID");
         let text = text.trim();
+        if let Some((shard, number)) = text.rsplit_once('#') {
+            let number = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+            return Ok(Gtid::Record { shard: unescaped(shard), number });
+        }
         if let Some((uuid, rest)) = text.split_once(':') {
             let uuid = Uuid::parse_str(uuid.trim()).map_err(|_| wrong())?;
             let (tag, number) = rest.rsplit_once(':').unwrap_or(("", rest));
@@ -328,6 +376,21 @@ mod tests {
         for wrong in ["x:1", &format!("{A}:0"), &format!("{A}:1-"), &format!("{A}:18446744073709551616"), "0-1", "0-1-2-3"] {
             assert!(wrong.parse::<GtidSet>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn records_count_by_shard() {
+        let record = |shard: &str, number| Gtid::Record { shard: shard.into(), number };
+        let mut set = GtidSet::default();
+        [record("a,b#%.jsonl", 3), record("c:1", 7), record("a,b#%.jsonl", 2)].iter().for_each(|gtid| set.add(gtid));
+        assert_eq!(set.to_string().parse::<GtidSet>().unwrap(), set);
+        assert!(set.contains(&record("c:1", 7)) && !set.contains(&record("c:1", 8)) && !set.contains(&record("d", 1)));
+        let mut more = set.clone();
+        more.add(&record("c:1", 8));
+        assert!(set.is_subset(&more) && !more.is_subset(&set));
+        assert_eq!(more.subtract(&set).to_string(), "c:1#8");
+        assert_eq!(record("a,b#%.jsonl", 3).to_string().parse(), Ok(record("a,b#%.jsonl", 3)));
+        assert!("x#0".parse::<Gtid>().is_err() && "x#y".parse::<GtidSet>().is_err());
     }
 
     #[test]

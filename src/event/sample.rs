@@ -105,6 +105,7 @@ pub(crate) fn ticket_changes(first: u64, rows: u64, rows_each: u64) -> ChangeBat
         stamps: stamp_of.into(),
         transactions: stamps(rows.div_ceil(rows_each), first),
         changed: Some(changed.finish()),
+        before: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Several sorted sequences become one, with each key's last arrival.
 
-use super::order::{KeyMaker, Keys};
-use super::piece::SortedPiece;
+use super::order::{KeyMaker, Keys, Newness};
+use super::piece::{SortedPiece, count_late};
 use super::shape::{LakeShape, arrow_error};
 use crate::error::{Error, Result};
 use crate::table::SortedChanges;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::interleave;
+use arrow::row::Rows;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ struct Loaded {
     keys: Keys,
     /// Each row's partition rank; empty: unpartitioned.
     ranks: Vec<u32>,
+    /// The values of the ordering column, where there is one.
+    newness: Option<Rows>,
 }
 
 /// Where a sequence stands.
@@ -44,6 +47,8 @@ pub(super) struct MergedRuns {
     shape: Arc<LakeShape>,
     maker: KeyMaker,
     key_columns: Vec<usize>,
+    /// The ordering column, and what compares its values.
+    ordering: Option<(usize, Newness)>,
     ranks: Vec<u32>,
     cursors: Vec<Cursor>,
     /// Indices into `cursors`, a binary heap with the smallest row first.
@@ -60,7 +65,15 @@ impl MergedRuns {
         let key_columns: Vec<usize> =
             key_names.iter().map(|name| shape.columns().index_of(name).map_err(arrow_error)).collect::<Result<_>>()?;
         let types: Vec<_> = key_columns.iter().map(|&i| shape.columns().field(i).data_type().clone()).collect();
+        let ordering = match shape.ordering() {
+            None => None,
+            Some(name) => {
+                let column = shape.columns().index_of(name).map_err(arrow_error)?;
+                Some((column, Newness::new(shape.columns().field(column).data_type())?))
+            }
+        };
         let mut merged = Self {
+            ordering,
             shape: shape.clone(),
             maker: KeyMaker::new(key_names, &types)?,
             key_columns,
@@ -95,7 +108,11 @@ impl MergedRuns {
         let columns: Vec<ArrayRef> = self.key_columns.iter().map(|&i| piece.rows.column(i).clone()).collect();
         let keys = self.maker.keys(&columns)?;
         let ranks = piece.partitions.iter().map(|number| self.ranks[*number as usize]).collect();
-        self.loaded.push(Loaded { piece, keys, ranks });
+        let newness = match &self.ordering {
+            Some((column, newness)) => Some(newness.of(piece.rows.column(*column))?),
+            None => None,
+        };
+        self.loaded.push(Loaded { piece, keys, ranks, newness });
         Ok(Some(self.loaded.len() - 1))
     }
 
@@ -104,6 +121,14 @@ impl MergedRuns {
         let (x, y) = (&self.loaded[a.slot], &self.loaded[b.slot]);
         let rank = |loaded: &Loaded, row: usize| loaded.ranks.get(row).copied().unwrap_or(0);
         rank(x, a.row).cmp(&rank(y, b.row)).then_with(|| x.keys.compare(a.row, &y.keys, b.row))
+    }
+
+    /// Whether the table's ordering says that `a` is older than `b`.
+    fn is_older(&self, a: Spot, b: Spot) -> bool {
+        match (&self.loaded[a.slot].newness, &self.loaded[b.slot].newness) {
+            (Some(x), Some(y)) => x.row(a.row) < y.row(b.row),
+            _ => false,
+        }
     }
 
     fn spot(&self, cursor: usize) -> Spot {
@@ -154,7 +179,9 @@ impl MergedRuns {
             let spot = self.spot(first);
             match self.chosen.last().copied() {
                 Some(last) if self.compare_keys(last, spot).is_eq() => {
-                    if let Some(last) = self.chosen.last_mut() {
+                    if self.is_older(spot, last) {
+                        count_late(&self.shape, 1);
+                    } else if let Some(last) = self.chosen.last_mut() {
                         *last = spot;
                     }
                 }

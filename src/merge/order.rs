@@ -102,6 +102,29 @@ fn integer_keys(column: &ArrayRef) -> Result<Keys> {
     Ok(Keys { prefixes, rows: None })
 }
 
+/// What of two rows with one key the newer one is: the values of the table's ordering column, comparable with those of any other rows of the table.
+#[derive(Debug)]
+pub(super) struct Newness {
+    converter: RowConverter,
+}
+
+impl Newness {
+    /// For an ordering column of this type. NULL is older than any value.
+    pub(super) fn new(data_type: &DataType) -> Result<Self> {
+        let converter = RowConverter::new(vec![SortField::new(data_type.clone())]).map_err(|error| {
+            data("a column of this type can't be the ordering")
+                .caused_by(error)
+                .remedy("declare another `ordering` in the [[table]]")
+        })?;
+        Ok(Self { converter })
+    }
+
+    /// The values of some rows.
+    pub(super) fn of(&self, column: &ArrayRef) -> Result<Rows> {
+        self.converter.convert_columns(std::slice::from_ref(column)).map_err(arrow_error)
+    }
+}
+
 /// A row among several batches, and what it sorts by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -115,7 +138,9 @@ pub(super) struct Entry {
 
 /// Sorts the rows of all batches, and keeps of each (partition, key) the last one: batches and rows are in the order of arrival.
 /// `ranks` has each row's partition rank; empty: the table is unpartitioned.
-pub(super) fn last_of_each(keys: &[Keys], ranks: &[Vec<u32>]) -> Vec<Entry> {
+///
+/// With `newness` (of each batch) a row that is older than one before it loses; equal ones are kept by arrival. Says how many lost so.
+pub(super) fn last_of_each(keys: &[Keys], ranks: &[Vec<u32>], newness: Option<&[Rows]>) -> (Vec<Entry>, u64) {
     let mut entries = Vec::with_capacity(keys.iter().map(|keys| keys.prefixes.len()).sum());
     for (batch, keys) in keys.iter().enumerate() {
         let ranks = ranks.get(batch);
@@ -133,15 +158,29 @@ pub(super) fn last_of_each(keys: &[Keys], ranks: &[Vec<u32>]) -> Vec<Entry> {
         entries.sort_by(|a, b| (a.rank, a.prefix).cmp(&(b.rank, b.prefix)).then_with(|| rest(a, b)));
     }
     let same = |a: &Entry, b: &Entry| (a.rank, a.prefix) == (b.rank, b.prefix) && (exact || rest(a, b).is_eq());
-    let mut kept = 0;
+    let is_older = |a: &Entry, b: &Entry| {
+        newness.is_some_and(|all| all[a.batch as usize].row(a.row as usize) < all[b.batch as usize].row(b.row as usize))
+    };
+    let (mut kept, mut late) = (0, 0);
+    let mut newest: Option<Entry> = None;
     for i in 0..entries.len() {
+        let entry = match newest {
+            Some(before) if is_older(&entries[i], &before) => {
+                late += 1;
+                before
+            }
+            _ => entries[i],
+        };
         if i + 1 == entries.len() || !same(&entries[i], &entries[i + 1]) {
-            entries[kept] = entries[i];
+            entries[kept] = entry;
             kept += 1;
+            newest = None;
+        } else {
+            newest = Some(entry);
         }
     }
     entries.truncate(kept);
-    entries
+    (entries, late)
 }
 
 #[cfg(test)]
@@ -154,7 +193,7 @@ mod tests {
     fn integers_sort_as_signed_numbers_and_the_last_arrival_wins() {
         let maker = KeyMaker::new(vec!["id".into()], &[DataType::Int64]).unwrap();
         let keys = |values: Vec<i64>| maker.keys(&[Arc::new(Int64Array::from(values)) as ArrayRef]).unwrap();
-        let entries = last_of_each(&[keys(vec![5, -1, 5]), keys(vec![i64::MIN, -1])], &[]);
+        let (entries, _) = last_of_each(&[keys(vec![5, -1, 5]), keys(vec![i64::MIN, -1])], &[], None);
         let found: Vec<_> = entries.iter().map(|e| (e.batch, e.row)).collect();
         assert_eq!(found, [(1, 0), (1, 1), (0, 2)]);
     }
@@ -163,7 +202,8 @@ mod tests {
     fn strings_that_share_a_prefix_are_told_apart() {
         let maker = KeyMaker::new(vec!["name".into()], &[DataType::Utf8]).unwrap();
         let keys = |values: Vec<&str>| maker.keys(&[Arc::new(StringArray::from(values)) as ArrayRef]).unwrap();
-        let entries = last_of_each(&[keys(vec!["long prefix b", "", "long prefix a"]), keys(vec!["long prefix b"])], &[]);
+        let (entries, _) =
+            last_of_each(&[keys(vec!["long prefix b", "", "long prefix a"]), keys(vec!["long prefix b"])], &[], None);
         let found: Vec<_> = entries.iter().map(|e| (e.batch, e.row)).collect();
         assert_eq!(found, [(0, 1), (0, 2), (1, 0)]);
     }
@@ -172,8 +212,22 @@ mod tests {
     fn partitions_come_first() {
         let maker = KeyMaker::new(vec!["id".into()], &[DataType::Int64]).unwrap();
         let keys = maker.keys(&[Arc::new(Int64Array::from(vec![1, 2, 1])) as ArrayRef]).unwrap();
-        let entries = last_of_each(&[keys], &[vec![1, 0, 0]]);
+        let (entries, _) = last_of_each(&[keys], &[vec![1, 0, 0]], None);
         assert_eq!(entries.iter().map(|e| e.row).collect::<Vec<_>>(), [2, 1, 0]);
+    }
+
+    #[test]
+    fn the_newer_one_wins_and_of_equals_the_later() {
+        let maker = KeyMaker::new(vec!["id".into()], &[DataType::Int64]).unwrap();
+        let keys = |values: Vec<i64>| maker.keys(&[Arc::new(Int64Array::from(values)) as ArrayRef]).unwrap();
+        let newness = Newness::new(&DataType::Utf8).unwrap();
+        let dates = |values: Vec<Option<&str>>| newness.of(&(Arc::new(StringArray::from(values)) as ArrayRef)).unwrap();
+        let all = [keys(vec![1, 2, 3, 4]), keys(vec![1, 2, 3, 4, 1])];
+        let of_all =
+            [dates(vec![Some("b"), Some("b"), Some("b"), None]), dates(vec![Some("a"), Some("b"), Some("c"), None, Some("")])];
+        let (entries, late) = last_of_each(&all, &[], Some(&of_all));
+        let found: Vec<_> = entries.iter().map(|e| (e.batch, e.row)).collect();
+        assert_eq!((found, late), (vec![(0, 0), (1, 1), (1, 2), (1, 3)], 2));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::rule::PartitionBy;
 use super::shape::{LakeShape, data};
 use super::spill::{Run, RunLabel, SpillFolder};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp};
+use crate::event::{CutPoint, Epoch, GtidSet, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp};
 use arrow::array::RecordBatch;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,6 +58,7 @@ struct Truncation {
 pub struct TablePending {
     table: TableId,
     partition_by: Option<PartitionBy>,
+    ordering: Option<String>,
     committed: Option<Committed>,
     /// The latest producer, and the position of the table's commit when it was first seen: it covers what is sent again.
     covered: Option<(Epoch, Option<SourcePosition>)>,
@@ -88,6 +89,7 @@ impl TablePending {
         Self {
             table,
             partition_by,
+            ordering: None,
             committed,
             covered: None,
             snapshot_began: None,
@@ -106,9 +108,24 @@ impl TablePending {
         }
     }
 
+    /// The same; a row loses against one whose value in this column is greater.
+    #[must_use]
+    pub fn with_ordering(mut self, ordering: Option<String>) -> Self {
+        self.ordering = ordering;
+        self
+    }
+
     /// What the lake has.
     pub fn committed(&self) -> Option<&Committed> {
         self.committed.as_ref()
+    }
+
+    /// The position of the last commit is one on another stream: it covers nothing of this one.
+    pub fn forget_position(&mut self) {
+        if let Some(committed) = &mut self.committed {
+            committed.position.gtid_set = Some(GtidSet::default());
+            committed.position.coordinates.offset = 0;
+        }
     }
 
     /// Bytes in memory.
@@ -368,7 +385,8 @@ impl TablePending {
                     .remedy("run `binlake backfill --table` for it: its rows are then written anew"));
             }
         }
-        LakeShape::new(schema.clone(), self.partition_by.as_ref()).map(|shape| Some(Arc::new(shape)))
+        let shape = LakeShape::new(schema.clone(), self.partition_by.as_ref())?.with_ordering(self.ordering.as_deref())?;
+        Ok(Some(Arc::new(shape)))
     }
 
     /// One row: the values of columns that were added since the last commit, as of the cut `at`.

@@ -1,6 +1,6 @@
 //! A batch of changes as it waits for its commit, and sorted batches made of such pieces.
 
-use super::order::{Entry, KeyMaker, Keys, last_of_each};
+use super::order::{Entry, KeyMaker, Keys, Newness, last_of_each};
 use super::partition::{PartitionNames, evaluate};
 use super::shape::{LakeShape, Origin, adapt, arrow_error, data};
 use crate::error::{Error, Result};
@@ -185,7 +185,15 @@ impl SortedPieces {
         let of_number = names.ranks();
         let ranks: Vec<Vec<u32>> =
             partitions.iter().map(|numbers| numbers.iter().map(|number| of_number[*number as usize]).collect()).collect();
-        let entries = last_of_each(&keys, &ranks);
+        let newness = match shape.ordering().and_then(|name| shape.source().index_of(name)) {
+            None => None,
+            Some(ordering) => {
+                let newness = Newness::new(shape.source_arrow().field(ordering).data_type())?;
+                Some(columns.iter().map(|columns| newness.of(&columns[ordering])).collect::<Result<Vec<_>>>()?)
+            }
+        };
+        let (entries, late) = last_of_each(&keys, &ranks, newness.as_deref());
+        count_late(shape, late);
         let row_bytes = pieces.iter().map(|piece| piece.bytes / piece.len().max(1) + 1).collect();
         Ok(Self { shape: shape.clone(), pieces, columns, partitions, entries, next: 0, row_bytes, most_bytes })
     }
@@ -249,6 +257,13 @@ impl Iterator for SortedPieces {
             self.next += 1;
         }
         (self.next > start).then(|| self.gather(&self.entries[start..self.next]))
+    }
+}
+
+/// Notes rows that lost against a newer one.
+pub(super) fn count_late(shape: &LakeShape, late: u64) {
+    if late > 0 {
+        metrics::counter!(crate::metrics::LATE_ROWS, "table" => shape.source().table.to_string()).increment(late);
     }
 }
 

@@ -30,6 +30,9 @@ pub struct TableRule {
     /// What TINYINT(1) is in the lake.
     #[serde(default)]
     pub tinyint1: TinyInt1,
+    /// A row loses against one whose value in this column is greater, whichever came later; `None`: the later one wins.
+    #[serde(default)]
+    pub ordering: Option<String>,
 }
 
 impl TableRule {

@@ -38,6 +38,7 @@ pub struct LakeShape {
     origins: Vec<Origin>,
     partition_by: Option<PartitionBy>,
     partition_columns: Vec<String>,
+    ordering: Option<String>,
 }
 
 impl LakeShape {
@@ -86,7 +87,26 @@ impl LakeShape {
                 .remedy("rename the column at the source, or leave the table out"));
         }
         let columns = Arc::new(Schema::new(fields));
-        Ok(Self { source_arrow, columns, origins, partition_by: partition_by.cloned(), partition_columns, source })
+        Ok(Self { source_arrow, columns, origins, partition_by: partition_by.cloned(), partition_columns, ordering: None, source })
+    }
+
+    /// The same; a row loses against one whose value in the column `ordering` is greater.
+    ///
+    /// # Errors
+    /// `Data` if there is no such column.
+    pub fn with_ordering(mut self, ordering: Option<&str>) -> Result<Self> {
+        if let Some(name) = ordering.filter(|name| self.source.index_of(name).is_none()) {
+            return Err(data("`ordering` names a column that the table lacks")
+                .with("column", name)
+                .with("table", &self.source.table));
+        }
+        self.ordering = ordering.map(str::to_owned);
+        Ok(self)
+    }
+
+    /// The column whose greater value wins.
+    pub fn ordering(&self) -> Option<&str> {
+        self.ordering.as_deref()
     }
 
     /// The source's shape.
@@ -106,7 +126,7 @@ impl LakeShape {
             name: self.source.table.name().to_owned(),
             columns: self.columns.clone(),
             record_key: self.key_names(),
-            ordering_field: COMMIT_TS.to_owned(),
+            ordering_field: self.ordering.clone().unwrap_or_else(|| COMMIT_TS.to_owned()),
             partition_columns: self.partition_columns.clone(),
         }
     }

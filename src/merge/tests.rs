@@ -57,6 +57,7 @@ fn batch(schema: &Arc<TableSchema>, is_text: bool, first_value: i32, changes: &[
             is_snapshot: false,
         }]),
         changed: None,
+        before: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use super::apply::AppliedCommit;
 use crate::error::Result;
 use crate::event::TableId;
+use crate::format::DEAD_LETTERS;
 use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
 use crate::table::Lake;
@@ -70,7 +71,10 @@ pub(super) async fn follow_commits(lake: Lake, run: AuditedRun, mut commits: mps
         }
         for commit in arrived {
             run.count(&commit).await;
-            waiting.insert(commit.table.clone(), commit);
+            // nobody queries dead letters by a view
+            if !commit.table.database().starts_with(DEAD_LETTERS) {
+                waiting.insert(commit.table.clone(), commit);
+            }
         }
         match publish(&lake, &mut publisher, &waiting).await {
             Ok(()) => waiting.clear(),

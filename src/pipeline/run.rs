@@ -6,6 +6,7 @@
 use super::after_commit::{AuditedRun, follow_commits};
 use super::apply::{Apply, ApplyConfig, Cadence, Ground, LakeWriter, apply_shared};
 use super::capture;
+use super::foreign::apply_feeds;
 use super::scale::Scaler;
 use super::share::{Keeper, Lead, Note, ShareRules, pipeline_name, worker_id};
 use super::status::{CaptureState, Status};
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::merge::SpillFolder;
 use crate::state::StateStore;
-use crate::stream::EventLog;
+use crate::stream::{EventLog, MemoryLog};
 use crate::table::{Lake, TableOptions};
 use std::future::Future;
 use std::sync::Arc;
@@ -114,6 +115,10 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
             if halves == Halves::Merge {
                 return Ok(());
             }
+            if context.config.tables.rules().is_empty() {
+                context.status.capture(CaptureState::Streaming);
+                return waited_for(false, stopped).await;
+            }
             keep_running("capture", stopped.clone(), || capture::run(context.clone(), stopped.clone())).await
         }
     };
@@ -132,15 +137,23 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
     };
     let apply = {
         let (share, stopped) = (share.clone(), apply_stopped.clone());
+        let (config, opened) = (config.clone(), opened.clone());
         async move {
-            match share {
-                _ if halves == Halves::Capture => Ok(()),
-                Some(share) => {
-                    let ground = Ground { lake: ground.lake.clone().shared(), ..ground };
-                    keep_running("merge", stopped.clone(), || apply_shared(&ground, share.clone(), stopped.clone())).await
+            let fed = apply_feeds(&config, halves, &ground, &opened, &stopped);
+            let of_source = async {
+                match share {
+                    _ if halves == Halves::Capture || !has_source(&config) => {
+                        waited_for(halves == Halves::Capture, stopped.clone()).await
+                    }
+                    Some(share) => {
+                        let ground = Ground { lake: ground.lake.clone().shared(), ..ground.clone() };
+                        keep_running("merge", stopped.clone(), || apply_shared(&ground, share.clone(), stopped.clone())).await
+                    }
+                    None => keep_running("merge", stopped.clone(), || apply(&ground, &stopped)).await,
                 }
-                None => keep_running("merge", stopped.clone(), || apply(&ground, &stopped)).await,
-            }
+            };
+            // boxed: each holds a loop's whole state
+            futures::future::try_join(Box::pin(of_source), Box::pin(fed)).await.map(|_| ())
         }
     };
     let outcome = watch_over(capture, apply, halves, &status, &stop_capture, &stop_apply, shutdown).await;
@@ -157,6 +170,19 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
     outcome
 }
 
+/// Whether there are tables of a source.
+fn has_source(config: &Config) -> bool {
+    !config.tables.rules().is_empty()
+}
+
+/// A half that has nothing to do: it ends at once, or when it is told to.
+async fn waited_for(at_once: bool, mut stopped: watch::Receiver<bool>) -> Result<()> {
+    if !at_once {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+    Ok(())
+}
+
 /// What the halves share.
 #[derive(Debug, Clone)]
 pub(super) struct Opened {
@@ -169,6 +195,10 @@ impl Opened {
     pub(super) async fn open(config: &Config, halves: Halves) -> Result<Self> {
         let lake = Lake::create(&config.lake.url)?;
         let state = StateStore::open(&config.state).await?;
+        if !has_source(config) {
+            // nothing is captured: what others write is read where it lies
+            return Ok(Self { log: Arc::new(MemoryLog::new(1)), lake, state });
+        }
         let log = if halves == Halves::Merge {
             crate::stream::open_to_read(&config.stream).await?.ok_or_else(|| {
                 Error::new(Area::Stream, Kind::Refused, "there is no stream yet")

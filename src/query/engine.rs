@@ -74,6 +74,17 @@ impl Engine {
         Ok((stream.schema(), stream.map_err(sql_error).boxed()))
     }
 
+    /// All rows of one table, by its exact name.
+    ///
+    /// # Errors
+    /// The lake's own for what can't be read.
+    pub async fn table(&self, database: &str, name: &str) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+        let table = self.open(database, name, &mut Spelling::default()).await?;
+        let frame = self.context()?.read_table(Arc::new(table)).map_err(sql_error)?;
+        let stream = frame.execute_stream().await.map_err(sql_error)?;
+        Ok((stream.schema(), stream.map_err(sql_error).boxed()))
+    }
+
     fn context(&self) -> Result<SessionContext> {
         let config = SessionConfig::new()
             .with_default_catalog_and_schema("lake", "default")

@@ -53,6 +53,7 @@ fn request(wide: bool, rows: &[(&str, i32, i32)]) -> CommitRequest {
         fill: None,
         truncate: false,
         changes: Box::new(changes.into_iter()),
+        ordering: None,
         extra_metadata: BTreeMap::from([("binlake.checkpoint".to_owned(), checkpoint(if wide { 9 } else { 5 }))]),
     }
 }

@@ -20,6 +20,8 @@ pub struct BatchBuilder {
     stamps: Vec<u32>,
     /// One entry a row, all of them, from the first update on whose columns are known.
     changed: Option<FixedSizeBinaryBuilder>,
+    /// The before images of updates; `None`: they aren't kept.
+    before: Option<Vec<ColumnBuilder>>,
     bytes: usize,
 }
 
@@ -28,7 +30,14 @@ impl BatchBuilder {
     pub fn new(schema: Arc<TableSchema>) -> Result<Self> {
         let arrow = schema.arrow();
         let columns = arrow.fields().iter().map(|field| ColumnBuilder::new(field.data_type())).collect::<Result<Vec<_>>>()?;
-        Ok(Self { schema, arrow, columns, operations: Vec::new(), stamps: Vec::new(), changed: None, bytes: 0 })
+        Ok(Self { schema, arrow, columns, operations: Vec::new(), stamps: Vec::new(), changed: None, before: None, bytes: 0 })
+    }
+
+    /// The same, and updates keep their before images.
+    pub fn with_before_images(mut self) -> Result<Self> {
+        let columns = self.arrow.fields().iter().map(|field| ColumnBuilder::new(field.data_type()));
+        self.before = Some(columns.collect::<Result<_>>()?);
+        Ok(self)
     }
 
     /// Bytes of the bit set that says which columns an update changed: `changed` of [`Self::push`].
@@ -39,6 +48,18 @@ impl BatchBuilder {
     /// Appends a row: a value for each column of the schema, its operation, the index of its transaction in the list that [`Self::finish`] gets,
     /// and for an update the bit set of the columns that changed. After an error the row isn't there.
     pub fn push(&mut self, values: &[Value<'_>], operation: Operation, stamp: u32, changed: Option<&[u8]>) -> Result<()> {
+        self.push_with_before(values, operation, stamp, changed, None)
+    }
+
+    /// As [`Self::push`], with the before image of an update, where the builder keeps these.
+    pub fn push_with_before(
+        &mut self,
+        values: &[Value<'_>],
+        operation: Operation,
+        stamp: u32,
+        changed: Option<&[u8]>,
+        before: Option<&[Value<'_>]>,
+    ) -> Result<()> {
         if values.len() != self.columns.len() {
             return Err(
                 Error::bug("a row has another number of values than its table has columns").with("table", &self.schema.table)
@@ -49,6 +70,14 @@ impl BatchBuilder {
         }
         if let Some(i) = self.schema.key.iter().find(|i| matches!(values.get(**i), Some(Value::Null))) {
             return Err(self.locate(null_key(), *i));
+        }
+        if let (Some(builders), Operation::Update) = (&mut self.before, operation) {
+            let before = before.filter(|before| before.len() == builders.len()).unwrap_or(values);
+            for (i, (builder, value)) in builders.iter().zip(before).enumerate() {
+                builder.check(value).map_err(|error| locate(&self.schema, error, i))?;
+            }
+            builders.iter_mut().zip(before).for_each(|(builder, value)| builder.append(value));
+            self.bytes += before.iter().map(Value::byte_len).sum::<usize>();
         }
         let mut bytes = 6;
         for (builder, value) in self.columns.iter_mut().zip(values) {
@@ -84,8 +113,7 @@ impl BatchBuilder {
     }
 
     fn locate(&self, error: Error, column: usize) -> Error {
-        let name = self.schema.columns.get(column).map_or("?", |column| column.name.as_str());
-        error.with("table", &self.schema.table).with("column", name)
+        locate(&self.schema, error, column)
     }
 
     /// The shape of the rows.
@@ -114,6 +142,15 @@ impl BatchBuilder {
         let rows = RecordBatch::try_new(Arc::clone(&self.arrow), arrays).map_err(|error| {
             Error::bug("the columns of a batch don't fit its schema").caused_by(error).with("table", &self.schema.table)
         })?;
+        let before = match &mut self.before {
+            Some(builders) => {
+                let arrays = builders.iter_mut().map(ColumnBuilder::finish).collect();
+                Some(RecordBatch::try_new(Arc::clone(&self.arrow), arrays).map_err(|error| {
+                    Error::bug("before images don't fit their schema").caused_by(error).with("table", &self.schema.table)
+                })?)
+            }
+            None => None,
+        };
         self.bytes = 0;
         Ok(ChangeBatch {
             schema: Arc::clone(&self.schema),
@@ -122,6 +159,7 @@ impl BatchBuilder {
             stamps: UInt32Array::from(std::mem::take(&mut self.stamps)),
             transactions,
             changed: self.changed.take().map(|mut builder| builder.finish()),
+            before,
         })
     }
 }
@@ -152,6 +190,11 @@ impl LaneRouter {
         }
         Ok(Lane::of(self.seed, &self.scratch, self.lanes))
     }
+}
+
+fn locate(schema: &TableSchema, error: Error, column: usize) -> Error {
+    let name = schema.columns.get(column).map_or("?", |column| column.name.as_str());
+    error.with("table", &schema.table).with("column", name)
 }
 
 fn null_key() -> Error {

@@ -48,6 +48,17 @@ pub enum OnGap {
     Resnapshot,
 }
 
+impl SourceConfig {
+    /// For pipelines without a source: names no server.
+    ///
+    /// # Errors
+    /// `Bug` if the defaults don't fit together.
+    pub fn none() -> crate::error::Result<Self> {
+        let text = "url = \"mysql://nobody@localhost\"";
+        toml::from_str(text).map_err(|error| crate::error::Error::bug("the source's defaults can't be read").caused_by(error))
+    }
+}
+
 fn default_snapshot_connections() -> usize {
     4
 }

@@ -55,13 +55,26 @@ impl LaneBuffer {
 pub struct LaneBuffers {
     lanes: Vec<LaneBuffer>,
     chunk_bytes: usize,
+    keeps_before_images: bool,
     full: VecDeque<(Lane, Vec<Section>)>,
 }
 
 impl LaneBuffers {
     /// Buffers for a stream with `lanes` lanes, in chunks of about `chunk_bytes` before compression.
     pub fn new(lanes: u16, chunk_bytes: usize) -> Self {
-        Self { lanes: (0..lanes).map(|_| LaneBuffer::default()).collect(), chunk_bytes, full: VecDeque::new() }
+        Self {
+            lanes: (0..lanes).map(|_| LaneBuffer::default()).collect(),
+            chunk_bytes,
+            keeps_before_images: false,
+            full: VecDeque::new(),
+        }
+    }
+
+    /// The same; with `keep`, updates keep their before images.
+    #[must_use]
+    pub fn with_before_images(mut self, keep: bool) -> Self {
+        self.keeps_before_images = keep;
+        self
     }
 
     /// The number of lanes.
@@ -79,8 +92,10 @@ impl LaneBuffers {
         values: &[Value<'_>],
         operation: Operation,
         changed: Option<&[u8]>,
+        before: Option<&[Value<'_>]>,
         transaction: &CurrentTransaction,
     ) -> Result<()> {
+        let keeps_before_images = self.keeps_before_images;
         let buffer = self.lanes.get_mut(usize::from(lane.0)).ok_or_else(|| Error::bug("a row on a lane that there isn't"))?;
         if buffer.last_serial != Some(transaction.serial) {
             buffer.transactions.push(transaction.stamp.clone());
@@ -93,16 +108,24 @@ impl LaneBuffers {
         let Some(slot) = buffer.builders.get_mut(table) else { return Err(Error::bug("a table without a builder")) };
         let builder = match slot {
             Some(builder) => builder,
-            None => slot.insert(BatchBuilder::new(Arc::clone(schema))?),
+            None => {
+                let builder = BatchBuilder::new(Arc::clone(schema))?;
+                slot.insert(if keeps_before_images { builder.with_before_images()? } else { builder })
+            }
         };
-        let before = builder.bytes();
-        builder.push(values, operation, stamp, changed)?;
-        buffer.bytes += builder.bytes() - before;
+        let bytes_before = builder.bytes();
+        builder.push_with_before(values, operation, stamp, changed, before)?;
+        buffer.bytes += builder.bytes() - bytes_before;
         if buffer.bytes >= self.chunk_bytes {
             let sections = buffer.take()?;
             self.full.push_back((lane, sections));
         }
         Ok(())
+    }
+
+    /// Whether updates keep their before images.
+    pub(crate) fn keeps_before_images(&self) -> bool {
+        self.keeps_before_images
     }
 
     /// Appends a finished batch (a snapshot's) to a lane.

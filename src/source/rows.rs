@@ -31,8 +31,8 @@ pub(super) fn push_rows(
     while !reader.is_empty() {
         take_image(&mut reader, decoders, &mut image)?;
         match event.rows_kind {
-            RowsKind::Insert => rows.push(&image, Operation::Create, None)?,
-            RowsKind::Delete => rows.push(&image, Operation::Delete, None)?,
+            RowsKind::Insert => rows.push(&image, Operation::Create, None, None)?,
+            RowsKind::Delete => rows.push(&image, Operation::Delete, None, None)?,
             RowsKind::Update if event.is_partial => {
                 super::partial::take_partial_image(&mut reader, decoders, &image, &mut after)?;
                 let after: Vec<Option<&[u8]>> = after.iter().map(|bytes| bytes.as_deref()).collect();
@@ -70,7 +70,14 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn push(&mut self, image: &[Option<&[u8]>], operation: Operation, changed: Option<&[u8]>) -> Result<()> {
+    /// Appends a row; `before`: of an update, where before images are kept.
+    fn push(
+        &mut self,
+        image: &[Option<&[u8]>],
+        operation: Operation,
+        changed: Option<&[u8]>,
+        before: Option<&[Option<&[u8]>]>,
+    ) -> Result<()> {
         let mut values: Vec<Value<'_>> = std::mem::take(&mut self.values);
         for (i, (decoder, bytes)) in self.decoders.iter().zip(image).enumerate() {
             values.push(match bytes {
@@ -79,7 +86,15 @@ impl Rows<'_> {
             });
         }
         let lane = self.tracked.router.lane(&values).map_err(|error| error.with("table", &self.tracked.schema.table))?;
-        self.lanes.push(lane, self.table, &self.tracked.schema, &values, operation, changed, self.transaction)?;
+        let mut old = Vec::new();
+        for (i, (decoder, bytes)) in self.decoders.iter().zip(before.unwrap_or_default()).enumerate() {
+            old.push(match bytes {
+                None => Value::Null,
+                Some(bytes) => decoder.decode(bytes, &mut self.tracked.values).map_err(|error| self.locate(error, i))?,
+            });
+        }
+        let old = before.map(|_| old.as_slice());
+        self.lanes.push(lane, self.table, &self.tracked.schema, &values, operation, changed, old, self.transaction)?;
         values.clear();
         self.values = values.into_iter().map(|_| Value::Null).collect();
         let counts = &mut self.tracked.counts;
@@ -107,10 +122,11 @@ impl Rows<'_> {
             }
         }
         if is_moved {
-            self.push(before, Operation::Delete, None)?;
-            return self.push(after, Operation::Create, None);
+            self.push(before, Operation::Delete, None, None)?;
+            return self.push(after, Operation::Create, None, None);
         }
-        self.push(after, Operation::Update, Some(changed))
+        let before = self.lanes.keeps_before_images().then_some(before);
+        self.push(after, Operation::Update, Some(changed), before)
     }
 
     fn locate(&self, error: Error, column: usize) -> Error {

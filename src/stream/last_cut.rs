@@ -1,6 +1,7 @@
 //! Where in a log the last cut lies that all lanes have: followed while records are appended, so that nobody has to search for it.
 
-use crate::event::{ChunkHeader, ChunkIndex, CutPoint, Epoch};
+use crate::event::{ChunkHeader, ChunkIndex, CutPoint, Epoch, Lane};
+use crate::format::ChunkRecord;
 use std::collections::BTreeMap;
 
 /// Follows the records of a log by their headers. `P` is a place in that log, ordered as it is read.
@@ -25,8 +26,25 @@ impl<P: Copy + Ord> LastCutTracker<P> {
     }
 
     /// Takes the next record of the log, which lies at `place`. What isn't a chunk, or is a repeat, changes nothing.
-    pub(super) fn observe(&mut self, place: P, record: &[u8]) {
-        let Ok((header, _)) = ChunkHeader::peek(record) else { return };
+    pub(super) fn observe(&mut self, place: P, lane: Lane, record: &[u8]) {
+        let (header, is_last_part) = match ChunkHeader::peek(record) {
+            Ok((header, _)) => {
+                let is_last_part = header.part_start + (record.len() - ChunkHeader::BYTES) as u64 >= header.payload_bytes;
+                (header, is_last_part)
+            }
+            // in other formats a chunk's own record comes last
+            Err(_) if ChunkRecord::is_one(record) => match ChunkRecord::read(record) {
+                // its rows, if it has any, were before it
+                Ok(own) => (ChunkHeader { part_start: u64::from(own.records > 0), ..own.header(1, 0) }, true),
+                Err(_) => return,
+            },
+            Err(_) => {
+                if let Some(lane) = self.lanes.get_mut(usize::from(lane.0)) {
+                    lane.chunk_start.get_or_insert(place);
+                }
+                return;
+            }
+        };
         let lane_count = self.lanes.len();
         let Some(lane) = self.lanes.get_mut(usize::from(header.lane.0)) else { return };
         let at = (header.epoch, header.index);
@@ -37,8 +55,11 @@ impl<P: Copy + Ord> LastCutTracker<P> {
         if header.is_first_part() {
             lane.chunk_start = Some(place);
         }
-        let is_last_part = header.part_start + (record.len() - ChunkHeader::BYTES) as u64 >= header.payload_bytes;
-        let (true, true, Some(start)) = (header.ends_with_cut, is_last_part, lane.chunk_start) else { return };
+        let start = lane.chunk_start;
+        if is_last_part {
+            lane.chunk_start = None;
+        }
+        let (true, true, Some(start)) = (header.ends_with_cut, is_last_part, start) else { return };
         let point = CutPoint { epoch: header.epoch, number: header.window };
         let (lanes, first) = self.pending.entry(point).or_insert((0, start));
         *lanes += 1;

@@ -76,7 +76,7 @@ impl EventLog for MemoryLog {
             let mut kept = self.kept();
             for record in records {
                 let number = kept.first + kept.records.len() as u64;
-                kept.last_cut.observe(number, &record.bytes);
+                kept.last_cut.observe(number, record.lane, &record.bytes);
                 kept.records.push_back(record);
             }
             kept.first + kept.records.len() as u64
@@ -99,6 +99,10 @@ impl EventLog for MemoryLog {
         kept.records.drain(..usize::try_from(count).unwrap_or(0));
         kept.first += count;
         Ok(())
+    }
+
+    fn records_at_once(&self) -> usize {
+        usize::MAX
     }
 
     fn most_record_bytes(&self) -> usize {

@@ -7,33 +7,43 @@
 //! - [`LaneProtocol`] and [`Consumer`]: the pure state machine over the records that any log gives back (epochs, gapless indexes, cuts), and the
 //!   loop that feeds it from a log.
 //! - [`take_over`]: how a new producer closes the stream to those before it, and finds where it resumes.
+//! - [`FormattedLog`]: a log whose records are in another system's format; [`ForeignLog`]: a stream that another system writes.
 
 mod config;
 mod consumer;
 mod embedded;
+mod foreign;
+mod formatted;
+mod jsonl;
 pub mod kinesis;
 mod last_cut;
 mod memory;
 mod producer;
 mod protocol;
+mod record_stream;
 mod tail;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::{StreamConfig, StreamFormat, StreamUrl};
+pub use config::{Aggregate, StreamConfig, StreamFormat, StreamUrl};
 pub use consumer::Consumer;
 pub use embedded::{EmbeddedLog, EmbeddedOptions};
+pub use foreign::{ForeignLog, RecordReader, RecordSource, RetryLot, RetryQueue};
+pub use formatted::FormattedLog;
+pub use jsonl::JsonLinesFolder;
 pub use kinesis::KinesisLog;
 pub use memory::MemoryLog;
 pub use producer::Producer;
 pub use protocol::{CutReached, LaneEvent, LaneProtocol, StartAt};
+pub use record_stream::RecordStreamUrl;
 pub use tail::{LastCut, TakenOver, find_last_cut, take_over};
 pub use writer::{ChunkRecords, LaneWriter, Tenure};
 
 use crate::error::Result;
 use crate::event::Lane;
+use crate::format::RecordFormat;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -45,6 +55,7 @@ use std::sync::Arc;
 /// # Errors
 /// Those of [`EmbeddedLog::open`] and [`KinesisLog::open`].
 pub async fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
+    let format = config.record_format();
     match &config.url {
         StreamUrl::File(folder) => {
             let options = EmbeddedOptions {
@@ -53,9 +64,12 @@ pub async fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
                 retention_bytes: config.retention_size.0,
                 ..EmbeddedOptions::default()
             };
-            Ok(Arc::new(EmbeddedLog::open(folder, config.lanes, options)?))
+            Ok(FormattedLog::over(Arc::new(EmbeddedLog::open(folder, config.lanes, options)?), format))
         }
-        StreamUrl::Kinesis(url) => Ok(Arc::new(KinesisLog::open(url, config.lanes).await?)),
+        StreamUrl::Kinesis(url) => {
+            let log = KinesisLog::open(url, config.lanes).await?.with_any_keys(format.is_some());
+            Ok(FormattedLog::over(Arc::new(log), format))
+        }
     }
 }
 
@@ -64,9 +78,13 @@ pub async fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
 /// # Errors
 /// Those of [`EmbeddedLog::open_to_read`] and [`KinesisLog::open_to_read`].
 pub async fn open_to_read(config: &StreamConfig) -> Result<Option<Arc<dyn EventLog>>> {
+    let format = config.record_format();
     match &config.url {
-        StreamUrl::File(folder) => Ok(EmbeddedLog::open_to_read(folder)?.map(|log| Arc::new(log) as _)),
-        StreamUrl::Kinesis(url) => Ok(KinesisLog::open_to_read(url, config.lanes).await?.map(|log| Arc::new(log) as _)),
+        StreamUrl::File(folder) => Ok(EmbeddedLog::open_to_read(folder)?.map(|log| FormattedLog::over(Arc::new(log), format))),
+        StreamUrl::Kinesis(url) => {
+            let log = KinesisLog::open_to_read(url, config.lanes).await?.map(|log| log.with_any_keys(format.is_some()));
+            Ok(log.map(|log| FormattedLog::over(Arc::new(log), format)))
+        }
     }
 }
 
@@ -82,6 +100,8 @@ pub struct LaneRecord {
     pub lane: Lane,
     /// What the producer appended, byte for byte.
     pub bytes: Bytes,
+    /// The key that other consumers of the stream see, where the log has such; `None`: the log's own choice. Readers don't get it back.
+    pub partition_key: Option<String>,
 }
 
 /// What a log is, from the day when it was made.
@@ -105,7 +125,7 @@ pub trait EventLog: Send + Sync + Debug {
     /// Which log this is.
     fn identity(&self) -> &LogIdentity;
 
-    /// Appends records, at most one a lane, and returns when all are durable.
+    /// Appends records, at most [`Self::records_at_once`] a lane, and returns when all are durable.
     async fn append(&self, records: Vec<LaneRecord>) -> Result<()>;
 
     /// Reads all lanes from `after` on (`None`: from the oldest record that is kept). Retention lost is an error of kind `Corrupt`.
@@ -120,6 +140,16 @@ pub trait EventLog: Send + Sync + Debug {
     fn register_reader(&self, name: &str) -> Result<()> {
         let _ = name;
         Ok(())
+    }
+
+    /// What the producer's records are; `None`: Binlake's own chunks. Readers get chunks in either case.
+    fn format(&self) -> Option<&RecordFormat> {
+        None
+    }
+
+    /// How many records of one lane `append` takes at once. More than one: they become durable in their order, a beginning of them after an `Err`.
+    fn records_at_once(&self) -> usize {
+        1
     }
 
     /// The most bytes that a record may have.

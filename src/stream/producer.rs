@@ -24,7 +24,11 @@ pub struct Producer {
     next_cut: CutNumber,
 }
 
+/// Small records of a lane are appended together up to so many bytes, where the log takes several.
+const MOST_GROUP_BYTES: usize = 256 << 10;
+
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a lane, and mostly idle")]
 enum LaneSlot {
     Idle(LaneWriter),
     Busy(JoinHandle<Result<LaneWriter>>),
@@ -36,7 +40,9 @@ impl Producer {
     pub(super) fn of(log: Arc<dyn EventLog>, tenure: Tenure) -> Self {
         let Tenure { epoch, resumed_from, .. } = tenure;
         let most = log.most_record_bytes();
-        let lanes = (0..log.identity().lanes).map(|lane| LaneSlot::Idle(LaneWriter::new(Lane(lane), tenure, most))).collect();
+        let count = log.identity().lanes;
+        let writer = |lane| LaneWriter::new(Lane(lane), tenure, most).in_format(log.format(), count);
+        let lanes = (0..count).map(|lane| LaneSlot::Idle(writer(lane))).collect();
         Self { log, epoch, lanes, next_cut: resumed_from.map_or(CutNumber(1), |cut| cut.number.next()) }
     }
 
@@ -134,15 +140,24 @@ async fn deliver(log: Arc<dyn EventLog>, mut writer: LaneWriter, content: ChunkC
         tokio::task::spawn_blocking(encode).await.map_err(|panic| Error::bug("encoding a chunk has died").caused_by(panic))?;
     let (writer, records) = encoded?;
     metrics::counter!(crate::metrics::CHUNKS).increment(1);
-    for record in records {
-        let bytes = record.bytes.len();
-        append(log.as_ref(), vec![record]).await?;
+    let mut records = records.peekable();
+    while let Some(first) = records.next() {
+        let (mut bytes, mut group) = (first.bytes.len(), vec![first]);
+        // parts of chunks are large, and each is made when it is its turn
+        while bytes < MOST_GROUP_BYTES
+            && group.len() < log.records_at_once()
+            && let Some(next) = records.next_if(|next| next.bytes.len() < MOST_GROUP_BYTES)
+        {
+            bytes += next.bytes.len();
+            group.push(next);
+        }
+        append(log.as_ref(), group).await?;
         metrics::counter!(crate::metrics::CHUNK_BYTES).increment(bytes as u64);
     }
     Ok(writer)
 }
 
-/// Appends records, at most one a lane, again and again while the log's failures are transient.
+/// Appends records again and again while the log's failures are transient.
 pub(super) async fn append(log: &dyn EventLog, records: Vec<LaneRecord>) -> Result<()> {
     let mut pause = FIRST_PAUSE;
     while let Err(error) = log.append(records.clone()).await {

@@ -41,7 +41,8 @@ pub async fn take_over(log: Arc<dyn EventLog>, take_epoch: impl AsyncFnOnce(Opti
     let mut tail = Tail::read(log.as_ref()).await?;
     let epoch = take_epoch(tail.found.epoch).await?;
     let mut tenure = Tenure { epoch, producer: Tenure::random_producer(), resumed_from: None };
-    let openings: Vec<LaneRecord> = (0..log.identity().lanes).map(|lane| tenure.opening(Lane(lane))).collect();
+    let opening = |lane| tenure.opening_in(Lane(lane), log.format());
+    let openings: Vec<LaneRecord> = (0..log.identity().lanes).map(opening).collect::<Result<_>>()?;
     append(log.as_ref(), openings).await?;
     while !has_opened_all(tail.consumer.protocol(), log.identity().lanes, (epoch, tenure.producer))? {
         tail.follow().await?;

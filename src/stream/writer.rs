@@ -3,7 +3,10 @@
 use super::LaneRecord;
 use crate::error::{Error, Result};
 use crate::event::{ChunkContent, ChunkHeader, ChunkIndex, ChunkPayload, CutNumber, CutPoint, Epoch, Lane};
+use crate::format::{ChunkTranslator, RecordFormat};
+use crate::time::Timestamp;
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// One producer's time with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,18 @@ impl Tenure {
 
     /// The record that opens the epoch on `lane` and closes it to all earlier producers: the lane's first of this one.
     pub fn opening(&self, lane: Lane) -> LaneRecord {
-        LaneRecord { lane, bytes: ChunkHeader::opening(lane, self.epoch, self.producer).record(&[]) }
+        let bytes = ChunkHeader::opening(lane, self.epoch, self.producer).record(&[]);
+        LaneRecord { lane, bytes, partition_key: None }
+    }
+
+    /// The same for a stream in another format; `None`: of Binlake's own chunks.
+    ///
+    /// # Errors
+    /// `Bug` if it can't be written.
+    pub fn opening_in(&self, lane: Lane, format: Option<&RecordFormat>) -> Result<LaneRecord> {
+        let Some(format) = format else { return Ok(self.opening(lane)) };
+        let record = format.opening(&ChunkHeader::opening(lane, self.epoch, self.producer), Timestamp::now())?;
+        Ok(LaneRecord { lane, bytes: record.bytes, partition_key: Some(record.partition_key) })
     }
 }
 
@@ -38,6 +52,8 @@ pub struct LaneWriter {
     index: ChunkIndex,
     window: CutNumber,
     starts_window: bool,
+    /// For streams in another format than Binlake's chunks.
+    translator: Option<ChunkTranslator>,
 }
 
 impl LaneWriter {
@@ -50,7 +66,15 @@ impl LaneWriter {
             index: ChunkIndex(1),
             window: tenure.resumed_from.map_or(CutNumber(1), |cut| cut.number.next()),
             starts_window: true,
+            translator: None,
         }
+    }
+
+    /// The same, for a stream of `lanes` lanes in another format.
+    #[must_use]
+    pub fn in_format(mut self, format: Option<&RecordFormat>, lanes: u16) -> Self {
+        self.translator = format.map(|format| ChunkTranslator::new(format.clone(), self.lane, lanes, self.most_record_bytes));
+        self
     }
 
     /// The number that the lane's next cut must have.
@@ -71,8 +95,31 @@ impl LaneWriter {
                 .with("next", self.window)
                 .with("lane", self.lane));
         }
+        if self.translator.is_some() {
+            return self.translate(content);
+        }
         let payload = ChunkPayload::encode(&content.sections, cut.filter(|_| self.lane == Lane(0)))?;
-        let header = ChunkHeader {
+        let header = self.header(cut.is_some(), payload.bytes.len() as u64, payload.control_bytes);
+        let part_bytes = self.most_record_bytes.saturating_sub(ChunkHeader::BYTES).max(1);
+        let records = ChunkRecords::Parts { header, rest: Some(payload.bytes.into()), part_bytes };
+        self.advance(records.len() as u64, cut.is_some());
+        Ok(records)
+    }
+
+    /// The same in the stream's other format.
+    fn translate(&mut self, content: &ChunkContent) -> Result<ChunkRecords> {
+        let header = self.header(content.cut.is_some(), 0, 0);
+        let lane = self.lane;
+        let Some(translator) = &mut self.translator else { return Err(Error::bug("there is no other format")) };
+        let records = translator.records(&header, content, lane == Lane(0), Timestamp::now())?;
+        let record =
+            |record: crate::format::UserRecord| LaneRecord { lane, bytes: record.bytes, partition_key: Some(record.partition_key) };
+        self.advance(1, content.cut.is_some());
+        Ok(ChunkRecords::Whole(records.into_iter().map(record).collect()))
+    }
+
+    fn header(&self, ends_with_cut: bool, payload_bytes: u64, control_bytes: u32) -> ChunkHeader {
+        ChunkHeader {
             lane: self.lane,
             epoch: self.tenure.epoch,
             producer: self.tenure.producer,
@@ -81,40 +128,50 @@ impl LaneWriter {
             resumed_from: self.tenure.resumed_from,
             opens_epoch: false,
             starts_window: self.starts_window,
-            ends_with_cut: cut.is_some(),
-            payload_bytes: payload.bytes.len() as u64,
+            ends_with_cut,
+            payload_bytes,
             part_start: 0,
-            control_bytes: payload.control_bytes,
-        };
-        let part_bytes = self.most_record_bytes.saturating_sub(ChunkHeader::BYTES).max(1);
-        let records = ChunkRecords { header, rest: Some(payload.bytes.into()), part_bytes };
-        self.index = ChunkIndex(self.index.0 + records.len() as u64);
-        self.starts_window = cut.is_some();
-        if cut.is_some() {
+            control_bytes,
+        }
+    }
+
+    fn advance(&mut self, records: u64, has_cut: bool) {
+        self.index = ChunkIndex(self.index.0 + records);
+        self.starts_window = has_cut;
+        if has_cut {
             self.window = self.window.next();
         }
-        Ok(records)
     }
 }
 
-/// The records of one chunk, made one by one: a chunk of 1 GiB isn't copied at once.
+/// The records of one chunk, to be appended in their order.
 #[derive(Debug, Clone)]
-pub struct ChunkRecords {
-    header: ChunkHeader,
-    /// What is left of the payload; `None` when all records were given out.
-    rest: Option<Bytes>,
-    part_bytes: usize,
+pub enum ChunkRecords {
+    /// Parts of a chunk, made one by one: a chunk of 1 GiB isn't copied at once.
+    Parts {
+        /// The next part's header.
+        header: ChunkHeader,
+        /// What is left of the payload; `None` when all records were given out.
+        rest: Option<Bytes>,
+        /// The most bytes of a part.
+        part_bytes: usize,
+    },
+    /// Records of another format.
+    Whole(VecDeque<LaneRecord>),
 }
 
 impl ChunkRecords {
     /// Records left.
     pub fn len(&self) -> usize {
-        self.rest.as_ref().map_or(0, |rest| rest.len().div_ceil(self.part_bytes).max(1))
+        match self {
+            Self::Parts { rest, part_bytes, .. } => rest.as_ref().map_or(0, |rest| rest.len().div_ceil(*part_bytes).max(1)),
+            Self::Whole(records) => records.len(),
+        }
     }
 
     /// Whether all records were given out.
     pub fn is_empty(&self) -> bool {
-        self.rest.is_none()
+        self.len() == 0
     }
 }
 
@@ -122,12 +179,17 @@ impl Iterator for ChunkRecords {
     type Item = LaneRecord;
 
     fn next(&mut self) -> Option<LaneRecord> {
-        let mut rest = self.rest.take()?;
-        let part = rest.split_to(rest.len().min(self.part_bytes));
-        let record = LaneRecord { lane: self.header.lane, bytes: self.header.record(&part) };
-        self.header.part_start += part.len() as u64;
-        self.header.index = self.header.index.next();
-        self.rest = (!rest.is_empty()).then_some(rest);
-        Some(record)
+        match self {
+            Self::Parts { header, rest: left, part_bytes } => {
+                let mut rest = left.take()?;
+                let part = rest.split_to(rest.len().min(*part_bytes));
+                let record = LaneRecord { lane: header.lane, bytes: header.record(&part), partition_key: None };
+                header.part_start += part.len() as u64;
+                header.index = header.index.next();
+                *left = (!rest.is_empty()).then_some(rest);
+                Some(record)
+            }
+            Self::Whole(records) => records.pop_front(),
+        }
     }
 }

@@ -158,6 +158,7 @@ impl Table {
             fill: request.fill,
             truncate: request.truncate,
             changes: request.changes,
+            ordering: request.ordering,
             live: self.view.slices(None)?,
             avro_schema: avro_file_schema(&self.spec.name, &request.columns)?,
             field_ids: self.view.extra_metadata(FIELD_IDS_KEY).map(str::to_owned),

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Tables that are looked for at once.
 const CONCURRENT_CALLS: usize = 16;
 
+/// What the database of a table of dead letters begins with.
+const DEAD_LETTERS: &str = "_dead_letter/";
+
 /// An opened lake.
 #[derive(Debug, Clone)]
 pub struct Lake {
@@ -78,9 +81,12 @@ impl Lake {
         &self.url
     }
 
-    /// The path of a table in the store.
+    /// The path of a table in the store. Tables of dead letters lie in a folder of their own: `_dead_letter/<database>/<table>`.
     pub fn table_path(&self, database: &str, table: &str) -> Path {
-        Path::from_iter(self.root.parts().chain([database.into(), table.into()]))
+        match database.strip_prefix(DEAD_LETTERS) {
+            Some(database) => Path::from_iter(self.root.parts().chain(["_dead_letter".into(), database.into(), table.into()])),
+            None => Path::from_iter(self.root.parts().chain([database.into(), table.into()])),
+        }
     }
 
     /// What other readers call the table's folder.
@@ -91,13 +97,24 @@ impl Lake {
     /// Databases and names of all tables, sorted.
     pub async fn tables(&self) -> Result<Vec<(String, String)>> {
         let failed = |error| lake_error("the lake can't be listed", &self.root, error).with("lake", &self.url);
+        self.tables_below(&self.root).await.map_err(failed)
+    }
+
+    /// Databases and names of all tables that have dead letters, sorted.
+    pub async fn dead_letter_tables(&self) -> Result<Vec<(String, String)>> {
+        let root = Path::from_iter(self.root.parts().chain(["_dead_letter".into()]));
+        let failed = |error| lake_error("the lake can't be listed", &root, error).with("lake", &self.url);
+        self.tables_below(&root).await.map_err(failed)
+    }
+
+    async fn tables_below(&self, root: &Path) -> Result<Vec<(String, String)>, object_store::Error> {
         let mut found = Vec::new();
-        for database in self.store.list_with_delimiter(Some(&self.root)).await.map_err(failed)?.common_prefixes {
+        for database in self.store.list_with_delimiter(Some(root)).await?.common_prefixes {
             // `_dead_letter` and the like are no databases
             if database.filename().is_none_or(|name| name.starts_with(['_', '.'])) {
                 continue;
             }
-            let tables = self.store.list_with_delimiter(Some(&database)).await.map_err(failed)?.common_prefixes;
+            let tables = self.store.list_with_delimiter(Some(&database)).await?.common_prefixes;
             // owned by each look, so that the whole can be sent between threads
             let looked = futures::stream::iter(tables).map(|table| {
                 let store = self.store.clone();
@@ -111,7 +128,7 @@ impl Lake {
                 }
             });
             let mut looked = looked.buffered(CONCURRENT_CALLS);
-            while let Some(table) = looked.try_next().await.map_err(failed)? {
+            while let Some(table) = looked.try_next().await? {
                 found.extend(table.map(|table| (decoded(database.filename()), decoded(table.filename()))));
             }
         }

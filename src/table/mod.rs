@@ -110,6 +110,8 @@ pub struct CommitRequest {
     pub truncate: bool,
     /// The changes, sorted by (partition path as text, key in the order of `arrow::row` over the record key's columns).
     pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
+    /// A change loses against a present row whose value in this column is greater; `None`: changes win.
+    pub ordering: Option<String>,
     /// Written into the commit's `extraMetadata`, beside the Avro schema.
     pub extra_metadata: BTreeMap<String, String>,
 }

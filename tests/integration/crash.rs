@@ -62,6 +62,11 @@ impl Witness {
 }
 
 async fn kill_under_load(server: &Server, rounds: u64) {
+    kill_in_format(server, rounds, "").await;
+}
+
+/// The same with lines for `[stream]`.
+async fn kill_in_format(server: &Server, rounds: u64, stream: &str) {
     let mut random = Random::from_environment("CHAOS_SEED");
     server.create_repl_user().await;
     let database = server.create_database("chaos").await;
@@ -72,6 +77,8 @@ async fn kill_under_load(server: &Server, rounds: u64) {
         "[[table]]\nsource = \"{database}.orders\"\npartition_by = \"month(placed)\"\n[[table]]\nsource = \"{database}.*\"\n"
     );
     let pipeline = Pipeline::with_lake(server, &format!("retained_commits = {RETAINED}\n"), &rules);
+
+    pipeline.set_config(&pipeline.config().replace("[stream]\n", &format!("[stream]\n{stream}")));
 
     let (committed, mut count) = watch::channel(0);
     let stop = Arc::new(AtomicBool::new(false));
@@ -125,4 +132,15 @@ async fn the_same_without_gtids() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_from_mariadb() {
     kill_under_load(&Server::start(Options { flavour: Flavour::MariaDb, ..Options::default() }), rounds(12) / 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_over_a_stream_of_dms_json() {
+    kill_in_format(&Server::start(Options::default()), rounds(12) / 4, "format = \"dms-json\"\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_over_a_stream_of_aggregated_debezium_json() {
+    let stream = "format = \"debezium-json\"\naggregate = \"kpl\"\ndebezium = { transaction_metadata = true }\n";
+    kill_in_format(&Server::start(Options::default()), rounds(12) / 4, stream).await;
 }

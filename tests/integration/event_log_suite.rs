@@ -46,7 +46,7 @@ pub(crate) async fn all(subject: &mut dyn Subject) {
 fn record(lane: u16, number: usize, bytes: usize) -> LaneRecord {
     let mut text = format!("{number:08}").into_bytes();
     text.resize(bytes.max(8), b'.');
-    LaneRecord { lane: Lane(lane), bytes: Bytes::from(text) }
+    LaneRecord { lane: Lane(lane), bytes: Bytes::from(text), partition_key: None }
 }
 
 fn number(record: &LaneRecord) -> usize {

@@ -78,7 +78,7 @@ async fn a_stream_that_was_deleted_is_said_to_be_gone() {
     let mut reader = log.read(None).await.unwrap();
     assert!(reader.next().await.unwrap().is_empty());
     stand_in.client().await.delete_stream().stream_name(&subject.url.as_ref().unwrap().aws.name).send().await.unwrap();
-    let record = binlake::stream::LaneRecord { lane: binlake::event::Lane(0), bytes: "x".into() };
+    let record = binlake::stream::LaneRecord { lane: binlake::event::Lane(0), bytes: "x".into(), partition_key: None };
     let error = log.append(vec![record]).await.unwrap_err();
     assert_eq!((error.kind(), error.exit_code()), (Kind::Refused, 4), "{error}");
     let error = loop {

@@ -11,6 +11,7 @@ mod doctor;
 mod dynamodb;
 mod event_log_suite;
 mod fake_http;
+mod formats;
 mod kinesis;
 mod lake;
 mod model;

@@ -298,7 +298,7 @@ impl Reader<'_> {
                 let operations = self.operations(rows.num_rows())?;
                 let stamps = self.stamps(rows.num_rows(), transactions.len())?;
                 let changed = self.changed(rows.num_rows(), schema.columns.len())?;
-                Ok(Section::Rows(ChangeBatch { schema, rows, operations, stamps, transactions, changed }))
+                Ok(Section::Rows(ChangeBatch { schema, rows, operations, stamps, transactions, changed, before: None }))
             }
             TRUNCATE => {
                 let table = TableId::new(self.wire.text()?, self.wire.text()?);

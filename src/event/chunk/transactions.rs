@@ -14,6 +14,7 @@ enum Origin {
     None,
     MySql { uuid: Uuid, tag: String },
     MariaDb { domain: u32, server: u32 },
+    Record { shard: Arc<str> },
 }
 
 impl Origin {
@@ -31,6 +32,7 @@ impl Origin {
             {
                 Some(*sequence)
             }
+            (Origin::Record { shard }, Some(Gtid::Record { shard: its, number })) if shard == its => Some(*number),
             _ => None,
         }
     }
@@ -40,6 +42,7 @@ impl Origin {
             None => (Origin::None, 0),
             Some(Gtid::MySql { uuid, tag, number }) => (Origin::MySql { uuid: *uuid, tag: tag.clone() }, *number),
             Some(Gtid::MariaDb { domain, server, sequence }) => (Origin::MariaDb { domain: *domain, server: *server }, *sequence),
+            Some(Gtid::Record { shard, number }) => (Origin::Record { shard: Arc::clone(shard) }, *number),
         }
     }
 
@@ -48,6 +51,7 @@ impl Origin {
             Origin::None => None,
             Origin::MySql { uuid, tag } => Some(Gtid::MySql { uuid: *uuid, tag: tag.clone(), number }),
             Origin::MariaDb { domain, server } => Some(Gtid::MariaDb { domain: *domain, server: *server, sequence: number }),
+            Origin::Record { shard } => Some(Gtid::Record { shard: Arc::clone(shard), number }),
         }
     }
 
@@ -64,6 +68,10 @@ impl Origin {
                 put_uint(out, u64::from(*domain));
                 put_uint(out, u64::from(*server));
             }
+            Origin::Record { shard } => {
+                out.push(3);
+                put_bytes(out, shard.as_bytes());
+            }
         }
     }
 
@@ -76,6 +84,7 @@ impl Origin {
                 tag: wire.text()?.to_owned(),
             },
             2 => Origin::MariaDb { domain: number(wire.uint()?)?, server: number(wire.uint()?)? },
+            3 => Origin::Record { shard: wire.text()?.into() },
             _ => return Err(damaged("a GTID of an unknown kind")),
         })
     }

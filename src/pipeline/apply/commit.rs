@@ -110,6 +110,7 @@ impl Job {
             fill: self.fold.fill().cloned(),
             truncate: self.fold.truncate(),
             changes: prefetched(&self.fold),
+            ordering: self.fold.shape().ordering().map(str::to_owned),
             extra_metadata: BTreeMap::from([
                 (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
                 (POSITION_KEY.to_owned(), self.checkpoint.position_text()),

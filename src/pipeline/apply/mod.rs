@@ -115,6 +115,23 @@ impl Apply {
         Ok(Self::over(log, lake, config, status, commits_done, tables, durable))
     }
 
+    /// For a stream that others write: `checkpoints` are those of its tables. Reading goes on from the lowest of this very stream.
+    pub(in crate::pipeline) fn start_foreign(ground: &Ground, checkpoints: BTreeMap<TableId, Checkpoint>) -> Self {
+        let Ground { log, lake, config, status, commits_done } = ground.clone();
+        let stream_id = log.identity().stream_id.clone();
+        let mut tables = BTreeMap::new();
+        let mut durable = BTreeMap::new();
+        for (table, checkpoint) in checkpoints {
+            let is_of_stream = checkpoint.stream_id == stream_id;
+            if is_of_stream {
+                durable.insert(table.clone(), checkpoint.resume.clone());
+            }
+            let applied = AppliedTable::new(&table, &config.rules, Some(checkpoint), &stream_id);
+            tables.insert(table, if is_of_stream { applied } else { applied.on_another_stream() });
+        }
+        Self::over(log, lake, config, status, commits_done, tables, durable)
+    }
+
     /// With these tables; `durable` says what the stream must be read for.
     fn over(
         log: Arc<dyn EventLog>,

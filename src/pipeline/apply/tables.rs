@@ -60,9 +60,10 @@ pub(super) struct AppliedTable {
 impl AppliedTable {
     pub(super) fn new(table: &TableId, rules: &TableRules, checkpoint: Option<Checkpoint>, stream_id: &str) -> Self {
         let partition_by = rules.rule_for(table).and_then(|rule| rule.partition_by.clone());
+        let ordering = rules.rule_for(table).and_then(|rule| rule.ordering.clone());
         let committed = checkpoint.as_ref().map(|checkpoint| checkpoint.committed(stream_id));
         Self {
-            pending: TablePending::new(table.clone(), partition_by, committed),
+            pending: TablePending::new(table.clone(), partition_by, committed).with_ordering(ordering),
             standing: Standing::Unknown,
             is_running: false,
             revival: None,
@@ -78,6 +79,13 @@ impl AppliedTable {
     /// What the last commit says.
     pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_ref()
+    }
+
+    /// A table that was fed by another stream before: positions on that one say nothing on this one.
+    pub(super) fn on_another_stream(mut self) -> Self {
+        self.furthest = None;
+        self.pending.forget_position();
+        self
     }
 
     pub(super) fn is_failed(&self) -> bool {

@@ -92,7 +92,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
         heartbeat_interval: config.source.heartbeat_interval,
     };
     let chunk_bytes = usize::try_from(config.stream.chunk_size.0).unwrap_or(1 << 20);
-    let mut buffers = LaneBuffers::new(lanes, chunk_bytes);
+    let mut buffers = LaneBuffers::new(lanes, chunk_bytes).with_before_images(context.log.format().is_some());
     let mut tables = TrackedTables::new(select(&rules), lanes, info.ignores_case_of_names());
     let plans = plan(&left, &mut catalog, &rules, &anew, backfill);
     let known = known(&context.lake, &left, &plans).await?;

@@ -187,7 +187,7 @@ impl Appender {
             self.buffer = Vec::new();
         }
         for (record, place) in group.iter().zip(places) {
-            self.tracker.observe(place, &record.bytes);
+            self.tracker.observe(place, record.lane, &record.bytes);
         }
         self.last_cut.send_replace(self.tracker.place());
         if let Err(error) = self.note_end(end) {

@@ -76,6 +76,9 @@ impl Default for EmbeddedOptions {
     }
 }
 
+/// Records of a lane that are appended by one call: they are written in their order.
+const RECORDS_AT_ONCE: usize = 1024;
+
 /// A log in a folder.
 #[derive(Debug)]
 pub struct EmbeddedLog {
@@ -188,6 +191,10 @@ impl EventLog for EmbeddedLog {
 
     fn register_reader(&self, name: &str) -> Result<()> {
         self.folder.register(self.reader.get_or_init(|| name.to_owned()))
+    }
+
+    fn records_at_once(&self) -> usize {
+        RECORDS_AT_ONCE
     }
 
     fn most_record_bytes(&self) -> usize {

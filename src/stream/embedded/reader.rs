@@ -188,7 +188,7 @@ fn split(buffer: Bytes) -> (Vec<LaneRecord>, usize, Option<usize>) {
         match read_frame(&buffer[used..]) {
             Frame::Record { lane, len } => {
                 let start = used + FRAME_BYTES;
-                records.push(LaneRecord { lane, bytes: buffer.slice(start..start + len) });
+                records.push(LaneRecord { lane, bytes: buffer.slice(start..start + len), partition_key: None });
                 used = start + len;
             }
             Frame::Incomplete { needs } => return (records, used, Some(needs)),

@@ -88,7 +88,7 @@ pub(super) fn recover(folder: &Folder, segments: &[u64]) -> Result<Recovered> {
         let path = folder.segment(segment);
         let (file, _) = folder.open_segment(segment)?;
         let start = if segment == from.segment { from.offset } else { HEADER_BYTES };
-        let scanned = scan(&file, start, |offset, _, record| tracker.observe(Place { segment, offset }, record))
+        let scanned = scan(&file, start, |offset, lane, record| tracker.observe(Place { segment, offset }, lane, record))
             .map_err(|error| refused("a segment of the stream can't be read", &path, error))?;
         end = scanned.end;
         let must_be_whole = segment < last || (segment == noted_end.segment && end < noted_end.offset);

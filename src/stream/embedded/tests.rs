@@ -28,7 +28,7 @@ impl Faults {
 }
 
 fn record(lane: u16, text: &str) -> LaneRecord {
-    LaneRecord { lane: Lane(lane), bytes: Bytes::copy_from_slice(text.as_bytes()) }
+    LaneRecord { lane: Lane(lane), bytes: Bytes::copy_from_slice(text.as_bytes()), partition_key: None }
 }
 
 fn small() -> EmbeddedOptions {

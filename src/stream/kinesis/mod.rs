@@ -129,6 +129,8 @@ pub struct KinesisLog {
     putter: Putter,
     /// Each lane's partition key and hash key.
     keys: Vec<(Arc<str>, u128)>,
+    /// Whether records with other partition keys than a lane's number are of this log, too: those of other formats, which say their lane themselves.
+    has_any_keys: bool,
 }
 
 impl KinesisLog {
@@ -167,7 +169,13 @@ impl KinesisLog {
         let identity = LogIdentity { stream_id: stream.id(), lanes };
         let putter = stream.putter();
         let key = |lane: u16| (lane.to_string().into(), line_hash_key(lane.into(), lanes.into()));
-        Self { stream, identity, putter, keys: (0..lanes).map(key).collect() }
+        Self { stream, identity, putter, keys: (0..lanes).map(key).collect(), has_any_keys: false }
+    }
+
+    /// The same; with `any`, the partition keys of its records are not the lanes' numbers: readers then give lane 0 for all of them.
+    #[must_use]
+    pub fn with_any_keys(self, any: bool) -> Self {
+        Self { has_any_keys: any, ..self }
     }
 
     /// The stream under it.
@@ -194,7 +202,8 @@ impl EventLog for KinesisLog {
                     .with("bytes", record.bytes.len()));
             }
             let line = u32::from(record.lane.0);
-            Ok(PutRecord { line, partition_key: partition_key.clone(), explicit_hash_key: Some(*hash_key), data: record.bytes })
+            let partition_key = record.partition_key.map_or_else(|| partition_key.clone(), Arc::from);
+            Ok(PutRecord { line, partition_key, explicit_hash_key: Some(*hash_key), data: record.bytes })
         };
         self.putter.put(records.into_iter().map(put).collect::<Result<_>>()?).await
     }
@@ -202,7 +211,7 @@ impl EventLog for KinesisLog {
     async fn read(&self, after: Option<&LogPosition>) -> Result<Box<dyn LogReader>> {
         let position = after.map(StreamPosition::try_from).transpose()?.unwrap_or(StreamPosition::Oldest);
         let reader = self.stream.reader(&position).await?;
-        Ok(Box::new(LaneReader { reader, lanes: self.identity.lanes }))
+        Ok(Box::new(LaneReader { reader, lanes: self.identity.lanes, has_any_keys: self.has_any_keys }))
     }
 
     async fn release(&self, _position: &LogPosition) -> Result<()> {
@@ -236,6 +245,7 @@ impl EventLog for KinesisLog {
 struct LaneReader {
     reader: StreamReader,
     lanes: u16,
+    has_any_keys: bool,
 }
 
 #[async_trait]
@@ -262,7 +272,10 @@ impl LaneReader {
         if let Ok(lane) = record.partition_key.parse::<u16>()
             && lane < self.lanes
         {
-            return Some(LaneRecord { lane: Lane(lane), bytes: record.data });
+            return Some(LaneRecord { lane: Lane(lane), bytes: record.data, partition_key: None });
+        }
+        if self.has_any_keys {
+            return Some(LaneRecord { lane: Lane(0), bytes: record.data, partition_key: None });
         }
         tracing::warn!(
             shard = &*record.shard,

@@ -8,6 +8,7 @@ use super::super::file_group::{Key, KeyCodec};
 use super::super::splice::{CopyMap, PageSplice, copy_chunk};
 use super::cursor::ChangePiece;
 use super::merge::{MergePlan, changed_column, merge_column};
+use super::ordering::RowOrdering;
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::cast;
@@ -31,6 +32,8 @@ pub(super) struct JobContext {
     pub(super) instant: InstantTime,
     /// One value each, in memory types: what old rows have in columns that their file lacks.
     pub(super) fill: HashMap<String, ArrayRef>,
+    /// What of an old and a new row wins; `None`: the new one.
+    pub(super) ordering: Option<RowOrdering>,
     /// Where fetches run.
     pub(super) runtime: Handle,
 }
@@ -162,7 +165,11 @@ impl Work<'_> {
             Source::None => None,
             _ => Some(self.context.codec.encode(&old_key)?),
         };
-        let plan = MergePlan::new(old_keys.as_ref(), self.changes);
+        let mut plan = MergePlan::new(old_keys.as_ref(), self.changes);
+        if let Some(ordering) = self.context.ordering.as_ref().filter(|_| plan.updated > 0) {
+            let field = layout.columns.field(ordering.column);
+            ordering.drop_late(&mut plan, &self.old(field.name(), field.data_type())?, self.changes)?;
+        }
         let mut output =
             JobOutput { row_groups: Vec::new(), inserted: plan.inserted, updated: plan.updated, deleted: plan.deleted };
         if plan.rows() == 0 {

@@ -69,6 +69,15 @@ impl MergePlan {
         plan
     }
 
+    /// Leaves out updates that lose, by old row and change; says how many.
+    pub(in super::super) fn drop_updates(&mut self, loses: impl Fn(usize, usize) -> bool) -> u64 {
+        let before = self.ops.len();
+        self.ops.retain(|op| !matches!(op.new, Some(new) if op.removes && loses(op.at as usize, new as usize)));
+        let dropped = (before - self.ops.len()) as u64;
+        self.updated -= dropped;
+        dropped
+    }
+
     /// Rows after the merge.
     pub(in super::super) fn rows(&self) -> usize {
         self.old_rows + count(self.inserted) - count(self.deleted)

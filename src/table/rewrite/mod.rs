@@ -14,6 +14,7 @@ mod cursor;
 mod job;
 mod job_columns;
 mod merge;
+mod ordering;
 mod output;
 mod plan;
 mod pool;
@@ -70,6 +71,8 @@ pub(super) struct RewriteInput {
     pub truncate: bool,
     /// See [`super::CommitRequest::changes`].
     pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
+    /// See [`super::CommitRequest::ordering`].
+    pub ordering: Option<String>,
     /// The base files that hold the table's rows now.
     pub live: Vec<FileSlice>,
     /// The Avro schema of the files, with Hudi's own columns: goes into their footers.

@@ -170,6 +170,7 @@ impl Harness {
             fill,
             truncate,
             changes: Box::new(batches.into_iter()),
+            ordering: None,
             live: self.live.clone(),
             avro_schema: "{}".to_owned(),
             field_ids: self.field_ids.clone(),

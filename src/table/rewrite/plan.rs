@@ -6,6 +6,7 @@ use super::super::splice::CopyMap;
 use super::super::{FileSlice, TableOptions};
 use super::cursor::{ChangeCursor, ChangePiece, Limit};
 use super::job::{Fetch, Job, JobContext, OldRows};
+use super::ordering::RowOrdering;
 use super::output::{Group, Step, Writer};
 use super::pool::{Dispatcher, pipeline};
 use super::restore;
@@ -34,6 +35,10 @@ pub(super) fn run(input: RewriteInput, layout: FileLayout, runtime: tokio::runti
         codec: Arc::clone(&codec),
         instant: input.instant.clone(),
         fill,
+        ordering: match &input.ordering {
+            Some(name) => Some(RowOrdering::new(name, &layout.columns, &input.table)?),
+            None => None,
+        },
         runtime: runtime.clone(),
     };
     let writer = Writer {

@@ -209,3 +209,22 @@ async fn drops_the_metadata_table(store: Arc<dyn ObjectStore>) {
     }
     assert_eq!(read(&store, None).await, rows);
 }
+
+#[tokio::test]
+async fn a_change_loses_against_a_newer_row() {
+    let store = memory();
+    let mut rows = Rows::new();
+    let mut table = create(&store, false).await.unwrap();
+    let all: Vec<_> = (0..5000).map(|id| upsert("", id, "m")).collect();
+    commit(&mut table, &mut rows, &all, "1").await.unwrap();
+    // `value` says which row is newer; of equal ones the later wins
+    let changes = [upsert("p", 1, "a"), upsert("p", 2, "z"), upsert("p", 3, "m"), upsert("p", 9000, "a"), delete("p", 4)];
+    let ordered = crate::table::CommitRequest { ordering: Some("value".into()), ..request(&changes, "2", false) };
+    let summary = table.commit(ordered).await.unwrap();
+    assert_eq!((summary.inserted, summary.updated, summary.deleted), (1, 2, 1));
+    let found = read(&store, None).await;
+    let value = |id: i32| found.get(&(String::new(), id)).map(String::as_str);
+    assert_eq!([1, 2, 3, 9000, 4].map(value), [Some("m"), Some("z"), Some("m"), Some("a"), None]);
+    assert_eq!(found.len(), 5000);
+    assert_tidy(&store).await;
+}

@@ -72,6 +72,7 @@ pub(super) fn request(changes: &[Change], checkpoint: &str, truncate: bool) -> C
         fill: None,
         truncate,
         changes: Box::new(pieces.into_iter()),
+        ordering: None,
         extra_metadata: BTreeMap::from([("binlake.checkpoint".to_owned(), checkpoint.to_owned())]),
     }
 }

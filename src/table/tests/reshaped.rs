@@ -41,6 +41,7 @@ fn new_request(rows: &[(&str, &str)], checkpoint: &str, truncate: bool) -> Commi
         fill: None,
         truncate,
         changes: Box::new(std::iter::once(Ok(changes))),
+        ordering: None,
         extra_metadata: BTreeMap::from([("binlake.checkpoint".to_owned(), checkpoint.to_owned())]),
     }
 }

@@ -84,6 +84,7 @@ fn request(ids: &[i32], deleted: &[i32], revision: i64, partitioned: bool) -> Co
         fill: None,
         truncate: false,
         changes: Box::new(std::iter::once(Ok(changes))),
+        ordering: None,
         extra_metadata: BTreeMap::from([("binlake.checkpoint".to_owned(), revision.to_string())]),
     }
 }

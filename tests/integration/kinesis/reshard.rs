@@ -76,7 +76,9 @@ async fn a_log_is_read_in_order_while_its_shards_are_split_and_merged() {
         let log = log.clone();
         tasks.spawn(async move {
             for number in 0..RECORDS {
-                log.append(vec![LaneRecord { lane: Lane(lane), bytes: number.to_string().into() }]).await.unwrap();
+                log.append(vec![LaneRecord { lane: Lane(lane), bytes: number.to_string().into(), partition_key: None }])
+                    .await
+                    .unwrap();
             }
         });
     }

@@ -34,6 +34,7 @@ enum Standing {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a section lives in a list of few")]
 enum Item {
     Row { table: usize, shape: Shape, operation: Operation, row: Row, stamp: TransactionStamp },
     Whole(Section),
@@ -337,5 +338,6 @@ fn batch((table, shape): (usize, Shape), rows: Vec<(Operation, Row, TransactionS
         stamps: UInt32Array::from(stamps),
         transactions: Arc::new(transactions),
         changed: None,
+        before: None,
     })
 }

@@ -1,0 +1,187 @@
+//! One `[[table]]` as the file has it: of the source, or fed by a stream that others write.
+
+use crate::event::TableId;
+use crate::event::{InvalidText, ZeroDates};
+use crate::format::{BadValues, ColumnSpec, PlainColumn};
+use crate::merge::{PartitionBy, TablePattern, TableRule, TinyInt1};
+use crate::stream::RecordStreamUrl;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use toml::Spanned;
+
+/// A table that is fed by a stream that others write.
+#[derive(Debug, Clone)]
+pub struct FedTable {
+    /// The stream.
+    pub stream: RecordStreamUrl,
+    /// What its records are.
+    pub format: FeedFormat,
+    /// The table in the lake; for change records, the table that they name.
+    pub table: TableId,
+    /// The columns, where they are declared.
+    pub columns: Vec<PlainColumn>,
+    /// What becomes of values of another type than declared.
+    pub bad_values: BadValues,
+    /// How it is merged.
+    pub rule: TableRule,
+}
+
+/// What the records of a stream that others write are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeedFormat {
+    /// Plain JSON: each record is a row.
+    Json,
+    /// AWS DMS's change records.
+    DmsJson,
+    /// Debezium's change records.
+    DebeziumJson,
+}
+
+/// Either.
+#[derive(Debug, Clone)]
+pub(super) enum TableEntry {
+    Source(TableRule),
+    Fed(Box<FedTable>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableSection {
+    source: Option<TablePattern>,
+    #[serde(default)]
+    exclude: Vec<TablePattern>,
+    #[serde(default)]
+    key: Vec<String>,
+    partition_by: Option<PartitionBy>,
+    #[serde(default)]
+    zero_dates: ZeroDates,
+    #[serde(default)]
+    invalid_text: InvalidText,
+    #[serde(default)]
+    tinyint1: TinyInt1,
+    stream: Option<RecordStreamUrl>,
+    name: Option<TableId>,
+    format: Option<FeedFormat>,
+    columns: Option<Columns>,
+    ordering: Option<String>,
+    bad_values: Option<BadValues>,
+}
+
+impl<'de> Deserialize<'de> for TableEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let section = TableSection::deserialize(deserializer)?;
+        let entry = if section.stream.is_some() {
+            section.fed().map(|fed| Self::Fed(Box::new(fed)))
+        } else {
+            section.of_source().map(Self::Source)
+        };
+        entry.map_err(D::Error::custom)
+    }
+}
+
+impl TableSection {
+    fn rule(self, source: TablePattern) -> TableRule {
+        TableRule {
+            source,
+            exclude: self.exclude,
+            key: self.key,
+            partition_by: self.partition_by,
+            zero_dates: self.zero_dates,
+            invalid_text: self.invalid_text,
+            tinyint1: self.tinyint1,
+            ordering: self.ordering,
+        }
+    }
+
+    fn of_source(mut self) -> Result<TableRule, String> {
+        let later = [
+            (self.name.is_some(), "name"),
+            (self.format.is_some(), "format"),
+            (self.columns.is_some(), "columns"),
+            (self.ordering.is_some(), "ordering"),
+            (self.bad_values.is_some(), "bad_values"),
+        ];
+        if let Some((_, key)) = later.iter().find(|(is_there, _)| *is_there) {
+            return Err(format!("`{key}` is for tables with `stream`; remove it, or add stream = …"));
+        }
+        let source = self.source.take().ok_or("missing field `source`")?;
+        Ok(self.rule(source))
+    }
+
+    fn fed(mut self) -> Result<FedTable, String> {
+        let stream = self.stream.take().ok_or("missing field `stream`")?;
+        let format = self.format.take().unwrap_or(FeedFormat::Json);
+        let table = match (self.name.take(), self.source.take()) {
+            (Some(_), Some(_)) => return Err("a table with `stream` has `name` or `source`, not both; remove one".into()),
+            (Some(name), None) => name,
+            (None, Some(TablePattern::Exact(table))) if format != FeedFormat::Json => table,
+            (None, Some(_)) => return Err("a table with `stream` is named exactly; write name = \"database.table\"".into()),
+            (None, None) => return Err("missing field `name`".into()),
+        };
+        let columns = self.columns.take().map(|Columns(columns)| columns).unwrap_or_default();
+        let columns: Vec<PlainColumn> = columns.into_iter().map(|(name, spec)| spec.column(&name)).collect();
+        if format == FeedFormat::Json && columns.is_empty() {
+            return Err("missing field `columns`".into());
+        }
+        // a key may be named by its path
+        for key in &mut self.key {
+            *key = key.replace('.', "_");
+        }
+        let knows = |name: &str| columns.iter().any(|column| column.name == name);
+        if let Some(missing) = self.key.iter().find(|name| !columns.is_empty() && !knows(name)) {
+            return Err(format!("`columns` doesn't declare the key `{missing}`; add it"));
+        }
+        if self.key.is_empty() && !columns.is_empty() {
+            return Err("missing field `key`".into());
+        }
+        if let Some(ordering) = &mut self.ordering {
+            *ordering = ordering.replace('.', "_");
+            if !knows(ordering) {
+                return Err(format!("`columns` doesn't declare the ordering `{ordering}`; add it"));
+            }
+        }
+        if let Some(by) = self
+            .partition_by
+            .iter()
+            .flat_map(|by| &by.fields)
+            .find(|by| format == FeedFormat::Json && !self.key.contains(&by.column))
+        {
+            return Err(format!(
+                "`partition_by` names `{}`, which is not in the key; plain records don't say where a row was before, so add it to `key`",
+                by.column
+            ));
+        }
+        let bad_values = self.bad_values.unwrap_or_default();
+        let rule = self.rule(TablePattern::Exact(table.clone()));
+        Ok(FedTable { stream, format, table, columns, bad_values, rule })
+    }
+}
+
+/// `columns`, in the order of the file.
+#[derive(Debug)]
+struct Columns(Vec<(String, ColumnSpec)>);
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("columns with their types")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
+                let mut columns: Vec<(Spanned<String>, ColumnSpec)> = Vec::new();
+                while let Some(column) = map.next_entry()? {
+                    columns.push(column);
+                }
+                columns.sort_by_key(|(name, _)| name.span().start);
+                Ok(Columns(columns.into_iter().map(|(name, spec)| (name.into_inner(), spec)).collect()))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}

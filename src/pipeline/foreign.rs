@@ -1,0 +1,151 @@
+//! Tables that are fed by streams of others: one apply loop a stream, beside the one of the source's tables.
+
+mod retry;
+
+pub use retry::{RETRY_FOLDER, retry_lot};
+
+use super::apply::{Apply, Ground};
+use super::run::{Halves, Opened};
+use super::share::Lead;
+use super::supervise::keep_running;
+use crate::config::{Config, FedTable, FeedFormat};
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::{Column, Epoch, TableId, TableSchema};
+use crate::format::{DebeziumOptions, Dialect, ForeignFormat, PlainColumn, PlainTable, dead_letter_table};
+use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
+use crate::stream::{ForeignLog, RecordStreamUrl};
+use crate::table::Lake;
+use retry::LakeRetries;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// One stream and the tables that it feeds.
+#[derive(Debug, Clone)]
+struct Feed {
+    url: RecordStreamUrl,
+    tables: Vec<FedTable>,
+}
+
+/// The streams that the configuration names, each with its tables.
+fn feeds(config: &Config) -> Vec<Feed> {
+    let mut feeds: Vec<Feed> = Vec::new();
+    for table in &config.fed {
+        match feeds.iter_mut().find(|feed| feed.url == table.stream && feed.tables[0].format == table.format) {
+            Some(feed) => feed.tables.push(table.clone()),
+            None => feeds.push(Feed { url: table.stream.clone(), tables: vec![table.clone()] }),
+        }
+    }
+    feeds
+}
+
+impl Feed {
+    /// The rules of its tables and of their dead letters.
+    fn rules(&self) -> TableRules {
+        let letters = self.tables.iter().map(|fed| TableRule {
+            source: TablePattern::Exact(dead_letter_table(&fed.table)),
+            key: vec!["position".into()],
+            ..fed.rule.clone()
+        });
+        let letters = letters.map(|rule| TableRule { partition_by: None, ordering: None, ..rule });
+        TableRules::new(self.tables.iter().map(|fed| fed.rule.clone()).chain(letters).collect())
+    }
+
+    /// What its records are; `known` has the shapes that the lake has.
+    fn format(&self, known: &BTreeMap<TableId, Checkpoint>) -> Result<ForeignFormat> {
+        let first = &self.tables[0];
+        let dialect = match first.format {
+            FeedFormat::Json => {
+                let tables = self.tables.iter().map(|fed| {
+                    PlainTable::new(fed.table.clone(), fed.columns.clone(), &fed.rule.key, fed.bad_values)
+                        .map_err(|what| Error::config(what).with("table", &fed.table))
+                });
+                return Ok(ForeignFormat::Plain(tables.collect::<Result<_>>()?));
+            }
+            FeedFormat::DmsJson => Dialect::Dms,
+            FeedFormat::DebeziumJson => Dialect::Debezium(Arc::new(DebeziumOptions::default())),
+        };
+        let mut shapes = BTreeMap::new();
+        let mut declared = Vec::new();
+        for fed in &self.tables {
+            if !fed.columns.is_empty() {
+                declared.push(fed.table.clone());
+                shapes.insert(fed.table.clone(), Arc::new(declared_shape(fed)));
+            } else if let Some(checkpoint) = known.get(&fed.table) {
+                shapes.insert(fed.table.clone(), Arc::new(checkpoint.source_schema.clone()));
+            }
+        }
+        Ok(ForeignFormat::Changes { dialect, shapes, declared, unnamed: first.table.clone() })
+    }
+}
+
+fn declared_shape(fed: &FedTable) -> TableSchema {
+    let column =
+        |column: &PlainColumn| Column { name: column.name.clone(), source_type: column.kind.source_type().clone(), nullable: true };
+    let key = fed.rule.key.iter().filter_map(|name| fed.columns.iter().position(|column| column.name == *name)).collect();
+    TableSchema { table: fed.table.clone(), columns: fed.columns.iter().map(column).collect(), key }
+}
+
+/// One run of a stream's apply loop, from the lake's checkpoints on.
+async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::Receiver<bool>) -> Result<()> {
+    let source = feed.url.open().await?;
+    let stream_id = source.stream_id();
+    let mut checkpoints = BTreeMap::new();
+    for fed in &feed.tables {
+        for table in [fed.table.clone(), dead_letter_table(&fed.table)] {
+            if let Some(checkpoint) = ground.lake.checkpoint(&table).await? {
+                checkpoints.insert(table, checkpoint);
+            }
+        }
+    }
+    let of_stream = checkpoints.values().filter(|checkpoint| checkpoint.stream_id == stream_id);
+    let last_epoch: Option<Epoch> = of_stream.map(|checkpoint| checkpoint.epoch).max();
+    let tables: Vec<TableId> = feed.tables.iter().map(|fed| fed.table.clone()).collect();
+    let retries = Arc::new(LakeRetries::new(lake.clone(), tables));
+    let log = ForeignLog::new(source, feed.format(&checkpoints)?, Some(retries), checkpoints.keys().cloned().collect(), last_epoch);
+    let config = super::apply::ApplyConfig { rules: Arc::new(feed.rules()), ..ground.config.clone() };
+    let ground = Ground { log: Arc::new(log), config, ..ground.clone() };
+    Apply::start_foreign(&ground, checkpoints).run(stopped.clone()).await
+}
+
+/// The loops of all streams that others write. Of several merging processes one reads a stream.
+pub(super) async fn apply_feeds(
+    config: &Config,
+    halves: Halves,
+    ground: &Ground,
+    opened: &Opened,
+    stopped: &watch::Receiver<bool>,
+) -> Result<()> {
+    let feeds = if halves == Halves::Capture { Vec::new() } else { feeds(config) };
+    let loops = feeds.iter().map(|feed| {
+        let lead =
+            (halves == Halves::Merge).then(|| Lead::new(opened.state.clone(), &feed.url.to_string(), config.state.lease_duration));
+        keep_running("merge of a stream", stopped.clone(), move || {
+            let (lead, stopped) = (lead.clone(), stopped.clone());
+            async move {
+                match lead {
+                    None => Box::pin(apply_feed(ground, &opened.lake, feed, &stopped)).await,
+                    Some(lead) => Box::pin(apply_in_turn(ground, &opened.lake, feed, &lead, stopped)).await,
+                }
+            }
+        })
+    });
+    futures::future::try_join_all(loops.map(Box::pin)).await.map(|_| ())
+}
+
+/// Applies while the lead is ours.
+async fn apply_in_turn(ground: &Ground, lake: &Lake, feed: &Feed, lead: &Lead, mut stopped: watch::Receiver<bool>) -> Result<()> {
+    tokio::select! {
+        taken = lead.take() => taken?,
+        _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+    }
+    let outcome = tokio::select! {
+        outcome = apply_feed(ground, lake, feed, &stopped) => outcome,
+        () = lead.keep() => {
+            let taken = Error::new(Area::Stream, Kind::Transient, "another process has taken the stream over");
+            Err(taken.with("stream", &feed.url))
+        }
+    };
+    lead.give_back().await;
+    outcome
+}

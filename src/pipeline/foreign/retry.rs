@@ -1,0 +1,115 @@
+//! Dead letters that are to be read once more: files in `_retry/` beside the table of dead letters, one a lot, read by the service and never changed.
+//!
+//! A lot is a shard of its own to the stream's reader, so its records are read exactly once, as all others are.
+
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::TableId;
+use crate::format::{ForeignRecord, dead_letter_table};
+use crate::stream::{RetryLot, RetryQueue};
+use crate::table::Lake;
+use crate::time::Timestamp;
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The folder of the lots, in the folder of a table of dead letters.
+pub const RETRY_FOLDER: &str = "_retry";
+/// How often lots are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A letter in a lot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Letter {
+    position: String,
+    arrived_at: Timestamp,
+    raw: String,
+}
+
+/// The lots of a feed's tables.
+#[derive(Debug)]
+pub(super) struct LakeRetries {
+    lake: Lake,
+    tables: Vec<TableId>,
+    next_look: Mutex<Instant>,
+}
+
+impl LakeRetries {
+    pub(super) fn new(lake: Lake, tables: Vec<TableId>) -> Self {
+        Self { lake, tables, next_look: Mutex::new(Instant::now()) }
+    }
+}
+
+fn folder(lake: &Lake, table: &TableId) -> Path {
+    let letters = dead_letter_table(table);
+    let base = lake.table_path(letters.database(), letters.name());
+    Path::from_iter(base.parts().chain([RETRY_FOLDER.into()]))
+}
+
+fn refused(error: object_store::Error, path: &Path) -> Error {
+    Error::new(Area::Lake, Kind::Transient, "dead letters that are to be read again can't be reached")
+        .caused_by(error)
+        .with("path", path)
+}
+
+#[async_trait]
+impl RetryQueue for LakeRetries {
+    async fn next(&self, is_done: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Option<RetryLot>> {
+        {
+            let mut next_look = self.next_look.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let now = Instant::now();
+            if now < *next_look {
+                return Ok(None);
+            }
+            *next_look = now + LOOK_INTERVAL;
+        }
+        for table in &self.tables {
+            let folder = folder(&self.lake, table);
+            let listed = self.lake.store().list_with_delimiter(Some(&folder)).await.map_err(|error| refused(error, &folder))?;
+            for object in listed.objects {
+                let name = format!("retry/{}", object.location.filename().unwrap_or_default());
+                if is_done(&name) {
+                    continue;
+                }
+                let bytes = self.lake.store().get(&object.location).await.map_err(|error| refused(error, &object.location))?;
+                let bytes = bytes.bytes().await.map_err(|error| refused(error, &object.location))?;
+                let letters = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                let letters = letters.map(|line| letter(&name, line)).collect::<Result<Vec<_>>>()?;
+                return Ok(Some(RetryLot { name: name.as_str().into(), table: table.clone(), letters }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn letter(lot: &str, line: &[u8]) -> Result<(String, ForeignRecord)> {
+    let damaged = || Error::new(Area::Lake, Kind::Corrupt, "a lot of dead letters is damaged").with("lot", lot);
+    let letter: Letter = serde_json::from_slice(line).map_err(|error| damaged().caused_by(error))?;
+    let bytes = STANDARD.decode(&letter.raw).map_err(|error| damaged().caused_by(error))?;
+    Ok((letter.position, ForeignRecord { shard: lot.into(), offset: 0, arrived_at: letter.arrived_at, bytes: bytes.into() }))
+}
+
+/// Puts dead letters of `table` (position, arrival, bytes) into a lot, which a running service reads.
+///
+/// # Errors
+/// If the lake can't be written.
+pub async fn retry_lot(lake: &Lake, table: &TableId, letters: &[(String, Timestamp, Vec<u8>)]) -> Result<()> {
+    let mut text = Vec::new();
+    for (position, arrived_at, raw) in letters {
+        let letter = Letter { position: position.clone(), arrived_at: *arrived_at, raw: STANDARD.encode(raw) };
+        let line = serde_json::to_vec(&letter).map_err(|error| Error::bug("a dead letter can't be written").caused_by(error))?;
+        text.extend_from_slice(&line);
+        text.push(b'\n');
+    }
+    // named by time, so that lots are read in their order
+    let name = format!("{:020}-{}.jsonl", Timestamp::now().as_micros(), uuid::Uuid::new_v4());
+    let folder = folder(lake, table);
+    let path = Path::from_iter(folder.parts().chain([name.as_str().into()]));
+    lake.store().put(&path, text.into()).await.map_err(|error| refused(error, &path))?;
+    Ok(())
+}
