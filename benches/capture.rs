@@ -8,6 +8,7 @@
 
 #[path = "../tests/integration/mysql.rs"]
 mod mysql;
+mod usage;
 
 use binlake::error::Result;
 use binlake::event::{BinlogCoordinates, Cut, Epoch, Lineage, SourcePosition};
@@ -22,27 +23,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use usage::{setting, usage};
 
 const LANES: u16 = 16;
 const CHUNK_BYTES: usize = 1 << 20;
 const CUT_INTERVAL: Duration = Duration::from_secs(1);
-
-fn setting<T: std::str::FromStr>(name: &str, unless_told: T) -> T {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(unless_told)
-}
-
-/// CPU seconds of this process so far, and its peak RSS in MiB.
-fn usage() -> (f64, u64) {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<f64> =
-        stat.rsplit(')').next().unwrap_or("").split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    ((fields.get(11).unwrap_or(&0.0) + fields.get(12).unwrap_or(&0.0)) / 100.0, peak.unwrap_or(0) / 1024)
-}
 
 struct Target {
     _folder: tempfile::TempDir,

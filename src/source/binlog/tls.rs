@@ -57,8 +57,12 @@ async fn configure(ssl: &SslOpts, other_name: Arc<OnceLock<String>>) -> Result<C
 
 /// A name as the verifier shows it, `DnsName("db.example.com")` or `IpAddress(127.0.0.1)`, as a name to ask for.
 fn plain_name(shown: &str) -> Option<String> {
-    let (_, inner) = shown.strip_suffix(')')?.split_once('(')?;
-    let name = inner.trim_matches('"').replace('*', "any");
+    let (kind, inner) = shown.strip_suffix(')')?.split_once('(')?;
+    let name = match kind {
+        "DnsName" => inner.trim_matches('"').replace('*', "any"),
+        "IpAddress" => inner.to_owned(),
+        _ => return None,
+    };
     ServerName::try_from(name.as_str()).is_ok().then_some(name)
 }
 

@@ -2,11 +2,11 @@
 
 use super::faulty::{Fault, Faulty};
 use super::harness::{
-    Change, Rows, apply, assert_tidy, assert_tidy_but_for_cleans, base, create, delete, objects, open, read, request, upsert,
+    Change, Rows, apply, assert_tidy, assert_tidy_but_for_cleans, base, copy_of, create, delete, objects, open, read, request,
+    upsert,
 };
 use crate::error::Kind;
 use crate::table::TableView;
-use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;
@@ -24,17 +24,6 @@ fn act(changes: &[Change]) -> Act {
 
 fn checkpoint(number: usize) -> String {
     number.to_string()
-}
-
-/// A copy of a store's objects.
-async fn copy_of(store: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
-    let copy: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let all: Vec<_> = store.list(None).try_collect().await.unwrap();
-    for object in all {
-        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
-        copy.put(&object.location, bytes.into()).await.unwrap();
-    }
-    copy
 }
 
 async fn checkpoint_of(store: &Arc<dyn ObjectStore>) -> String {

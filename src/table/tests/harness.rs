@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBat
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -166,4 +167,15 @@ pub(super) async fn assert_tidy_but_for_cleans(store: &Arc<dyn ObjectStore>) {
     assert!(orphans.is_empty(), "left over: {orphans:?}");
     let pending: Vec<_> = view.timeline.pending().filter(|(_, action, _)| *action != Action::Clean).collect();
     assert!(pending.is_empty(), "under way: {pending:?}");
+}
+
+/// A copy of a store's objects.
+pub(super) async fn copy_of(store: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    let copy: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let all: Vec<_> = store.list(None).try_collect().await.unwrap();
+    for object in all {
+        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        copy.put(&object.location, bytes.into()).await.unwrap();
+    }
+    copy
 }

@@ -1,13 +1,12 @@
 //! A truncating commit may give the table other columns and another key: before it, all is as it was; after it, all is new.
 
 use super::faulty::{Fault, Faulty};
-use super::harness::{Rows, assert_tidy, base, commit, create, options, read, request, spec, upsert};
+use super::harness::{Rows, assert_tidy, base, commit, copy_of, create, options, read, request, spec, upsert};
 use crate::error::{Kind, Result};
 use crate::table::properties::PROPERTIES_FILE;
 use crate::table::{CommitRequest, InstantTime, SortedChanges, Table, TableSpec, TableView};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::BTreeMap;
@@ -58,15 +57,6 @@ async fn prepared() -> (Arc<dyn ObjectStore>, Rows, InstantTime) {
     commit(&mut table, &mut rows, &[upsert("a", 1, "x"), upsert("b", 2, "y")], "0").await.unwrap();
     let summary = commit(&mut table, &mut rows, &[upsert("a", 1, "z")], "1").await.unwrap();
     (store, rows, summary.instant)
-}
-
-async fn copy_of(store: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
-    let copy: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    for object in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
-        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
-        copy.put(&object.location, bytes.into()).await.unwrap();
-    }
-    copy
 }
 
 async fn properties(store: &Arc<dyn ObjectStore>) -> String {
