@@ -108,7 +108,7 @@ def hudi():
         SparkSession.builder.master("local[2]").config("spark.driver.memory", "10g").config("spark.jars", jar)
         .config("spark.driver.host", "127.0.0.1").config("spark.serializer", "org.apache.spark.serializer.KryoSerializer")
         .config("spark.sql.extensions", "org.apache.spark.sql.hudi.HoodieSparkSessionExtension").config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "2").config("spark.local.dir", f"{work}/spark").getOrCreate()
+        .config("spark.sql.parquet.inferTimestampNTZ.enabled", "false").config("spark.sql.shuffle.partitions", "2").config("spark.local.dir", f"{work}/spark").getOrCreate()
     )
     spark.sparkContext.setLogLevel("ERROR")
     path = f"{work}/hudi"

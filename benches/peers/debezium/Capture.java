@@ -65,7 +65,7 @@ public class Capture {
     String topic = "peer." + table;
     DebeziumEngine<?> engine = DebeziumEngine.create(Json.class).using(p)
         .using((success, message, error) -> {
-          if (!success) System.err.println(message + " " + error);
+          if (!success) error.printStackTrace();
           done.countDown();
         })
         .notifying((events, committer) -> {
