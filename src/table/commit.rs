@@ -124,6 +124,12 @@ impl Table {
         Ok(summary)
     }
 
+    /// An error that [`is_taken`](super::is_taken) knows if another session has the table. Also after a commit has failed: who takes the table
+    /// deletes the files of a commit that was under way, and that commit then fails for the strangest reasons.
+    pub async fn ensure_ours(&self) -> Result<()> {
+        self.fence.ensure_ours(&self.view.store).await
+    }
+
     /// Deletes the base files that only commits beyond the newest `retained_commits` need, at once; returns their number.
     pub async fn clean(&mut self, retained_commits: usize) -> Result<usize> {
         services::clean::run_now(&mut self.view, retained_commits).await

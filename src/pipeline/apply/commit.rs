@@ -96,7 +96,11 @@ impl Job {
         match table.commit(request).await {
             Ok(summary) => Ok((table, Some(summary))),
             // it was given to another worker
-            Err(error) if self.lake.is_shared() && is_taken(&error) => Err(Failed::ForGood(error)),
+            Err(error) if self.lake.is_shared() => match table.ensure_ours().await {
+                Err(taken) if is_taken(&taken) => Err(Failed::ForGood(taken)),
+                _ if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
+                _ => Err(Failed::of(error)),
+            },
             // who came in between, opening the table again will tell: Spark's commit is built upon, another service's is given way to
             Err(error) if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
             Err(error) => Err(Failed::of(error)),
