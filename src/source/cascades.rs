@@ -54,13 +54,14 @@ pub async fn read_cascades(conn: &mut Conn, info: &ServerInfo, catalog: &Catalog
     }
     for (table, _) in catalog.tables.iter().filter(|(_, entry)| entry.engine.eq_ignore_ascii_case("innodb")) {
         let sql = format!("SHOW CREATE TABLE {}", quote_table(table));
-        let row: Option<(String, String)> = match conn.query_first(sql).await {
+        // bytes: a binary column's default stands in it as it is
+        let row: Option<(Vec<u8>, Vec<u8>)> = match conn.query_first(sql).await {
             // dropped in this moment
             Err(error) if server_code(&error) == Some(1146) => continue,
             row => row.map_err(|error| source_error(error, "the table's definition can't be read").with("table", table))?,
         };
         let (_, statement) = row.unwrap_or_default();
-        found.extend(cascades_of(table, &statement));
+        found.extend(cascades_of(table, &String::from_utf8_lossy(&statement)));
     }
     Ok(found)
 }
