@@ -5,6 +5,7 @@ mod order;
 pub(crate) mod proxy;
 mod reshard;
 mod stand_in;
+mod whole;
 
 pub(crate) use stand_in::StandIn;
 

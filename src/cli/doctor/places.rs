@@ -1,8 +1,10 @@
 //! Stream, lake and state: can they be read and written?
 
+use crate::error::Result;
 use crate::event::SourcePosition;
 use crate::source::Finding;
 use crate::state::{StateConfig, StateStore, StateUrl};
+use crate::stream::kinesis::{KinesisStream, KinesisUrl};
 use crate::stream::{StreamConfig, StreamUrl, find_last_cut, open_to_read};
 use crate::table::{Lake, LakeUrl};
 use object_store::path::Path as StorePath;
@@ -13,7 +15,11 @@ use std::path::Path;
 pub(super) async fn check_stream(config: &StreamConfig) -> (Vec<Finding>, Option<SourcePosition>) {
     let mut findings = match &config.url {
         StreamUrl::File(folder) => vec![ensure_writable(folder)],
-        StreamUrl::Kinesis(_) => Vec::new(),
+        StreamUrl::Kinesis(url) => match describe_kinesis(url).await {
+            Ok(described) => vec![described],
+            // what follows would say the same
+            Err(error) => return (vec![Finding::from_error("stream", &error)], None),
+        },
     };
     let found = match open_to_read(config).await {
         Ok(None) => {
@@ -37,6 +43,33 @@ pub(super) async fn check_stream(config: &StreamConfig) -> (Vec<Finding>, Option
             (findings, None)
         }
     }
+}
+
+/// A stream that can be reached, or that will be made.
+async fn describe_kinesis(url: &KinesisUrl) -> Result<Finding> {
+    const SUBJECT: &str = "stream";
+    const LEAST_RETENTION: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
+    let Some(stream) = KinesisStream::open(url, false).await? else {
+        return Ok(match url.create {
+            Some(_) => Finding::ok(SUBJECT, "doesn't exist yet, and will be made"),
+            None => Finding::failure(
+                SUBJECT,
+                "doesn't exist",
+                "make it, or add create=4 to the URL for four shards (create=on-demand: as many as it needs)",
+            ),
+        });
+    };
+    let hours = stream.retention().as_secs() / 3600;
+    let kib = stream.most_record_bytes().div_ceil(1024);
+    let said = format!("active, {} shards, keeps records for {hours} hours, records of up to {kib} KiB", stream.open_shards());
+    if stream.retention() < LEAST_RETENTION {
+        return Ok(Finding::warning(
+            SUBJECT,
+            said,
+            "raise the retention above the longest time that merging may stand still: aws kinesis increase-stream-retention-period",
+        ));
+    }
+    Ok(Finding::ok(SUBJECT, said))
 }
 
 /// The state store.

@@ -59,6 +59,11 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// All that happened, for a failing test's message.
+    pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
+        self.counts.lock().unwrap().clone()
+    }
+
     /// How often something happened, as `PutRecords`, `PutRecords ProvisionedThroughputExceededException`, `refused records`.
     pub(crate) fn count(&self, what: &str) -> usize {
         self.counts.lock().unwrap().get(what).copied().unwrap_or(0)

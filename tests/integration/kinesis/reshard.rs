@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Splits or merges open shards, at random.
-async fn reshard(url: &KinesisUrl, random: &mut Random) {
+pub(super) async fn reshard(url: &KinesisUrl, random: &mut Random) {
     let client = StandIn::shared().client().await;
     let name = &url.aws.name;
     // until it is active again
