@@ -6,6 +6,7 @@
 
 mod follow;
 mod link;
+mod overtaken;
 mod snapshots;
 mod start;
 
@@ -73,7 +74,11 @@ pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result
             }
         };
         let was_anew = std::mem::take(&mut anew) || started.is_anew;
-        match started.follower.run(started.snapshots, Until::Asked(requests.clone()), stop.clone()).await {
+        let outcome = tokio::select! {
+            outcome = started.follower.run(started.snapshots, Until::Asked(requests.clone()), stop.clone()) => outcome,
+            error = overtaken::overtaken(&context, started.epoch) => Err(error),
+        };
+        match outcome {
             Ok(()) if *stop.borrow() => return Ok(()),
             Ok(()) => tracing::info!("the capture begins anew: a backfill was asked for"),
             Err(error) if is_gap(&error) && !was_anew && context.config.source.on_gap == OnGap::Resnapshot => {
@@ -94,5 +99,8 @@ fn is_gap(error: &Error) -> bool {
 /// after an error that passes, then it goes on where the cuts on the stream say; `stop` ends it early.
 pub(super) async fn backfill(context: Context, request: BackfillRequest, stop: watch::Receiver<bool>) -> Result<()> {
     let started = start::start(&context, Some(&request), false).await?;
-    started.follower.run(started.snapshots, Until::Live(started.requested), stop).await
+    tokio::select! {
+        outcome = started.follower.run(started.snapshots, Until::Live(started.requested), stop) => outcome,
+        error = overtaken::overtaken(&context, started.epoch) => Err(error),
+    }
 }

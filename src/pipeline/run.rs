@@ -83,7 +83,7 @@ async fn capture_in_turn(config: Arc<Config>, status: Status, shutdown: impl Fut
                 _ = &mut kept => {}
             }
         };
-        let outcome = run_halves(config.clone(), Halves::Capture, status.clone(), ended).await;
+        let outcome = Box::pin(run_halves(config.clone(), Halves::Capture, status.clone(), ended)).await;
         kept.abort();
         lead.give_back().await;
         match &outcome {

@@ -3,7 +3,7 @@
 //! Each method that takes note of something also moves its metrics, so that both always tell the same story.
 
 use super::requests::Requests;
-use crate::event::{TableId, TableState};
+use crate::event::{Epoch, TableId, TableState};
 use crate::metrics as names;
 use crate::time::Timestamp;
 use metrics::{counter, gauge, histogram};
@@ -31,6 +31,8 @@ pub struct StatusView {
     pub source_commit_time: Option<Timestamp>,
     /// Rows captured since the start.
     pub captured_rows: u64,
+    /// The newest producer that the merge has met on the stream.
+    pub newest_epoch: Option<Epoch>,
     /// The tables that are replicated.
     pub tables: BTreeMap<TableId, TableStatus>,
 }
@@ -139,6 +141,7 @@ impl Status {
             position: None,
             source_commit_time: None,
             captured_rows: 0,
+            newest_epoch: None,
             tables: BTreeMap::new(),
         };
         Self { inner: Arc::new(Mutex::new(view)), requests: Requests::default() }
@@ -180,6 +183,17 @@ impl Status {
         let mut view = self.lock();
         view.position = Some(position);
         view.source_commit_time = Some(source_commit_time);
+    }
+
+    /// The merge has met a producer.
+    pub fn met(&self, epoch: Epoch) {
+        let mut view = self.lock();
+        view.newest_epoch = view.newest_epoch.max(Some(epoch));
+    }
+
+    /// The newest producer that the merge has met.
+    pub fn newest_epoch(&self) -> Option<Epoch> {
+        self.lock().newest_epoch
     }
 
     /// A table stands elsewhere now.

@@ -287,6 +287,7 @@ impl Apply {
                 self.tell_needs();
             }
             LaneEvent::Void { epoch, after_cut } => {
+                self.status.met(epoch);
                 for applied in self.tables.values_mut() {
                     applied.void(epoch, after_cut)?;
                 }

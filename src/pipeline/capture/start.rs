@@ -3,7 +3,7 @@
 use super::link::check_position;
 use super::{BackfillRequest, Context, Follower, Link, Snapshots};
 use crate::error::{Error, Result};
-use crate::event::{Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
+use crate::event::{Epoch, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
 use crate::source::{
     BinlogReader, CaptureRule, Cascade, Catalog, CatalogTable, DumpSettings, LaneBuffers, OnGap, SelectTables, ServerInfo,
@@ -24,6 +24,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// A capture that is ready to run.
 pub(super) struct Started {
     pub(super) follower: Follower,
+    /// The producer's.
+    pub(super) epoch: Epoch,
     pub(super) snapshots: Option<Snapshots>,
     /// The tables that a backfill was asked for.
     pub(super) requested: Vec<TableId>,
@@ -158,7 +160,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     let link = Link { options, settings };
     tracing::info!(%epoch, position = %reader.position().coordinates, tables = reader.tables().states().len(), "the capture begins");
     let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), config.stream.cut_interval);
-    Ok(Started { follower, snapshots, requested, is_anew })
+    Ok(Started { follower, epoch, snapshots, requested, is_anew })
 }
 
 fn wanted(rules: &TableRules, table: &TableId) -> Option<Wanted> {

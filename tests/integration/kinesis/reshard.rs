@@ -55,7 +55,7 @@ pub(super) async fn reshard(url: &KinesisUrl, random: &mut Random) {
 }
 
 /// Each lane's numbers, in the order in which they were read, repeats dropped.
-fn take(seen: &mut BTreeMap<u16, Vec<u64>>, records: &[LaneRecord]) {
+pub(super) fn take(seen: &mut BTreeMap<u16, Vec<u64>>, records: &[LaneRecord]) {
     for record in records {
         let number: u64 = std::str::from_utf8(&record.bytes).unwrap().parse().unwrap();
         let lane = seen.entry(record.lane.0).or_default();
