@@ -162,6 +162,13 @@ impl Config {
         if self.stream.lanes == 0 || self.stream.lanes > 1024 {
             return wrong("a stream has 1 to 1024 lanes", "stream.lanes", "leave it out for 16");
         }
+        if self.stream.claim_check && matches!(self.stream.url, StreamUrl::File(_)) {
+            return wrong(
+                "claim checks are for streams that limit a record's size",
+                "stream.claim_check",
+                "leave it out: a stream in a folder takes large chunks",
+            );
+        }
         if self.stream.chunk_size.0 < 1024 {
             return wrong("a chunk has at least 1 KiB", "stream.chunk_size", "leave it out for 1MiB");
         }

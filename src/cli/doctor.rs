@@ -64,7 +64,7 @@ impl Doctor {
 
 /// Looks at everything. What can't be looked at is a finding as well.
 async fn examine(config: &Config) -> Report {
-    let (stream, last) = check_stream(&config.stream).await;
+    let (stream, last) = check_stream(config).await;
     let mut report = Report::default();
     let title = format!("source {}", config.source.url);
     match check_source(config, last.as_ref(), &mut report, &title).await {

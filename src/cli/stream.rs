@@ -5,7 +5,8 @@ mod lines;
 use super::{Answer, Global};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::stream::{Consumer, EventLog, LaneProtocol, StartAt, open_to_read};
+use crate::pipeline::open_stream_to_read;
+use crate::stream::{Consumer, EventLog, LaneProtocol, StartAt};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::{BufWriter, ErrorKind, Write};
 
@@ -54,10 +55,10 @@ impl Stream {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         match self.command {
             StreamCommand::Tail(tail) => {
-                let config = global.config()?.stream;
-                let log = open_to_read(&config).await?.ok_or_else(|| {
+                let config = global.config()?;
+                let log = open_stream_to_read(&config).await?.ok_or_else(|| {
                     Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
-                        .with("stream", &config.url)
+                        .with("stream", &config.stream.url)
                         .remedy("start `binlake run`, which makes it")
                 })?;
                 tail.print(log.as_ref(), &mut BufWriter::new(std::io::stdout().lock())).await?;

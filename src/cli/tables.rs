@@ -2,11 +2,13 @@
 
 use super::list::print_list;
 use super::{Answer, Global};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{TableId, TableState};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY};
+use crate::pipeline::open_stream_to_read;
 use crate::query::{OutputFormat, row_count};
-use crate::stream::{StreamConfig, find_last_cut, open_to_read};
+use crate::stream::find_last_cut;
 use crate::table::{Lake, TableView};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
@@ -45,7 +47,7 @@ impl Tables {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let config = global.lake_config()?;
         let lake = Lake::open(&config.lake.url)?;
-        let mut states = states(&config.stream).await?;
+        let mut states = states(&config).await?;
         let mut lines = Vec::new();
         for (database, name) in lake.tables().await? {
             let table = TableId::new(&database, &name);
@@ -64,8 +66,8 @@ impl Tables {
 type State = (Option<&'static str>, Option<String>);
 
 /// Where the tables stand at the last cut on the stream; nothing where there is no stream.
-async fn states(stream: &StreamConfig) -> Result<BTreeMap<TableId, State>> {
-    let Some(log) = open_to_read(stream).await? else { return Ok(BTreeMap::new()) };
+async fn states(config: &Config) -> Result<BTreeMap<TableId, State>> {
+    let Some(log) = open_stream_to_read(config).await? else { return Ok(BTreeMap::new()) };
     let Some((_, cut)) = find_last_cut(log.as_ref()).await?.cut else { return Ok(BTreeMap::new()) };
     let state = |state: &TableState| match state {
         TableState::Live => (Some("live"), None),

@@ -75,7 +75,7 @@ pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result
         };
         let was_anew = std::mem::take(&mut anew) || started.is_anew;
         let outcome = tokio::select! {
-            outcome = started.follower.run(started.snapshots, Until::Asked(requests.clone()), stop.clone()) => outcome,
+            outcome = Box::pin(started.follower.run(started.snapshots, Until::Asked(requests.clone()), stop.clone())) => outcome,
             error = overtaken::overtaken(&context, started.epoch) => Err(error),
         };
         match outcome {
@@ -100,7 +100,7 @@ fn is_gap(error: &Error) -> bool {
 pub(super) async fn backfill(context: Context, request: BackfillRequest, stop: watch::Receiver<bool>) -> Result<()> {
     let started = start::start(&context, Some(&request), false).await?;
     tokio::select! {
-        outcome = started.follower.run(started.snapshots, Until::Live(started.requested), stop) => outcome,
+        outcome = Box::pin(started.follower.run(started.snapshots, Until::Live(started.requested), stop)) => outcome,
         error = overtaken::overtaken(&context, started.epoch) => Err(error),
     }
 }

@@ -17,6 +17,6 @@ pub use backfill::backfill;
 pub use capture::{BackfillRequest, Follower, Link, Snapshots, Until};
 pub use foreign::{RETRY_FOLDER, retry_lot};
 pub use requests::Requests;
-pub use run::{Halves, run};
+pub use run::{Halves, open_stream_to_read, run};
 pub use scale::{Capacity, ScaleRequest, Workers, capacity, scale};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::merge::SpillFolder;
 use crate::state::StateStore;
-use crate::stream::{EventLog, MemoryLog};
+use crate::stream::{ClaimCheckLog, EventLog, MemoryLog};
 use crate::table::{Lake, TableOptions};
 use std::future::Future;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ use tokio::sync::{mpsc, watch};
 const STOP_GRACE: Duration = Duration::from_secs(120);
 /// The pause before a stream's folder that another process has is tried again.
 const FOLDER_PAUSE: Duration = Duration::from_millis(250);
+
+/// The folder of the lake that holds the stream's large records.
+const CLAIM_CHECKS: &str = "_stream";
 
 /// Which halves run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,19 +203,39 @@ impl Opened {
             return Ok(Self { log: Arc::new(MemoryLog::new(1)), lake, state });
         }
         let log = if halves == Halves::Merge {
-            crate::stream::open_to_read(&config.stream).await?.ok_or_else(|| {
+            open_stream_to_read(config).await?.ok_or_else(|| {
                 Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
                     .with("stream", &config.stream.url)
                     .remedy("start `binlake capture` first, or set `stream.url`")
             })?
         } else {
-            crate::stream::open(&config.stream).await?
+            with_claim_checks(config, crate::stream::open(&config.stream).await?)?
         };
         if halves != Halves::Capture {
             log.register_reader(lake.url())?;
         }
         Ok(Self { log, lake, state })
     }
+}
+
+/// Opens the pipeline's stream to read it; `None`: there is none yet.
+///
+/// # Errors
+/// If the stream, or the lake that holds its large records, can't be opened.
+pub async fn open_stream_to_read(config: &Config) -> Result<Option<Arc<dyn EventLog>>> {
+    let log = crate::stream::open_to_read(&config.stream).await?;
+    log.map(|log| with_claim_checks(config, log)).transpose()
+}
+
+/// Large records lie in the lake's store, where that is configured.
+fn with_claim_checks(config: &Config, log: Arc<dyn EventLog>) -> Result<Arc<dyn EventLog>> {
+    // others who read the stream can't fetch what a claim check means
+    if !config.stream.claim_check || log.format().is_some() {
+        return Ok(log);
+    }
+    let lake = Lake::create(&config.lake.url)?;
+    let root = lake.root().parts().chain([CLAIM_CHECKS.into()]).collect();
+    Ok(Arc::new(ClaimCheckLog::new(log, lake.store().clone(), root)))
 }
 
 pub(super) fn capture_context(config: &Arc<Config>, opened: &Opened, status: &Status) -> capture::Context {

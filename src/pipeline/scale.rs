@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::state::{Lease, LeaseKey, StateStore, in_force, next_change};
-use crate::stream::{EventLog, open_to_read};
+use crate::stream::EventLog;
 use crate::table::Lake;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ pub async fn scale(config: &Config, request: ScaleRequest) -> Result<Capacity> {
 
 impl Scaler {
     async fn open(config: &Config) -> Result<Self> {
-        let log = open_to_read(&config.stream).await?.ok_or_else(|| {
+        let log = super::open_stream_to_read(config).await?.ok_or_else(|| {
             Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
                 .with("stream", &config.stream.url)
                 .remedy("start `binlake capture` first, or set `stream.url`")

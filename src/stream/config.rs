@@ -24,6 +24,8 @@ pub struct StreamConfig {
     pub lanes: u16,
     /// The most bytes of one chunk, before compression. A larger row is split over parts.
     pub chunk_size: ByteSize,
+    /// Whether chunks larger than a record go by the lake's object store, below `_stream/`, and not over several records.
+    pub claim_check: bool,
     /// How often a cut is put on all lanes: a merger can commit no more often.
     #[serde(deserialize_with = "duration")]
     pub cut_interval: Duration,
@@ -45,6 +47,7 @@ impl Default for StreamConfig {
             debezium: DebeziumOptions::default(),
             lanes: 16,
             chunk_size: ByteSize(1 << 20),
+            claim_check: false,
             cut_interval: Duration::from_secs(1),
             segment_size: ByteSize(64 << 20),
             retention: Duration::from_secs(3600),

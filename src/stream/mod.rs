@@ -9,6 +9,7 @@
 //! - [`take_over`]: how a new producer closes the stream to those before it, and finds where it resumes.
 //! - [`FormattedLog`]: a log whose records are in another system's format; [`ForeignLog`]: a stream that another system writes.
 
+mod claim_check;
 mod config;
 mod consumer;
 mod embedded;
@@ -27,6 +28,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use claim_check::ClaimCheckLog;
 pub use config::{Aggregate, StreamConfig, StreamFormat, StreamUrl};
 pub use consumer::Consumer;
 pub use embedded::{EmbeddedLog, EmbeddedOptions};
@@ -155,6 +157,11 @@ pub trait EventLog: Send + Sync + Debug {
     /// The most bytes that a record may have.
     fn most_record_bytes(&self) -> usize {
         1 << 20
+    }
+
+    /// How long records are kept that nobody has released; `None`: for ever.
+    fn retention(&self) -> Option<std::time::Duration> {
+        None
     }
 
     /// How many shards take records; `None`: it has none.

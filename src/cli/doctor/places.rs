@@ -1,19 +1,21 @@
 //! Stream, lake and state: can they be read and written?
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::event::SourcePosition;
+use crate::pipeline::open_stream_to_read;
 use crate::source::Finding;
 use crate::state::{StateConfig, StateStore, StateUrl};
 use crate::stream::kinesis::{KinesisStream, KinesisUrl};
-use crate::stream::{StreamConfig, StreamUrl, find_last_cut, open_to_read};
+use crate::stream::{StreamUrl, find_last_cut};
 use crate::table::{Lake, LakeUrl};
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::path::Path;
 
 /// The stream, and the position up to which the source was read.
-pub(super) async fn check_stream(config: &StreamConfig) -> (Vec<Finding>, Option<SourcePosition>) {
-    let mut findings = match &config.url {
+pub(super) async fn check_stream(config: &Config) -> (Vec<Finding>, Option<SourcePosition>) {
+    let mut findings = match &config.stream.url {
         StreamUrl::File(folder) => vec![ensure_writable(folder)],
         StreamUrl::Kinesis(url) => match describe_kinesis(url).await {
             Ok(described) => vec![described],
@@ -21,7 +23,7 @@ pub(super) async fn check_stream(config: &StreamConfig) -> (Vec<Finding>, Option
             Err(error) => return (vec![Finding::from_error("stream", &error)], None),
         },
     };
-    let found = match open_to_read(config).await {
+    let found = match open_stream_to_read(config).await {
         Ok(None) => {
             findings.push(Finding::ok("content", "none yet: the first run begins with a snapshot"));
             return (findings, None);

@@ -1,6 +1,6 @@
 //! Enhanced fan-out: the stream pushes a shard's records to a registered consumer, which has 2 MB a second of each shard for itself.
 //!
-//! A subscription lasts five minutes and is then made anew from where it ended. The consumer is registered when a reader has settled, so that a
+//! A subscription lasts five minutes and is then made anew from where it ended; in between, and while there can be none, the shard is polled. The consumer is registered when a reader has settled, so that a
 //! short look at the stream takes no subscription from who stays.
 
 use super::client::StreamClient;
@@ -77,22 +77,8 @@ impl FanOut {
         }
     }
 
-    /// Follows a shard by subscriptions until it ends.
-    pub(super) async fn follow(&self, task: &mut ShardTask) -> Result<End> {
-        let mut trouble = Trouble::default();
-        loop {
-            let error = match self.subscription(task, &mut trouble).await {
-                Ok(Some(end)) => return Ok(end),
-                Ok(None) => continue,
-                Err(error) if error.is_transient() => error,
-                Err(error) => return Err(error),
-            };
-            trouble.wait_after(error).await?;
-        }
-    }
-
     /// One subscription; `None`: it has ended, and the shard hasn't.
-    async fn subscription(&self, task: &mut ShardTask, trouble: &mut Trouble) -> Result<Option<End>> {
+    pub(super) async fn subscription(&self, task: &mut ShardTask, trouble: &mut Trouble) -> Result<Option<End>> {
         let place = StartingPosition::builder();
         let place = match &task.place {
             ShardPlace::Oldest => place.r#type(ShardIteratorType::TrimHorizon),

@@ -223,6 +223,10 @@ impl EventLog for KinesisLog {
         self.stream.most_record_bytes()
     }
 
+    fn retention(&self) -> Option<Duration> {
+        Some(self.stream.retention())
+    }
+
     async fn shards(&self) -> Result<Option<u32>> {
         self.stream.client.open_shards().await.map(Some)
     }

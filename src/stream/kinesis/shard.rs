@@ -87,14 +87,20 @@ impl ShardTask {
         self.say(said).await;
     }
 
+    /// Polls; with a fan-out, from one subscription to the next, and while there can be none.
     async fn read(&mut self) -> Result<End> {
         let settles_at = self.fan_out.is_some().then_some(self.settles_at);
-        if let Some(end) = self.poll(settles_at).await? {
-            return Ok(end);
-        }
-        match self.fan_out.clone() {
-            Some(fan_out) => fan_out.follow(self).await,
-            None => Ok(End::Unwanted),
+        let mut trouble = Trouble::default();
+        loop {
+            if let Some(end) = self.poll(settles_at).await? {
+                return Ok(end);
+            }
+            let Some(fan_out) = self.fan_out.clone() else { return Ok(End::Unwanted) };
+            match fan_out.subscription(self, &mut trouble).await {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => {}
+                Err(error) => trouble.wait_after(error).await?,
+            }
         }
     }
 

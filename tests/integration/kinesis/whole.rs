@@ -129,3 +129,25 @@ async fn capture_and_merge_as_processes_of_their_own() {
     scene.catches_up().await;
     assert!(second.terminate().success() && merge.terminate().success(), "{}", scene.pipeline.log_tail());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_rows_go_over_parts_or_by_claim_check() {
+    for claim_check in [false, true] {
+        let mut scene = Scene::new(&StandIn::shared().endpoint(), "").await;
+        if claim_check {
+            let config = scene.pipeline.config().replace("lanes = 4", "lanes = 4\nclaim_check = true");
+            scene.pipeline.set_config(&config);
+        }
+        scene.client.run("CREATE TABLE pictures (id INT PRIMARY KEY, picture LONGBLOB)").await;
+        // random bytes can't be compressed: more than two records' worth
+        let bytes =
+            "(SELECT UNHEX(GROUP_CONCAT(SHA2(RAND(), 512) SEPARATOR '')) FROM (SELECT 1 FROM items a, items b LIMIT 40000) n)";
+        scene.client.run("SET SESSION group_concat_max_len = 100000000").await;
+        scene.client.run(&format!("INSERT INTO pictures VALUES (1, {bytes}), (2, 'small')")).await;
+        let service = scene.pipeline.run();
+        scene.catches_up().await;
+        scene.pipeline.ok(&["verify"]);
+        assert_eq!(scene.pipeline.lake().join("_stream").exists(), claim_check);
+        assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    }
+}
