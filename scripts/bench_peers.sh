@@ -5,10 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 scripts/spark.sh
-if ! [ -e "$cache/debezium" ]; then
-  say "getting Debezium"
-  mvn -q -B -C -f benches/peers/debezium/pom.xml dependency:copy-dependencies "-DoutputDirectory=$cache/debezium" >&2
-fi
+scripts/debezium.sh
 echo "load average $(cut -d' ' -f1-3 /proc/loadavg)"
 echo "## capture"
 cargo --locked bench --quiet --bench capture_peers

@@ -9,19 +9,6 @@ dir=$cache/dynamodb-$version
 missing=()
 command -v java >/dev/null || missing+=(default-jre-headless)
 [ -e "$dir/.complete" ] || command -v mvn >/dev/null || missing+=(maven)
-if [ ${#missing[@]} != 0 ]; then
-  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "missing: ${missing[*]}; install them (sudo apt-get install ${missing[*]})"
-  say "installing ${missing[*]}"
-  apt-get -qq update >&2
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null
-fi
-once dynamodb
-if ! [ -e "$dir/.complete" ]; then
-  say "getting DynamoDB Local $version"
-  rm -rf "$dir"
-  mkdir -p "$dir"
-  cp scripts/java/dynamodb-local.xml "$dir/pom.xml"
-  (cd "$dir" && mvn -q -B -C org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=lib) >&2
-  touch "$dir/.complete"
-fi
+install "${missing[@]}"
+maven_jars scripts/java/dynamodb-local.xml "$dir" "DynamoDB Local $version"
 echo "$dir"

@@ -11,12 +11,7 @@ main=$dir/node_modules/kinesis-local/main.js
 missing=()
 command -v node >/dev/null || missing+=(nodejs)
 [ -e "$main" ] || command -v npm >/dev/null || missing+=(npm)
-if [ ${#missing[@]} != 0 ]; then
-  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "missing: ${missing[*]}; install them (sudo apt-get install ${missing[*]})"
-  say "installing ${missing[*]}"
-  apt-get -qq update >&2
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null
-fi
+install "${missing[@]}"
 if ! [ -e "$main" ]; then
   once kinesis-local
   if ! [ -e "$main" ]; then

@@ -13,6 +13,27 @@ once() {
   flock 8
 }
 
+# install PACKAGE…: the system's packages that are missing, as root; else says what to install. None: nothing to do.
+install() {
+  [ $# != 0 ] || return 0
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "missing: $*; install them (Debian and Ubuntu: sudo apt-get install $*)"
+  say "installing $*"
+  apt-get -qq update >&2
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "$@" >/dev/null
+}
+
+# maven_jars POM DIR WHAT: the jars that POM depends on, in DIR/lib.
+maven_jars() {
+  once "$(basename "$2")"
+  [ -e "$2/.complete" ] && return 0
+  say "getting $3"
+  rm -rf "$2"
+  mkdir -p "$2"
+  cp "$1" "$2/pom.xml"
+  (cd "$2" && mvn -q -B -C org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory=lib) >&2
+  touch "$2/.complete"
+}
+
 # The Debian mirror that this machine uses, whichever way its sources are written.
 debian_mirror() {
   { cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs:[[:space:]]*//p' | tr ' ' '\n'

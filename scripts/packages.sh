@@ -9,13 +9,5 @@ command -v cc >/dev/null || missing+=(build-essential)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 command -v openssl >/dev/null || missing+=(openssl)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
-if [ ${#missing[@]} != 0 ]; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing ${missing[*]}"
-    apt-get -qq update >&2
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null
-  else
-    die "missing: ${missing[*]}; install them (Debian and Ubuntu: sudo apt-get install ${missing[*]})"
-  fi
-fi
+install "${missing[@]}"
 command -v cargo >/dev/null || die "no Rust: install rustup, then the stable toolchain ($(sed -n 's/^rust-version = //p' "$(dirname "$0")/../Cargo.toml") or newer)"

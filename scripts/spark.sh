@@ -9,12 +9,7 @@ bundle=hudi-spark3.5-bundle_2.12-$hudi.jar
 missing=()
 command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
 command -v mvn >/dev/null || missing+=(maven)
-if [ ${#missing[@]} != 0 ]; then
-  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "missing: ${missing[*]}; install them (sudo apt-get install ${missing[*]})"
-  say "installing ${missing[*]}"
-  apt-get -qq update >&2
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "${missing[@]}" >/dev/null
-fi
+install "${missing[@]}"
 scripts/python.sh tests/readers/requirements-spark.txt spark
 if ! [ -e "$cache/jars/$bundle" ]; then
   say "getting $bundle"

@@ -201,7 +201,7 @@ fn judge(compared: &mut Compared, found: BTreeMap<String, (Difference, u64)>, is
 
 fn report(compared: &Compared, position: &SourcePosition, limit: usize) -> String {
     let table = &compared.table.schema.table;
-    let at = position.gtid_set.as_ref().map_or_else(|| position.coordinates.to_string(), |set| set.to_string().replace('\n', ""));
+    let at = position.position_text().replace('\n', "");
     let (source, lake) = compared.rows;
     match &compared.outcome {
         Outcome::Equal if source == lake => format!("{table}: equal, {} rows, at {at}\n", grouped(source)),

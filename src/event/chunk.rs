@@ -61,6 +61,17 @@ pub enum Section {
     },
 }
 
+impl Section {
+    /// The table that it is about.
+    pub fn table(&self) -> &TableId {
+        match self {
+            Self::Rows(batch) => &batch.schema.table,
+            Self::Truncate { table, .. } => table,
+            Self::NewShape { schema, .. } => &schema.table,
+        }
+    }
+}
+
 /// The error of all damage to a chunk; who knows the lane, index and position adds them.
 fn damaged(detail: &'static str) -> Error {
     Error::new(Area::Stream, Kind::Corrupt, "a chunk on the stream is damaged").with("detail", detail)

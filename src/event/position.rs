@@ -70,6 +70,14 @@ pub struct SourcePosition {
 }
 
 impl SourcePosition {
+    /// For people, and for the lake's `binlake.position`: the GTID set, else file:offset.
+    pub fn position_text(&self) -> String {
+        match &self.gtid_set {
+            Some(set) => set.to_string(),
+            None => self.coordinates.to_string(),
+        }
+    }
+
     /// Whether all that lies before `other` lies before this position as well.
     pub fn has_passed(&self, other: &SourcePosition) -> bool {
         let gtids = match (&self.gtid_set, &other.gtid_set) {

@@ -102,10 +102,7 @@ impl Checkpoint {
 
     /// The source's position for people: the GTID set, else file:offset.
     pub fn position_text(&self) -> String {
-        match &self.position.gtid_set {
-            Some(set) => set.to_string(),
-            None => self.position.coordinates.to_string(),
-        }
+        self.position.position_text()
     }
 
     /// Whether all of `position` is in the table: a GTID, a GTID set, or file:offset (which is believed to be of the same server).

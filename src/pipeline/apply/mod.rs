@@ -17,7 +17,7 @@ pub use lake::LakeWriter;
 pub(super) use shared::{Ground, apply_shared};
 
 use crate::error::{Error, Kind, Result};
-use crate::event::{CutPoint, Section, TableId};
+use crate::event::{CutPoint, TableId};
 use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules};
 use crate::pipeline::share::Need;
 use crate::pipeline::status::{Status, TableStage};
@@ -112,13 +112,12 @@ impl Apply {
                 tables.insert(table.clone(), AppliedTable::new(&table, &config.rules, checkpoint, &stream_id));
             }
         }
-        Ok(Self::over(log, lake, config, status, commits_done, tables, durable))
+        Ok(Self::over(Ground { log, lake, config, status, commits_done }, tables, durable))
     }
 
     /// For a stream that others write: `checkpoints` are those of its tables. Reading goes on from the lowest of this very stream.
     pub(in crate::pipeline) fn start_foreign(ground: &Ground, checkpoints: BTreeMap<TableId, Checkpoint>) -> Self {
-        let Ground { log, lake, config, status, commits_done } = ground.clone();
-        let stream_id = log.identity().stream_id.clone();
+        let stream_id = ground.log.identity().stream_id.clone();
         let mut tables = BTreeMap::new();
         let mut durable = BTreeMap::new();
         for (table, checkpoint) in checkpoints {
@@ -126,22 +125,15 @@ impl Apply {
             if is_of_stream {
                 durable.insert(table.clone(), checkpoint.resume.clone());
             }
-            let applied = AppliedTable::new(&table, &config.rules, Some(checkpoint), &stream_id);
+            let applied = AppliedTable::new(&table, &ground.config.rules, Some(checkpoint), &stream_id);
             tables.insert(table, if is_of_stream { applied } else { applied.on_another_stream() });
         }
-        Self::over(log, lake, config, status, commits_done, tables, durable)
+        Self::over(ground.clone(), tables, durable)
     }
 
     /// With these tables; `durable` says what the stream must be read for.
-    fn over(
-        log: Arc<dyn EventLog>,
-        lake: LakeWriter,
-        config: ApplyConfig,
-        status: Status,
-        commits_done: mpsc::UnboundedSender<AppliedCommit>,
-        tables: BTreeMap<TableId, AppliedTable>,
-        durable: BTreeMap<TableId, Option<Resume>>,
-    ) -> Self {
+    fn over(ground: Ground, tables: BTreeMap<TableId, AppliedTable>, durable: BTreeMap<TableId, Option<Resume>>) -> Self {
+        let Ground { log, lake, config, status, commits_done } = ground;
         Self {
             log,
             lake,
@@ -250,11 +242,7 @@ impl Apply {
             LaneEvent::Sections { epoch, window, lane, sections, .. } => {
                 let closing = CutPoint { epoch, number: window };
                 for section in &sections {
-                    let table = match section {
-                        Section::Rows(batch) => &batch.schema.table,
-                        Section::Truncate { table, .. } => table,
-                        Section::NewShape { schema, .. } => &schema.table,
-                    };
+                    let table = section.table();
                     let Some(applied) = self.table(table) else { continue };
                     let (is_taken, is_revived) = applied.takes(lane, closing, section);
                     if !is_taken {

@@ -115,8 +115,7 @@ impl Apply {
             durable.insert(table.clone(), need.resume());
             tables.insert(table.clone(), AppliedTable::new(table, &ground.config.rules, checkpoint, &stream_id));
         }
-        let Ground { log, lake, config, status, commits_done } = ground.clone();
-        let mut apply = Self::over(log, lake, config, status, commits_done, tables, durable);
+        let mut apply = Self::over(ground.clone(), tables, durable);
         apply.shared =
             Some(Shared { share, assigned, unresolved: BTreeSet::new(), is_outdated: false, told_needs: Instant::now() });
         Ok(apply)
@@ -137,17 +136,11 @@ impl Apply {
         let Some(shared) = &mut self.shared else { return };
         let (tables, window): (Vec<&'a TableId>, CutPoint) = match event {
             LaneEvent::Sections { epoch, window, sections, .. } => {
-                let table = |section: &'a Section| match section {
-                    Section::Rows(batch) => &batch.schema.table,
-                    Section::Truncate { table, .. } => table,
-                    Section::NewShape { schema, .. } => &schema.table,
-                };
-                (sections.iter().map(table).collect(), CutPoint { epoch: *epoch, number: *window })
+                (sections.iter().map(Section::table).collect(), CutPoint { epoch: *epoch, number: *window })
             }
             LaneEvent::CutReached(reached) => {
                 let position = &reached.cut.position;
-                let text = position.gtid_set.as_ref().map_or_else(|| position.coordinates.to_string(), ToString::to_string);
-                self.status.reached(text, reached.cut.source_commit_time);
+                self.status.reached(position.position_text(), reached.cut.source_commit_time);
                 (reached.cut.tables.keys().collect(), reached.point)
             }
             LaneEvent::Void { .. } => return,

@@ -224,7 +224,7 @@ impl Follower {
             schemas: self.reader.tables().schemas(),
             position,
         };
-        self.status.cut(position_text(&cut.position), cut.source_commit_time);
+        self.status.cut(cut.position.position_text(), cut.source_commit_time);
         self.report_stages(&cut.tables);
         self.report_rows();
         let rest = self.lanes.take_rest()?;
@@ -301,11 +301,4 @@ impl Follower {
 /// Returns when we are told to stop (or nobody is left to tell).
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-fn position_text(position: &SourcePosition) -> String {
-    match &position.gtid_set {
-        Some(set) => set.to_string(),
-        None => position.coordinates.to_string(),
-    }
 }
