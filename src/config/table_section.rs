@@ -39,6 +39,16 @@ pub enum FeedFormat {
     DebeziumJson,
 }
 
+impl fmt::Display for FeedFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::DmsJson => "dms-json",
+            Self::DebeziumJson => "debezium-json",
+        })
+    }
+}
+
 /// Either.
 #[derive(Debug, Clone)]
 pub(super) enum TableEntry {

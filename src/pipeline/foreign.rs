@@ -79,6 +79,14 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// The lead of its merge.
+    fn lead(&self, config: &Config, opened: &Opened) -> Lead {
+        let name = format!("{} {}", self.url, self.tables[0].format);
+        Lead::of_feed(opened.state.clone(), &name, opened.lake.url(), config.state.lease_duration)
+    }
+}
+
 fn declared_shape(fed: &FedTable) -> TableSchema {
     let column =
         |column: &PlainColumn| Column { name: column.name.clone(), source_type: column.kind.source_type().clone(), nullable: true };
@@ -118,8 +126,7 @@ pub(super) async fn apply_feeds(
 ) -> Result<()> {
     let feeds = if halves == Halves::Capture { Vec::new() } else { feeds(config) };
     let loops = feeds.iter().map(|feed| {
-        let lead =
-            (halves == Halves::Merge).then(|| Lead::new(opened.state.clone(), &feed.url.to_string(), config.state.lease_duration));
+        let lead = (halves == Halves::Merge).then(|| feed.lead(config, opened));
         keep_running("merge of a stream", stopped.clone(), move || {
             let (lead, stopped) = (lead.clone(), stopped.clone());
             async move {
@@ -133,19 +140,22 @@ pub(super) async fn apply_feeds(
     futures::future::try_join_all(loops.map(Box::pin)).await.map(|_| ())
 }
 
-/// Applies while the lead is ours.
+/// Applies while the lead is ours: takes the tables from whoever had it before, and gives way to whoever takes them.
 async fn apply_in_turn(ground: &Ground, lake: &Lake, feed: &Feed, lead: &Lead, mut stopped: watch::Receiver<bool>) -> Result<()> {
     tokio::select! {
         taken = lead.take() => taken?,
         _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
     }
+    let ground = Ground { lake: ground.lake.clone().shared(), ..ground.clone() };
+    let taken = || Error::new(Area::Stream, Kind::Transient, "another process has taken the stream over").with("stream", &feed.url);
     let outcome = tokio::select! {
-        outcome = apply_feed(ground, lake, feed, &stopped) => outcome,
-        () = lead.keep() => {
-            let taken = Error::new(Area::Stream, Kind::Transient, "another process has taken the stream over");
-            Err(taken.with("stream", &feed.url))
-        }
+        outcome = apply_feed(&ground, lake, feed, &stopped) => outcome,
+        () = lead.keep() => Err(taken()),
     };
     lead.give_back().await;
-    outcome
+    // it may notice by the table first
+    outcome.map_err(|error| match (error.area(), error.kind()) {
+        (Area::Lake, Kind::Conflict) => taken().caused_by(error),
+        _ => error,
+    })
 }

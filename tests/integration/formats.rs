@@ -4,6 +4,8 @@ mod debezium;
 mod json;
 mod kpl;
 mod on_kinesis;
+mod raw_order;
+mod shared_feeds;
 
 use crate::mysql::{Flavour, Server};
 use crate::service::Pipeline;

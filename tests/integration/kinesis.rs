@@ -3,7 +3,7 @@
 pub(crate) mod faults;
 mod order;
 pub(crate) mod proxy;
-mod reshard;
+pub(crate) mod reshard;
 mod stand_in;
 mod whole;
 

@@ -1,4 +1,4 @@
-//! The lead of a capture: one process of many reads the source, the others stand by.
+//! The lead of what one process of many does, while the others stand by: the capture of a source, the merge of a stream that others write.
 
 use super::worker_id;
 use crate::error::Result;
@@ -9,19 +9,26 @@ use tokio::time::Instant;
 /// The longest time between two looks at the lease.
 const LONGEST_LOOK: Duration = Duration::from_secs(3);
 
-/// A lease on a stream's capture.
+/// A lease on such a work.
 #[derive(Debug, Clone)]
 pub(in crate::pipeline) struct Lead {
     state: StateStore,
     key: LeaseKey,
+    /// What the leader does, for the log.
+    what: &'static str,
     me: WorkerId,
     duration: Duration,
 }
 
 impl Lead {
-    /// Nothing is taken yet. `stream` is the stream's name, the same for all who capture into it.
+    /// Of a capture. Nothing is taken yet. `stream` is the stream's name, the same for all who capture into it.
     pub(in crate::pipeline) fn new(state: StateStore, stream: &str, duration: Duration) -> Self {
-        Self { state, key: LeaseKey(format!("{stream}/capture")), me: worker_id(), duration }
+        Self { state, key: LeaseKey(format!("{stream}/capture")), what: "captures", me: worker_id(), duration }
+    }
+
+    /// Of the merge of a stream that others write into one lake: other lakes have their own.
+    pub(in crate::pipeline) fn of_feed(state: StateStore, stream: &str, lake: &str, duration: Duration) -> Self {
+        Self { state, key: LeaseKey(format!("{stream}/merge/{lake}")), what: "merges", me: worker_id(), duration }
     }
 
     fn look(&self) -> Duration {
@@ -37,7 +44,7 @@ impl Lead {
                 Ok(None) => return Ok(()),
                 Ok(Some(leader)) => {
                     if known.as_ref() != Some(&leader) {
-                        tracing::info!(%leader, "standing by: another captures");
+                        tracing::info!(%leader, "standing by: another {}", self.what);
                         known = Some(leader);
                     }
                 }
@@ -64,7 +71,7 @@ impl Lead {
         if (is_ours || observer.is_free(&lease, now, self.duration))
             && self.state.update_lease(&lease.clone().taken_by(&self.me), lease.counter).await?
         {
-            tracing::info!(from = lease.owner.as_ref().map_or("nobody", |owner| &owner.0), "the capture's lead is ours");
+            tracing::info!(from = lease.owner.as_ref().map_or("nobody", |owner| &owner.0), what = self.what, "the lead is ours");
             return Ok(None);
         }
         Ok(Some(lease.owner.unwrap_or_else(|| WorkerId("nobody".into()))))
@@ -85,12 +92,12 @@ impl Lead {
             match kept.await {
                 Ok(true) => {}
                 Ok(false) => {
-                    tracing::warn!("another has taken the capture's lead");
+                    tracing::warn!(what = self.what, "another has taken the lead");
                     return;
                 }
                 Err(error) => {
                     let error: crate::error::Error = error;
-                    tracing::warn!(%error, "the lead can't be renewed; the capture goes on");
+                    tracing::warn!(%error, what = self.what, "the lead can't be renewed; the work goes on");
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Splits or merges open shards, at random.
-pub(super) async fn reshard(url: &KinesisUrl, random: &mut Random) {
+pub(crate) async fn reshard(url: &KinesisUrl, random: &mut Random) {
     let client = StandIn::shared().client().await;
     let name = &url.aws.name;
     // until it is active again
