@@ -13,6 +13,7 @@ pub use table_section::{FedTable, FeedFormat};
 use crate::admin::AdminConfig;
 use crate::error::{Error, Result};
 use crate::merge::TableRules;
+use crate::publish::CatalogConfig;
 use crate::source::SourceConfig;
 use crate::state::{ScaleRule, StateConfig, StateUrl};
 use crate::stream::{RecordStreamUrl, StreamConfig, StreamUrl};
@@ -39,6 +40,8 @@ pub struct Config {
     pub state: StateConfig,
     /// `[admin]`.
     pub admin: AdminConfig,
+    /// `[catalog]`, where tables are registered for other engines.
+    pub catalog: Option<CatalogConfig>,
     /// `[[table]]` of the source.
     pub tables: TableRules,
     /// `[[table]]` with `stream`: fed by streams that others write.
@@ -60,6 +63,7 @@ struct Sections {
     state: StateConfig,
     #[serde(default)]
     admin: AdminConfig,
+    catalog: Option<CatalogConfig>,
     #[serde(default)]
     table: Vec<TableEntry>,
     #[serde(default)]
@@ -118,6 +122,7 @@ impl Config {
             lake: sections.lake,
             state: sections.state,
             admin: sections.admin,
+            catalog: sections.catalog,
             tables: TableRules::new(tables),
             fed,
             scale: sections.scale,
@@ -203,6 +208,13 @@ impl Config {
         }
         if self.lake.commit_interval().is_zero() {
             return wrong("commits need some time between them", "lake.commit_interval", "write \"1s\" or more");
+        }
+        if self.catalog.is_some() && matches!(self.lake.url, LakeUrl::File(_)) {
+            return wrong(
+                "Glue's catalog has tables on S3, and the lake is a folder",
+                "catalog",
+                "remove [catalog], or use a lake on S3",
+            );
         }
         if self.lake.target_file_size.0 < 1 << 20 {
             return wrong("base files have at least 1 MiB", "lake.target_file_size", "leave it out for 64MiB");

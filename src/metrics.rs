@@ -62,6 +62,10 @@ pub const COMMIT_SECONDS: &str = "binlake_commit_duration_seconds";
 pub const COMMITTED_ROWS: &str = "binlake_committed_rows_total";
 /// Bytes of base files written. Label `table`.
 pub const WRITTEN_BYTES: &str = "binlake_written_bytes_total";
+/// Entries of the catalog that were made or changed.
+pub const CATALOG_CHANGES: &str = "binlake_catalog_changes_total";
+/// Times that a table could not be registered in the catalog.
+pub const CATALOG_ERRORS: &str = "binlake_catalog_errors_total";
 /// Bytes of sorted runs spilled to local disk.
 pub const SPILLED_BYTES: &str = "binlake_spilled_bytes_total";
 /// When the table's last commit became visible, in seconds since 1970. Label `table`.
@@ -112,6 +116,8 @@ pub fn describe() {
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Duration of a commit");
     describe_counter!(COMMITTED_ROWS, Unit::Count, "Rows that commits changed");
     describe_counter!(WRITTEN_BYTES, Unit::Bytes, "Base files written");
+    describe_counter!(CATALOG_CHANGES, Unit::Count, "Entries of the catalog that were made or changed");
+    describe_counter!(CATALOG_ERRORS, Unit::Count, "Times that a table could not be registered in the catalog");
     describe_counter!(SPILLED_BYTES, Unit::Bytes, "Sorted runs spilled to local disk");
     describe_gauge!(LAST_COMMIT_TIME, Unit::Seconds, "When the table's last commit became visible");
     describe_histogram!(FRESHNESS_SECONDS, Unit::Seconds, "From the source's commit to its being visible in the lake");

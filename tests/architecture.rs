@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["config", "pipeline", "query", "source", "table", "state", "admin", "stream", "event", "merge", "publish", "format"]),
-    ("config", &["source", "stream", "merge", "table", "state", "admin", "event", "format"]),
+    ("config", &["source", "stream", "merge", "table", "state", "admin", "event", "format", "publish"]),
     ("pipeline", &["config", "source", "stream", "merge", "table", "publish", "state", "event", "format"]),
     ("admin", &["pipeline", "state", "query", "event"]),
     ("query", &["table", "merge"]),

@@ -15,7 +15,7 @@ use crate::source::{
 use clap::{Args, ValueEnum};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
-use places::{check_lake, check_state, check_stream};
+use places::{check_catalog, check_lake, check_state, check_stream};
 use report::{Report, Section};
 
 /// SQL that makes the source's user.
@@ -76,6 +76,9 @@ async fn examine(config: &Config) -> Report {
     }
     report.sections.push(Section::new(format!("stream {}", config.stream.url), stream));
     report.sections.push(Section::new(format!("lake {}", config.lake.url), check_lake(&config.lake.url).await));
+    if let Some(catalog) = &config.catalog {
+        report.sections.push(Section::new(format!("catalog {}", catalog.url), check_catalog(catalog).await));
+    }
     report.sections.push(Section::new(format!("state {}", config.state.url), check_state(&config.state).await));
     report
 }

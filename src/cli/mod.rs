@@ -2,6 +2,7 @@
 
 mod backfill;
 mod clean;
+mod ddl;
 mod dead_letter;
 mod demo;
 mod doctor;
@@ -89,6 +90,7 @@ enum Command {
     Savepoint(later::Savepoint),
     Restore(later::Restore),
     Clean(clean::Clean),
+    Ddl(ddl::Ddl),
     Cluster(later::Cluster),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
@@ -154,6 +156,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Tables(args) => args.run(global).await,
         Command::Timeline(args) => args.run(global).await,
         Command::Clean(args) => args.run(global).await,
+        Command::Ddl(args) => args.run(global).await,
         Command::Verify(args) => args.run(global).await,
         Command::Doctor(args) => args.run(global).await,
         Command::Scale(args) => args.run(global).await,

@@ -25,6 +25,18 @@ impl AwsUrl {
     /// # Errors
     /// What is wrong with the text, and what to write.
     pub fn parse(text: &str, scheme: &str) -> Result<Self, String> {
+        let url = Self::parse_of_account(text, scheme)?;
+        if url.name.is_empty() {
+            return Err(format!("`{text}` has no name of a {scheme} resource; write {scheme}://name?region=…"));
+        }
+        Ok(url)
+    }
+
+    /// The same for what an account has one of: the name may be missing.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and what to write.
+    pub fn parse_of_account(text: &str, scheme: &str) -> Result<Self, String> {
         let example = || format!("write {scheme}://name?region=…");
         let rest = text
             .strip_prefix(scheme)
@@ -33,7 +45,7 @@ impl AwsUrl {
         let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
         let name = name.trim_end_matches('/');
         let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if name.is_empty() || name.len() > 255 || !name.chars().all(is_fit) {
+        if name.len() > 255 || !name.chars().all(is_fit) {
             return Err(format!("`{name}` is no name of a {scheme} resource (letters, digits, `_`, `-`, `.`); {}", example()));
         }
         let mut options = BTreeMap::new();
@@ -124,7 +136,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (text, part) in [
             ("kinesis:name", "write kinesis://name"),
-            ("kinesis://", "no name"),
+            ("kinesis://", "has no name"),
             ("kinesis://a/b", "no name"),
             ("kinesis://a?endpoint=127.0.0.1", "no endpoint"),
             ("kinesis://a?region=", "no value"),

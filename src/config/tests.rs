@@ -87,6 +87,9 @@ fn every_error_says_what_where_and_the_remedy() {
         ("kinesis option", with("[stream]\nurl = 'kinesis://x?shards=4'")),
         ("plain JSON is not written", with("[stream]\nformat = 'json'")),
         ("wrong state url", with("[state]\nurl = 'dynamodb:x'")),
+        ("a catalog for a folder", with("[catalog]\nurl = 'glue://?region=eu-west-1'")),
+        ("wrong catalog", with("[catalog]\nurl = 'hive://x'")),
+        ("one name for all databases", with("[catalog]\nurl = 'glue://'\ndatabase = 'lake'")),
         ("too many lanes", with("[stream]\nlanes = 5000")),
         ("heartbeat too rare", FOUR_LINES.replace("[[table]]", "heartbeat_interval = '2m'\n[[table]]")),
     ];

@@ -1,6 +1,8 @@
 //! What follows a commit: the views that readers use, and the audit. Neither holds up the next commit, and neither can undo one.
 
 use super::apply::AppliedCommit;
+use super::registrar::{TableShape, follow_shapes};
+use crate::config::Config;
 use crate::error::Result;
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
@@ -8,6 +10,7 @@ use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
 use crate::table::Lake;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -54,7 +57,16 @@ impl AuditedRun {
 }
 
 /// Publishes and counts commits until the apply loop is gone.
-pub(super) async fn follow_commits(lake: Lake, run: AuditedRun, mut commits: mpsc::UnboundedReceiver<AppliedCommit>) {
+pub(super) async fn follow_commits(
+    lake: Lake,
+    config: Arc<Config>,
+    run: AuditedRun,
+    mut commits: mpsc::UnboundedReceiver<AppliedCommit>,
+) {
+    let registered = config.catalog.clone().map(|catalog| {
+        let (sender, shapes) = mpsc::unbounded_channel();
+        (sender, tokio::spawn(follow_shapes(lake.clone(), config.clone(), catalog, shapes)))
+    });
     let mut publisher = None;
     let mut waiting: BTreeMap<TableId, AppliedCommit> = BTreeMap::new();
     // what a crash kept from being published
@@ -73,6 +85,9 @@ pub(super) async fn follow_commits(lake: Lake, run: AuditedRun, mut commits: mps
             run.count(&commit).await;
             // nobody queries dead letters by a view
             if !commit.table.database().starts_with(DEAD_LETTERS) {
+                if let Some((shapes, _)) = &registered {
+                    let _ = shapes.send(shape(&commit));
+                }
                 waiting.insert(commit.table.clone(), commit);
             }
         }
@@ -81,9 +96,18 @@ pub(super) async fn follow_commits(lake: Lake, run: AuditedRun, mut commits: mps
             Err(error) => tracing::warn!(%error, "the views can't be written"),
         }
         if is_over {
-            return;
+            break;
         }
     }
+    if let Some((shapes, following)) = registered {
+        drop(shapes);
+        let _ = following.await;
+    }
+}
+
+fn shape(commit: &AppliedCommit) -> TableShape {
+    let partitions = commit.slices.iter().map(|slice| slice.partition_path.clone()).collect();
+    TableShape { table: commit.table.clone(), columns: commit.columns.clone(), partitions }
 }
 
 async fn soon(commits: &mut mpsc::UnboundedReceiver<AppliedCommit>) -> Option<AppliedCommit> {

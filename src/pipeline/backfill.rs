@@ -22,7 +22,7 @@ pub async fn backfill(config: Config, request: BackfillRequest, status: Status, 
     let (stop_apply, apply_stopped) = watch::channel(false);
     let (sender, commits) = mpsc::unbounded_channel();
     let audit = AuditedRun::new(opened.state.clone(), &opened.log.identity().stream_id, "backfill");
-    let followed = tokio::spawn(follow_commits(opened.lake.clone(), audit.clone(), commits));
+    let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
     let capture = {
         let context = capture_context(&config, &opened, &status);
         async move {

@@ -110,7 +110,7 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
     let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
     let (sender, commits) = mpsc::unbounded_channel();
     let audit = AuditedRun::new(opened.state.clone(), &opened.log.identity().stream_id, halves.command());
-    let followed = tokio::spawn(follow_commits(opened.lake.clone(), audit.clone(), commits));
+    let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
     let capture = {
         let context = capture_context(&config, &opened, &status);
         let stopped = capture_stopped.clone();

@@ -1,10 +1,19 @@
 //! ⑥ What readers need after a commit.
 //!
-//! Today the DuckDB views ([`Publisher`] keeps `<lake>/views.sql`); a Glue catalog entry will have its file beside `duckdb`, fed by the same
-//! [`Publisher::table`] calls. All of it is made from the table's timeline, never the truth itself: it can be lost and written anew.
+//! [`Publisher`] keeps `<lake>/views.sql` for DuckDB; [`GlueCatalog`] keeps a table's entry in Glue, as [`CatalogEntry`] describes it, and
+//! [`athena_statements`], [`spark_statements`] say the same as SQL. All of it is made from the table's timeline, never the truth itself: it can be lost
+//! and written anew.
 
+mod catalog_entry;
+mod config;
+mod ddl;
 mod duckdb;
+mod glue;
 mod publisher;
 
+pub use catalog_entry::{CatalogColumn, CatalogEntry, Described};
+pub use config::{CatalogConfig, DatabaseName, GlueUrl};
+pub use ddl::{athena_statements, spark_statements};
 pub use duckdb::view_statement;
+pub use glue::{GlueCatalog, Registered};
 pub use publisher::Publisher;

@@ -21,6 +21,7 @@ fn every_command_has_help_that_fits_80_columns() {
         "restore",
         "clean",
         "cluster",
+        "ddl",
         "verify",
         "doctor",
         "stream",

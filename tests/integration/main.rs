@@ -12,6 +12,7 @@ mod dynamodb;
 mod event_log_suite;
 mod fake_http;
 mod formats;
+mod glue;
 mod kinesis;
 mod lake;
 mod model;

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 /// A local S3 with one empty bucket, `lake`. Gone when dropped, or when this process ends.
-struct S3 {
+pub(crate) struct S3 {
     keeper: Child,
     port: u16,
 }
@@ -24,7 +24,7 @@ const KEEPER: &str =
     r#""$@" </dev/null & server=$!; exec >/dev/null 2>&1; trap '' INT TERM HUP; while read -r line; do :; done; kill -9 $server"#;
 
 impl S3 {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(moto())
@@ -53,7 +53,7 @@ impl S3 {
         S3 { keeper, port }
     }
 
-    fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 

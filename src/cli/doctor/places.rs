@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::event::SourcePosition;
 use crate::pipeline::open_stream_to_read;
+use crate::publish::{CatalogConfig, GlueCatalog};
 use crate::source::Finding;
 use crate::state::{StateConfig, StateStore, StateUrl};
 use crate::stream::kinesis::{KinesisStream, KinesisUrl};
@@ -72,6 +73,18 @@ async fn describe_kinesis(url: &KinesisUrl) -> Result<Finding> {
         ));
     }
     Ok(Finding::ok(SUBJECT, said))
+}
+
+/// The catalog: can its databases be read.
+pub(super) async fn check_catalog(config: &CatalogConfig) -> Vec<Finding> {
+    let checked = match GlueCatalog::open(config).await {
+        Ok(catalog) => catalog.check().await,
+        Err(error) => Err(error),
+    };
+    vec![match checked {
+        Ok(()) => Finding::ok("access", "can be read; the right to write shows with the first table"),
+        Err(error) => Finding::from_error("access", &error),
+    }]
 }
 
 /// The state store.

@@ -21,6 +21,18 @@ fn python() -> PathBuf {
     cache().join("python/bin/python")
 }
 
+/// What boto3 sees of a table in Glue's catalog (see the script); `how` is `show`, or `annotate COLUMN`.
+pub(crate) fn glue(endpoint: &str, how: &[&str], table: &str) -> serde_json::Value {
+    let output = Command::new(python())
+        .arg(repository("tests/readers/read_glue.py"))
+        .args([&[endpoint, table], how].concat())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "read_glue.py {how:?} failed");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// A line of JSON as a row.
 pub(super) fn row(line: &str) -> Values {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))

@@ -1,0 +1,181 @@
+//! The Glue catalog, kept by a running service; moto is the stand-in, boto3 looks. What moto doesn't do (refuse a stale version) is tried against a
+//! server of our own.
+
+use crate::fake_http::FakeHttp;
+use crate::mysql::{Flavour, Server, eventually};
+use crate::readers::glue;
+use crate::s3::S3;
+use crate::service::Pipeline;
+use arrow::datatypes::{DataType, Field, Schema};
+use binlake::publish::{CatalogConfig, CatalogEntry, DatabaseName, Described, GlueCatalog, GlueUrl, Registered};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+fn pipeline(server: &Server, s3: &S3, database: &str, catalog: &str) -> Pipeline {
+    let lake = format!("url = \"s3://lake/some/prefix?region=us-east-1&endpoint={}\"\n", s3.endpoint());
+    let rest = format!(
+        "[catalog]\nurl = \"glue://?region=us-east-1&endpoint={}\"\ndatabase = \"lake_{{database}}\"\n{catalog}\
+         [[table]]\nsource = \"{database}.*\"\npartition_by = \"year(sold)\"\n",
+        s3.endpoint()
+    );
+    Pipeline::with_lake(server, &lake, &rest).environment("AWS_ACCESS_KEY_ID", "test").environment("AWS_SECRET_ACCESS_KEY", "test")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_registered_and_follows_its_columns_and_partitions() {
+    let s3 = S3::start();
+    let server = Server::shared(Flavour::MySql);
+    server.create_repl_user().await;
+    let database = server.create_database("Glue").await;
+    let mut client = server.client().await;
+    client.run(&format!("USE {database}")).await;
+    client
+        .run_all(
+            "CREATE TABLE Items (id INT PRIMARY KEY, Price DECIMAL(12,2), name VARCHAR(40) COMMENT 'as the customer''s called', sold DATETIME) COMMENT 'what we sell';
+             INSERT INTO Items VALUES (1,1.5,'one','2025-01-01'), (2,2,'two','2026-01-01'), (3,NULL,NULL,NULL)",
+        )
+        .await;
+    let pipeline = pipeline(server, &s3, &database, "[catalog.parameters]\nowner = \"ops\"\n");
+    let entry = format!("lake_{}.items", database.to_lowercase());
+    let location = format!("s3://lake/some/prefix/{database}/Items");
+    let show = || glue(&s3.endpoint(), &["show"], &entry);
+
+    let service = pipeline.run();
+    eventually("the catalog's entry", async || show().is_object()).await;
+    eventually("its partitions", async || show()["partitions"].as_array().unwrap().len() == 3).await;
+    let found = show();
+    let meta = |name: &str| json!([format!("_hoodie_{name}"), "string", ""]);
+    assert_eq!(
+        found["columns"],
+        json!([
+            meta("commit_time"),
+            meta("commit_seqno"),
+            meta("record_key"),
+            meta("partition_path"),
+            meta("file_name"),
+            ["id", "int", ""],
+            ["price", "decimal(12,2)", ""],
+            ["name", "string", "as the customer's called"],
+            ["sold", "timestamp", ""],
+            ["_commit_ts", "timestamp", ""],
+            ["_position", "string", ""],
+        ])
+    );
+    assert_eq!(found["keys"], json!([["sold_year", "int", ""]]));
+    assert_eq!((&found["location"], &found["type"]), (&json!(location), &json!("EXTERNAL_TABLE")));
+    assert_eq!(found["description"], "what we sell");
+    let class = |name: &str| name.rsplit('.').next().map(str::to_owned);
+    let formats: Vec<_> = found["formats"].as_array().unwrap().iter().filter_map(|name| class(name.as_str()?)).collect();
+    assert_eq!(formats, ["HoodieParquetInputFormat", "MapredParquetOutputFormat", "ParquetHiveSerDe"]);
+    assert_eq!(
+        (&found["parameters"]["owner"], &found["parameters"]["spark.sql.sources.provider"]),
+        (&json!("ops"), &json!("hudi"))
+    );
+    let schema: Value = serde_json::from_str(found["parameters"]["spark.sql.sources.schema.part.0"].as_str().unwrap()).unwrap();
+    assert_eq!(schema["fields"][6]["name"], "Price");
+    let partition = |value: &str, columns| json!([[value], format!("{location}/sold_year={value}"), columns]);
+    assert_eq!(
+        found["partitions"],
+        json!([partition("2025", 11), partition("2026", 11), partition("__HIVE_DEFAULT_PARTITION__", 11)])
+    );
+
+    // commits that change neither columns nor partitions leave it alone
+    let versions = found["versions"].clone();
+    client.run("UPDATE Items SET name = 'two and more' WHERE id = 2").await;
+    eventually("the change", async || {
+        pipeline.ok(&["query", "--format", "csv", &format!("SELECT name FROM {database}.\"Items\" WHERE id = 2")]).contains("more")
+    })
+    .await;
+    assert_eq!(show()["versions"], versions);
+
+    // what people write there stays; a new column comes, a partition comes, another goes
+    glue(&s3.endpoint(), &["annotate", "price"], &entry);
+    client.run("ALTER TABLE Items ADD COLUMN note TEXT").await;
+    client.run("INSERT INTO Items VALUES (4, 4, 'four', '2024-04-04', 'new')").await;
+    client.run("DELETE FROM Items WHERE id = 3").await;
+    eventually("the new column and partitions", async || {
+        let found = show();
+        let names = found["columns"].as_array().unwrap().iter().any(|column| column[0] == "note");
+        names && found["partitions"] == json!([partition("2024", 12), partition("2025", 12), partition("2026", 12)])
+    })
+    .await;
+    let found = show();
+    assert_eq!(found["columns"][6], json!(["price", "decimal(12,2)", "said by a person"]));
+    assert_eq!((&found["parameters"]["team"], &found["description"]), (&json!("sales"), &json!("described by a person")));
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+
+    // the same as SQL
+    let sql = pipeline.ok(&["ddl", "--engine", "athena", &format!("{database}.Items")]);
+    assert!(sql.contains(&format!("CREATE EXTERNAL TABLE IF NOT EXISTS `lake_{}`.`items`", database.to_lowercase())), "{sql}");
+    assert!(sql.contains(&format!("PARTITION (`sold_year` = '2024') LOCATION '{location}/sold_year=2024'")), "{sql}");
+}
+
+/// A catalog with one table, which another changes at the moment when we first do.
+fn contended() -> FakeHttp {
+    let version = Mutex::new(1);
+    FakeHttp::start(move |asked| {
+        let mut version = version.lock().unwrap();
+        let answer = match asked.header("x-amz-target") {
+            "AWSGlue.GetTable" => json!({"Table": {
+                "Name": "t", "VersionId": version.to_string(), "Retention": 0, "PartitionKeys": [], "Parameters": {"n": version.to_string()},
+                "StorageDescriptor": {"Location": "s3://b/d/t", "Columns": []},
+            }}),
+            "AWSGlue.UpdateTable" if asked.body.contains("\"VersionId\":\"1\"") => {
+                *version += 1;
+                return (
+                    400,
+                    "application/x-amz-json-1.1",
+                    json!({"__type": "ConcurrentModificationException", "Message": "x"}).to_string(),
+                );
+            }
+            _ => json!({}),
+        };
+        (200, "application/x-amz-json-1.1", answer.to_string())
+    })
+}
+
+#[tokio::test]
+async fn of_two_who_change_an_entry_the_later_looks_again() {
+    let fake = contended();
+    let config = CatalogConfig {
+        url: GlueUrl::try_from(format!("glue://?region=eu-west-1&endpoint={}", fake.endpoint)).unwrap(),
+        database: DatabaseName::try_from("{database}".to_owned()).unwrap(),
+        parameters: BTreeMap::new(),
+    };
+    let columns = Schema::new(vec![Field::new("id", DataType::Int32, false)]);
+    let described = |location| Described {
+        database: "d",
+        name: "t",
+        location,
+        columns: &columns,
+        partition_columns: &[],
+        comment: "",
+        column_comments: &config.parameters,
+        parameters: &config.parameters,
+    };
+    let mut catalog = GlueCatalog::open(&config).await.unwrap();
+    let table = CatalogEntry::describe(&described("s3://b/d/t"), [""]).unwrap();
+    let registered = catalog.register(&table).await.unwrap();
+    assert_eq!(registered, Registered { is_updated: true, ..Registered::default() });
+    let updates: Vec<String> = fake
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.header("x-amz-target") == "AWSGlue.UpdateTable")
+        .map(|asked| asked.body)
+        .collect();
+    assert_eq!(updates.len(), 2);
+    // made from what the other had written, whose parameter stays
+    assert!(updates[1].contains("\"VersionId\":\"2\"") && updates[1].contains("\"n\":\"2\""), "{}", updates[1]);
+
+    // the same again costs no call
+    let calls = fake.asked().len();
+    assert_eq!(catalog.register(&table).await.unwrap(), Registered::default());
+    assert_eq!(fake.asked().len(), calls);
+
+    // an entry of somebody else's is left alone
+    let other = CatalogEntry::describe(&described("s3://b/elsewhere/t"), [""]).unwrap();
+    let error = catalog.register(&other).await.unwrap_err();
+    assert!(error.to_string().contains("another table of this name"), "{error}");
+    assert!(fake.asked().iter().filter(|asked| asked.header("x-amz-target") == "AWSGlue.UpdateTable").count() == 2);
+}
