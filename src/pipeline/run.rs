@@ -170,6 +170,11 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
     // the apply loop is gone, and with it the sender: what remains is published
     let _ = tokio::time::timeout(STOP_GRACE, followed).await;
     audit.end(&outcome).await;
+    if halves != Halves::Capture
+        && let Err(error) = opened.log.leave().await
+    {
+        tracing::warn!(%error, "a registration with the stream stays behind");
+    }
     outcome
 }
 

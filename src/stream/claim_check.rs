@@ -230,6 +230,10 @@ impl EventLog for ClaimCheckLog {
         self.log.register_reader(name)
     }
 
+    async fn leave(&self) -> Result<()> {
+        self.log.leave().await
+    }
+
     fn retention(&self) -> Option<Duration> {
         self.log.retention()
     }

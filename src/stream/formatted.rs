@@ -9,6 +9,7 @@ use crate::format::{RecordAssembly, RecordFormat};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A log of records in another format.
 #[derive(Debug)]
@@ -51,6 +52,10 @@ impl EventLog for FormattedLog {
         self.log.register_reader(name)
     }
 
+    async fn leave(&self) -> Result<()> {
+        self.log.leave().await
+    }
+
     async fn shards(&self) -> Result<Option<u32>> {
         self.log.shards().await
     }
@@ -69,6 +74,10 @@ impl EventLog for FormattedLog {
 
     fn most_record_bytes(&self) -> usize {
         self.log.most_record_bytes()
+    }
+
+    fn retention(&self) -> Option<Duration> {
+        self.log.retention()
     }
 
     async fn recent(&self, reach: u32) -> Result<Option<LogPosition>> {

@@ -144,6 +144,11 @@ pub trait EventLog: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Says that this process reads no more: what its readers have registered with the log, beyond names, is taken back.
+    async fn leave(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What the producer's records are; `None`: Binlake's own chunks. Readers get chunks in either case.
     fn format(&self) -> Option<&RecordFormat> {
         None

@@ -1,8 +1,10 @@
 //! The log on Kinesis, against a faithful stand-in (kinesis-local), and with faults that it doesn't have by a proxy of our own.
 
+mod fan_out;
 pub(crate) mod faults;
 mod order;
 pub(crate) mod proxy;
+pub(crate) mod push;
 pub(crate) mod reshard;
 mod stand_in;
 mod whole;

@@ -100,10 +100,10 @@ impl KinesisStream {
     /// # Errors
     /// Those of [`StreamReader::open`].
     pub async fn reader(&self, position: &StreamPosition) -> Result<StreamReader> {
-        StreamReader::open(self.client.clone(), self.fan_out.clone(), self.url.poll_interval, position).await
+        StreamReader::open(self.client.clone(), self.fan_out.clone(), &self.url, position).await
     }
 
-    /// Takes the registration of the enhanced fan-out consumer back.
+    /// Takes the registration of the enhanced fan-out consumer back, if this process has made it.
     ///
     /// # Errors
     /// If that fails; it costs money while it stays.
@@ -217,6 +217,10 @@ impl EventLog for KinesisLog {
     async fn release(&self, _position: &LogPosition) -> Result<()> {
         // the stream forgets by itself
         Ok(())
+    }
+
+    async fn leave(&self) -> Result<()> {
+        self.stream.deregister().await
     }
 
     fn most_record_bytes(&self) -> usize {

@@ -5,6 +5,7 @@ use super::fan_out::FanOut;
 use super::position::{ShardId, StreamPosition};
 use super::shard::{Said, ShardTask, StreamRecord};
 use super::shards::{ListedShard, ShardTree};
+use super::url::KinesisUrl;
 use crate::error::{Error, Result};
 use crate::metrics::KINESIS_SHARDS;
 use crate::time::Timestamp;
@@ -21,8 +22,6 @@ const MOST_BATCHES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often the children of an ended shard are looked for.
 const LISTING_INTERVAL: Duration = Duration::from_millis(300);
-/// Who reads for so long stays, and gets subscriptions where there is a fan-out.
-const SETTLED: Duration = Duration::from_secs(5);
 
 /// Reads all shards of a stream. Records of one hash key come in the order in which they were put, also when the stream is resharded.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl StreamReader {
     pub(crate) async fn open(
         client: Arc<StreamClient>,
         fan_out: Option<Arc<FanOut>>,
-        poll_interval: Duration,
+        url: &KinesisUrl,
         position: &StreamPosition,
     ) -> Result<Self> {
         let now = Timestamp::now();
@@ -64,8 +63,8 @@ impl StreamReader {
         let mut reader = Self {
             client,
             fan_out,
-            poll_interval,
-            settles_at: now + SETTLED,
+            poll_interval: url.poll_interval,
+            settles_at: now + url.settles_after,
             tree,
             tasks: HashMap::new(),
             ended: Vec::new(),
@@ -90,6 +89,7 @@ impl StreamReader {
                 client: self.client.clone(),
                 shard: shard.clone(),
                 place: place.clone(),
+                continues_after: None,
                 poll_interval: self.poll_interval,
                 batches: self.batches.clone(),
                 said: self.sender.clone(),

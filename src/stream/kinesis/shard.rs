@@ -1,4 +1,4 @@
-//! Reading one shard by polling: a task that tells a [`super::StreamReader`] what it found.
+//! Reading one shard: a task that polls it, or takes what a subscription gives, and tells a [`super::StreamReader`] what it found.
 
 use super::client::StreamClient;
 use super::fan_out::FanOut;
@@ -60,6 +60,8 @@ pub(super) struct ShardTask {
     pub(super) client: Arc<StreamClient>,
     pub(super) shard: ShardId,
     pub(super) place: ShardPlace,
+    /// Where a subscription goes on, if it has come further than to a record: nobody but subscriptions must know this number.
+    pub(super) continues_after: Option<String>,
     pub(super) poll_interval: Duration,
     /// Who holds one may have a batch that the reader hasn't taken yet.
     pub(super) batches: Arc<Semaphore>,
@@ -89,18 +91,20 @@ impl ShardTask {
 
     /// Polls; with a fan-out, from one subscription to the next, and while there can be none.
     async fn read(&mut self) -> Result<End> {
-        let settles_at = self.fan_out.is_some().then_some(self.settles_at);
+        let fan_out = self.fan_out.clone();
+        let mut subscribes_at = fan_out.is_some().then_some(self.settles_at);
         let mut trouble = Trouble::default();
         loop {
-            if let Some(end) = self.poll(settles_at).await? {
+            if let Some(end) = self.poll(subscribes_at).await? {
                 return Ok(end);
             }
-            let Some(fan_out) = self.fan_out.clone() else { return Ok(End::Unwanted) };
-            match fan_out.subscription(self, &mut trouble).await {
+            let Some(fan_out) = &fan_out else { return Ok(End::Unwanted) };
+            subscribes_at = match fan_out.subscription(self, &mut trouble).await {
                 Ok(Some(end)) => return Ok(end),
-                Ok(None) => {}
-                Err(error) => trouble.wait_after(error).await?,
-            }
+                Ok(None) => Some(Instant::now()),
+                Err(error) if error.is_transient() => Some(Instant::now() + trouble.pause_after(&error)),
+                Err(error) => return Err(error),
+            };
         }
     }
 
@@ -194,6 +198,7 @@ impl ShardTask {
         metrics::counter!(KINESIS_READ_BYTES).increment(records.iter().map(|record| record.data.len() as u64).sum());
         if let Some(last) = records.last() {
             self.place = ShardPlace::After(last.sequence_number.clone());
+            self.continues_after = None;
         }
         self.say(Said::Records { records, is_all }).await
     }
@@ -219,7 +224,7 @@ impl ShardTask {
     }
 
     /// What a failure means: an error to be waited after, or (`Err`) one that doesn't pass.
-    pub(super) async fn explain(&self, failure: Failure, error: Error) -> Result<Error> {
+    async fn explain(&self, failure: Failure, error: Error) -> Result<Error> {
         match failure {
             Failure::Credentials => self.client.renew().await,
             Failure::Missing | Failure::Other => {
@@ -254,13 +259,18 @@ impl Trouble {
         if !error.is_transient() || since.elapsed() >= PATIENCE {
             return Err(error);
         }
+        tokio::time::sleep(self.pause_after(&error)).await;
+        Ok(())
+    }
+
+    /// How long to wait after one more.
+    pub(super) fn pause_after(&mut self, error: &Error) -> Duration {
         if self.attempts == 3 {
             tracing::warn!(%error, "a shard is read again");
         }
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(self.attempts.min(10))).min(LONGEST_PAUSE);
         self.attempts += 1;
-        tokio::time::sleep(pause).await;
-        Ok(())
+        pause
     }
 }
 

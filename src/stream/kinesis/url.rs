@@ -1,4 +1,4 @@
-//! `kinesis://tickets-cdc?region=eu-west-1&endpoint=http://127.0.0.1:4568&create=4&consumer=efo&poll=200ms`.
+//! `kinesis://tickets-cdc?region=eu-west-1&endpoint=http://127.0.0.1:4568&create=4&consumer=efo&settle=5s&poll=200ms`.
 
 use crate::cloud::AwsUrl;
 use crate::setting::parse_duration;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Amazon lets all consumers of a shard read five times a second together.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Who reads for so long stays.
+const SETTLES_AFTER: Duration = Duration::from_secs(5);
 /// The name of the enhanced fan-out consumer where the URL has none.
 const CONSUMER: &str = "binlake";
 
@@ -20,6 +22,8 @@ pub struct KinesisUrl {
     pub fan_out: Option<String>,
     /// `poll=200ms`: the least time between two reads of a shard.
     pub poll_interval: Duration,
+    /// `settle=5s`: with a fan-out, a reader polls for so long before it subscribes.
+    pub settles_after: Duration,
 }
 
 /// How a stream is made.
@@ -62,8 +66,12 @@ impl KinesisUrl {
             None => POLL_INTERVAL,
             Some(text) => parse_duration(&text)?,
         };
-        aws.no_other_options(&["create", "consumer", "poll"])?;
-        Ok(Self { aws, create, fan_out, poll_interval })
+        let settles_after = match aws.options.remove("settle") {
+            None => SETTLES_AFTER,
+            Some(text) => parse_duration(&text)?,
+        };
+        aws.no_other_options(&["create", "consumer", "poll", "settle"])?;
+        Ok(Self { aws, create, fan_out, poll_interval, settles_after })
     }
 }
 
@@ -79,9 +87,10 @@ mod tests {
 
     #[test]
     fn all_options() {
-        let url = KinesisUrl::parse("kinesis://s?region=r&create=4&consumer=efo&poll=50ms").unwrap();
+        let url = KinesisUrl::parse("kinesis://s?region=r&create=4&consumer=efo&poll=50ms&settle=0s").unwrap();
         assert_eq!((url.create, url.fan_out.as_deref()), (Some(Shards::Provisioned(4)), Some("binlake")));
-        assert_eq!((url.poll_interval, url.to_string().as_str()), (Duration::from_millis(50), "kinesis://s?region=r"));
+        assert_eq!((url.poll_interval, url.settles_after), (Duration::from_millis(50), Duration::ZERO));
+        assert_eq!(url.to_string(), "kinesis://s?region=r");
         let url = KinesisUrl::parse("kinesis://s?create=on-demand&consumer=efo:mine").unwrap();
         assert_eq!((url.create, url.fan_out.as_deref()), (Some(Shards::OnDemand), Some("mine")));
         for wrong in ["kinesis://s?create=0", "kinesis://s?consumer=x", "kinesis://s?poll=5", "kinesis://s?shards=4"] {

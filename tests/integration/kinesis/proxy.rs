@@ -1,6 +1,7 @@
 //! A proxy before the stand-in that does to calls what Amazon's servers do and the stand-in doesn't: throttle, refuse single records, lose answers,
 //! let iterators expire.
 
+use super::push::{PushRules, Pusher};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,31 +19,62 @@ pub(crate) enum Fate {
     AnswerLost,
     /// `PutRecords` alone: each record is refused, with this code, with so many percent.
     SomeRefused(&'static str, u64),
+    /// It is done, and its answer, which may be without end, is handed on as it comes.
+    Piped,
 }
 
 /// Decides about a call by its name (`PutRecords`).
 pub(crate) type Judge = Box<dyn FnMut(&str) -> Fate + Send>;
 
+/// What happened, and how often.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Counts {
+    pub(crate) fn note(&self, what: &str) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&self, what: &str, times: usize) {
+        *self.0.lock().unwrap().entry(what.to_owned()).or_default() += times;
+    }
+}
+
 /// A running proxy; ends with its runtime.
 pub(crate) struct Proxy {
     port: u16,
-    counts: Arc<Mutex<BTreeMap<String, usize>>>,
+    counts: Counts,
 }
 
 struct Inner {
     upstream: u16,
     judge: Mutex<Judge>,
     noise: Mutex<u64>,
-    counts: Arc<Mutex<BTreeMap<String, usize>>>,
+    counts: Counts,
+    /// Who serves subscriptions, where the stand-in shall not.
+    pusher: Option<Pusher>,
 }
 
 impl Proxy {
     pub(crate) async fn start(upstream: u16, judge: Judge) -> Self {
+        Self::start_with(upstream, judge, None).await
+    }
+
+    /// The same before the shared stand-in, with subscriptions of its own.
+    pub(crate) async fn pushing(judge: Judge, rules: PushRules) -> Self {
+        Self::start_with(super::StandIn::shared().port(), judge, Some(rules)).await
+    }
+
+    async fn start_with(upstream: u16, judge: Judge, rules: Option<PushRules>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let counts: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
-        let inner = Inner { upstream, judge: Mutex::new(judge), noise: Mutex::new(88_172_645_463_325_252), counts: counts.clone() };
-        let inner = Arc::new(inner);
+        let counts = Counts::default();
+        let pusher = match rules {
+            Some(rules) => Some(Pusher::new(super::StandIn::shared().client().await, rules, counts.clone())),
+            None => None,
+        };
+        let noise = Mutex::new(88_172_645_463_325_252);
+        let inner = Arc::new(Inner { upstream, judge: Mutex::new(judge), noise, counts: counts.clone(), pusher });
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 let inner = inner.clone();
@@ -61,37 +93,41 @@ impl Proxy {
 
     /// All that happened, for a failing test's message.
     pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
-        self.counts.lock().unwrap().clone()
+        self.counts.0.lock().unwrap().clone()
     }
 
     /// How often something happened, as `PutRecords`, `PutRecords ProvisionedThroughputExceededException`, `refused records`.
     pub(crate) fn count(&self, what: &str) -> usize {
-        self.counts.lock().unwrap().get(what).copied().unwrap_or(0)
+        self.counts.0.lock().unwrap().get(what).copied().unwrap_or(0)
     }
 }
 
 impl Inner {
-    fn note(&self, what: String) {
-        *self.counts.lock().unwrap().entry(what).or_default() += 1;
-    }
-
     async fn serve(&self, connection: TcpStream) -> std::io::Result<()> {
         let mut connection = BufReader::new(connection);
         while let Some((head, body)) = read_message(&mut connection).await? {
             let target = header(&head, "x-amz-target").unwrap_or_default();
             let call = target.rsplit('.').next().unwrap_or_default().to_owned();
-            self.note(call.clone());
+            self.counts.note(&call);
             let fate = (self.judge.lock().unwrap())(&call);
             let answer = match fate {
+                Fate::Works if call == "SubscribeToShard" && self.pusher.is_some() => {
+                    return self.pusher.as_ref().unwrap().serve(&body, connection.get_mut()).await;
+                }
                 Fate::Works => self.forward(&head, &body).await?,
                 Fate::Fails(code) => {
-                    self.note(format!("{call} {code}"));
+                    self.counts.note(&format!("{call} {code}"));
                     let status = if code.starts_with("Internal") { "500 Internal Server Error" } else { "400 Bad Request" };
                     answer(status, &json!({"__type": code, "message": "by the proxy"}))
                 }
                 Fate::AnswerLost => {
                     self.forward(&head, &body).await?;
-                    self.note(format!("{call} lost"));
+                    self.counts.note(&format!("{call} lost"));
+                    return Ok(());
+                }
+                Fate::Piped => {
+                    let mut upstream = self.send(&head, &body).await?;
+                    tokio::io::copy(&mut upstream, connection.get_mut()).await?;
                     return Ok(());
                 }
                 Fate::SomeRefused(code, percent) => self.refuse_some(&head, &body, code, percent).await?,
@@ -130,7 +166,7 @@ impl Inner {
             .iter()
             .map(|is_refused| {
                 if *is_refused {
-                    self.note("refused records".into());
+                    self.counts.note("refused records");
                     json!({"ErrorCode": code, "ErrorMessage": "by the proxy"})
                 } else {
                     answers.next().unwrap()
@@ -141,7 +177,8 @@ impl Inner {
         Ok(answer("200 OK", &json!({"FailedRecordCount": failed, "Records": merged})))
     }
 
-    async fn forward(&self, head: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
+    /// Sends a request on.
+    async fn send(&self, head: &str, body: &[u8]) -> std::io::Result<TcpStream> {
         let mut upstream = TcpStream::connect(("127.0.0.1", self.upstream)).await?;
         let mut lines = head.lines();
         let mut request = format!("{}\r\n", lines.next().unwrap_or_default());
@@ -154,6 +191,11 @@ impl Inner {
         request += &format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len());
         upstream.write_all(request.as_bytes()).await?;
         upstream.write_all(body).await?;
+        Ok(upstream)
+    }
+
+    async fn forward(&self, head: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
+        let upstream = self.send(head, body).await?;
         let Some((head, body)) = read_message(&mut BufReader::new(upstream)).await? else {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         };
@@ -174,7 +216,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.trim())
 }
 
-fn answer(status: &str, body: &Value) -> Vec<u8> {
+pub(crate) fn answer(status: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     format!("HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
