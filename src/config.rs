@@ -12,14 +12,18 @@ pub use table_section::{FedTable, FeedFormat};
 
 use crate::admin::AdminConfig;
 use crate::error::{Error, Result};
-use crate::merge::TableRules;
+use crate::lookup::{Lookup, LookupConfig, LookupUrl};
+use crate::merge::{LakeShape, TableRules};
 use crate::publish::CatalogConfig;
 use crate::source::SourceConfig;
 use crate::state::{ScaleRule, StateConfig, StateUrl};
 use crate::stream::{RecordStreamUrl, StreamConfig, StreamUrl};
 use crate::table::{LakeConfig, LakeUrl};
+use crate::transform::Transform;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use table_section::TableEntry;
 
 /// The file that is read where no other is named.
@@ -46,6 +50,8 @@ pub struct Config {
     pub tables: TableRules,
     /// `[[table]]` with `stream`: fed by streams that others write.
     pub fed: Vec<FedTable>,
+    /// `[lookup.NAME]`.
+    pub lookups: BTreeMap<String, Arc<Lookup>>,
     /// `[[scale]]`.
     pub scale: Vec<ScaleRule>,
 }
@@ -66,6 +72,8 @@ struct Sections {
     catalog: Option<CatalogConfig>,
     #[serde(default)]
     table: Vec<TableEntry>,
+    #[serde(default)]
+    lookup: BTreeMap<String, LookupConfig>,
     #[serde(default)]
     scale: Vec<ScaleRule>,
 }
@@ -101,7 +109,7 @@ impl Config {
         let (mut tables, mut fed) = (Vec::new(), Vec::new());
         for entry in sections.table {
             match entry {
-                TableEntry::Source(rule) => tables.push(rule),
+                TableEntry::Source(rule) => tables.push(*rule),
                 TableEntry::Fed(table) => fed.push(*table),
             }
         }
@@ -125,9 +133,11 @@ impl Config {
             catalog: sections.catalog,
             tables: TableRules::new(tables),
             fed,
+            lookups: lookups(sections.lookup, folder),
             scale: sections.scale,
         };
         config.resolve_paths(folder);
+        config.attach_lookups().map_err(|error| error.with("key", "table.transform").with("file", path.display()))?;
         config.check(path)?;
         Ok(config)
     }
@@ -150,6 +160,20 @@ impl Config {
             resolve(lake);
         }
         resolve(&mut self.lake.spill_dir);
+    }
+
+    /// Gives the transforms the lookups that they join, and checks them as far as their tables' columns are known.
+    fn attach_lookups(&mut self) -> Result<()> {
+        let rules = self.tables.rules_mut().iter_mut().chain(self.fed.iter_mut().map(|fed| &mut fed.rule));
+        for transform in rules.filter_map(|rule| rule.transform.as_mut()) {
+            transform.attach(&self.lookups)?;
+        }
+        for fed in self.fed.iter().filter(|fed| !fed.columns.is_empty()) {
+            let mut treatment = fed.rule.treatment();
+            treatment.transform = treatment.transform.filter(Transform::is_known);
+            LakeShape::treated(Arc::new(fed.declared_shape()), &treatment).map_err(Error::into_config)?;
+        }
+        Ok(())
     }
 
     /// What no single value shows.
@@ -224,6 +248,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The lookups, with the paths of their files relative to the configuration's folder.
+fn lookups(sections: BTreeMap<String, LookupConfig>, folder: &Path) -> BTreeMap<String, Arc<Lookup>> {
+    let lookup = |(name, mut config): (String, LookupConfig)| {
+        if let LookupUrl::File(path) | LookupUrl::Sqlite(path, _) = &mut config.url {
+            *path = clean(&folder.join(&*path));
+        }
+        (name.clone(), Arc::new(Lookup::new(name, config)))
+    };
+    sections.into_iter().map(lookup).collect()
 }
 
 /// `a/./b` → `a/b`; leaves `..` alone, which may pass a symbolic link.

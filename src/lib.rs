@@ -13,7 +13,8 @@
 //! 4. **The stream** ([`stream`]): chunks (zstd Arrow IPC) are appended to an [`stream::EventLog`], one in flight a lane, each with its
 //!    epoch and gapless index, so that repeats, gaps and a second producer are noticed.
 //! 5. **The merge** ([`merge`]): a reader collects the rows up to a cut; per table it keeps the last change of each key, sorts them, spills what
-//!    exceeds its memory, and skips transactions that the table already has.
+//!    exceeds its memory, and skips transactions that the table already has. Where the table has a [`transform`], its rows become what its SELECT says,
+//!    joined with [`lookup`]s.
 //! 6. **The table** ([`table`]): the file groups whose key range holds ticket 46 are rewritten with the changed row; then one completed instant on the
 //!    Hudi timeline makes the new files, the checkpoint and the source's position visible together.
 //! 7. **Publish** ([`publish`]): what readers need besides: the DuckDB views.
@@ -29,6 +30,7 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod format;
+pub mod lookup;
 pub mod merge;
 pub mod metrics;
 pub mod pipeline;
@@ -40,3 +42,4 @@ pub mod state;
 pub mod stream;
 pub mod table;
 pub mod time;
+pub mod transform;

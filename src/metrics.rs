@@ -54,6 +54,18 @@ pub const DEAD_LETTERS: &str = "binlake_dead_letters_total";
 pub const BAD_VALUES: &str = "binlake_bad_values_total";
 /// Rows that lost against a newer one by the table's ordering. Label `table`.
 pub const LATE_ROWS: &str = "binlake_late_rows_total";
+/// Rows that found their item in a lookup. Label `lookup`.
+pub const LOOKUP_HITS: &str = "binlake_lookup_hits_total";
+/// Rows that have no item in a lookup. Label `lookup`.
+pub const LOOKUP_MISSES: &str = "binlake_lookup_misses_total";
+/// Items of a lookup as it was read last. Label `lookup`.
+pub const LOOKUP_ITEMS: &str = "binlake_lookup_items";
+/// When a lookup was read last, in seconds since 1970. Label `lookup`.
+pub const LOOKUP_READ_TIME: &str = "binlake_lookup_read_timestamp_seconds";
+/// Times that a lookup could not be read; what was read before stays in use. Label `lookup`.
+pub const LOOKUP_ERRORS: &str = "binlake_lookup_errors_total";
+/// Rows that a transform's WHERE dropped. Label `table`.
+pub const DROPPED_ROWS: &str = "binlake_dropped_rows_total";
 /// Commits to the lake. Label `table`.
 pub const COMMITS: &str = "binlake_commits_total";
 /// Seconds that a commit took. Label `table`.
@@ -112,6 +124,12 @@ pub fn describe() {
     describe_counter!(DEAD_LETTERS, Unit::Count, "Records in the dead-letter area, as they came");
     describe_counter!(BAD_VALUES, Unit::Count, "Values of records that became NULL");
     describe_counter!(LATE_ROWS, Unit::Count, "Rows that lost against a newer one by the table's ordering");
+    describe_counter!(LOOKUP_HITS, Unit::Count, "Rows that found their item in the lookup");
+    describe_counter!(LOOKUP_MISSES, Unit::Count, "Rows that have no item in the lookup");
+    describe_gauge!(LOOKUP_ITEMS, Unit::Count, "Items of the lookup");
+    describe_gauge!(LOOKUP_READ_TIME, Unit::Seconds, "When the lookup was read last");
+    describe_counter!(LOOKUP_ERRORS, Unit::Count, "Times that the lookup could not be read");
+    describe_counter!(DROPPED_ROWS, Unit::Count, "Rows that the transform's WHERE dropped");
     describe_counter!(COMMITS, Unit::Count, "Commits to the lake");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Duration of a commit");
     describe_counter!(COMMITTED_ROWS, Unit::Count, "Rows that commits changed");

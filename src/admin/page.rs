@@ -59,6 +59,24 @@ pub(super) fn html(view: &StatusView, readiness: &Readiness, now: Timestamp) -> 
             None => page.push_str("<td>—<td class=n>—<td class=n>—"),
         }
     }
+    if !view.lookups.is_empty() {
+        page.push_str(
+            "</table><table><tr><th>lookup<th>at<th class=n>items<th class=n>hits<th class=n>misses<th class=n>age<th>error",
+        );
+    }
+    for lookup in &view.lookups {
+        let items = lookup.items.map_or("—".to_owned(), |items| grouped(items as u64));
+        let age = lookup.read_at.map_or("—".to_owned(), |time| seconds(now, time));
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{}<td class=n>{items}<td class=n>{}<td class=n>{}<td class=n>{age}<td class=no>{}",
+            escaped(&lookup.name),
+            escaped(&lookup.url),
+            grouped(lookup.hits),
+            grouped(lookup.misses),
+            escaped(lookup.failure.as_deref().unwrap_or_default())
+        );
+    }
     page.push_str(
         "</table><p><a href=/status>/status</a> · <a href=/metrics>/metrics</a> · <a href=/readyz>/readyz</a></p></html>\n",
     );
@@ -83,6 +101,15 @@ pub(super) fn json(view: &StatusView, readiness: &Readiness, now: Timestamp) -> 
         "lag_seconds": view.source_commit_time.map(|time| now.since(time).as_secs_f64()),
         "captured_rows": view.captured_rows,
         "tables": tables,
+        "lookups": view.lookups.iter().map(|lookup| json!({
+            "name": lookup.name,
+            "url": lookup.url,
+            "items": lookup.items,
+            "hits": lookup.hits,
+            "misses": lookup.misses,
+            "age_seconds": lookup.read_at.map(|time| now.since(time).as_secs_f64()),
+            "failure": lookup.failure,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -1,10 +1,10 @@
 //! One `[[table]]` as the file has it: of the source, or fed by a stream that others write.
 
-use crate::event::TableId;
-use crate::event::{InvalidText, ZeroDates};
+use crate::event::{Column, InvalidText, TableId, TableSchema, ZeroDates};
 use crate::format::{BadValues, ColumnSpec, PlainColumn};
 use crate::merge::{PartitionBy, TablePattern, TableRule, TinyInt1};
 use crate::stream::RecordStreamUrl;
+use crate::transform::Transform;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -25,6 +25,19 @@ pub struct FedTable {
     pub bad_values: BadValues,
     /// How it is merged.
     pub rule: TableRule,
+}
+
+impl FedTable {
+    /// The shape that `columns` declare.
+    pub fn declared_shape(&self) -> TableSchema {
+        let column = |column: &PlainColumn| Column {
+            name: column.name.clone(),
+            source_type: column.kind.source_type().clone(),
+            nullable: true,
+        };
+        let key = self.rule.key.iter().filter_map(|name| self.columns.iter().position(|column| column.name == *name));
+        TableSchema { table: self.table.clone(), columns: self.columns.iter().map(column).collect(), key: key.collect() }
+    }
 }
 
 /// What the records of a stream that others write are.
@@ -52,7 +65,7 @@ impl fmt::Display for FeedFormat {
 /// Either.
 #[derive(Debug, Clone)]
 pub(super) enum TableEntry {
-    Source(TableRule),
+    Source(Box<TableRule>),
     Fed(Box<FedTable>),
 }
 
@@ -77,6 +90,7 @@ struct TableSection {
     columns: Option<Columns>,
     ordering: Option<String>,
     bad_values: Option<BadValues>,
+    transform: Option<Transform>,
 }
 
 impl<'de> Deserialize<'de> for TableEntry {
@@ -85,7 +99,7 @@ impl<'de> Deserialize<'de> for TableEntry {
         let entry = if section.stream.is_some() {
             section.fed().map(|fed| Self::Fed(Box::new(fed)))
         } else {
-            section.of_source().map(Self::Source)
+            section.of_source().map(|rule| Self::Source(Box::new(rule)))
         };
         entry.map_err(D::Error::custom)
     }
@@ -102,6 +116,7 @@ impl TableSection {
             invalid_text: self.invalid_text,
             tinyint1: self.tinyint1,
             ordering: self.ordering,
+            transform: self.transform,
         }
     }
 

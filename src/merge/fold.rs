@@ -33,9 +33,12 @@ impl Fold {
         &self.shape
     }
 
-    /// One row: what existing rows have in columns that are new.
-    pub fn fill(&self) -> Option<&RecordBatch> {
-        self.fill.as_ref()
+    /// One row: what existing rows have in columns of the lake that are new.
+    pub fn fill(&self) -> Option<RecordBatch> {
+        match (&self.fill, self.shape.transformed()) {
+            (Some(fill), Some(transformed)) => transformed.fill(fill),
+            (fill, _) => fill.clone(),
+        }
     }
 
     /// Whether all existing rows go first.
@@ -82,6 +85,15 @@ impl Fold {
     }
 
     fn open(&self) -> Result<Box<dyn Iterator<Item = Result<SortedChanges>> + Send>> {
+        let folded = self.folded()?;
+        let Some(transformed) = self.shape.transformed() else { return Ok(folded) };
+        let (transformed, lookups) = (transformed.clone(), transformed.freeze()?);
+        let (shape, truncate) = (self.shape.clone(), self.truncate);
+        Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate))))
+    }
+
+    /// Before the table's transform.
+    fn folded(&self) -> Result<Box<dyn Iterator<Item = Result<SortedChanges>> + Send>> {
         let mut names = self.names.clone();
         let batch_bytes = if self.runs.is_empty() { BATCH_BYTES } else { MERGED_BATCH_BYTES };
         let memory = SortedPieces::new(&self.shape, self.pieces.clone(), self.fill.as_ref(), &mut names, batch_bytes)?;

@@ -63,13 +63,13 @@ impl MergedRuns {
     pub(super) fn new(shape: &Arc<LakeShape>, ranks: Vec<u32>, sequences: Vec<Sequence>) -> Result<Self> {
         let key_names = shape.key_names();
         let key_columns: Vec<usize> =
-            key_names.iter().map(|name| shape.columns().index_of(name).map_err(arrow_error)).collect::<Result<_>>()?;
-        let types: Vec<_> = key_columns.iter().map(|&i| shape.columns().field(i).data_type().clone()).collect();
+            key_names.iter().map(|name| shape.carried().index_of(name).map_err(arrow_error)).collect::<Result<_>>()?;
+        let types: Vec<_> = key_columns.iter().map(|&i| shape.carried().field(i).data_type().clone()).collect();
         let ordering = match shape.ordering() {
             None => None,
             Some(name) => {
-                let column = shape.columns().index_of(name).map_err(arrow_error)?;
-                Some((column, Newness::new(shape.columns().field(column).data_type())?))
+                let column = shape.carried().index_of(name).map_err(arrow_error)?;
+                Some((column, Newness::new(shape.carried().field(column).data_type())?))
             }
         };
         let mut merged = Self {
@@ -201,7 +201,7 @@ impl MergedRuns {
     /// The chosen rows; lets go of the pieces that are used up.
     fn gather(&mut self) -> Result<SortedChanges> {
         let indices: Vec<(usize, usize)> = self.chosen.iter().map(|spot| (spot.slot, spot.row)).collect();
-        let columns: Vec<ArrayRef> = (0..self.shape.columns().fields().len())
+        let columns: Vec<ArrayRef> = (0..self.shape.carried().fields().len())
             .map(|i| {
                 let values: Vec<&dyn Array> = self.loaded.iter().map(|loaded| loaded.piece.rows.column(i).as_ref()).collect();
                 interleave(&values, &indices).map_err(arrow_error)
@@ -209,7 +209,7 @@ impl MergedRuns {
             .collect::<Result<_>>()?;
         let deleted = self.chosen.iter().map(|spot| self.loaded[spot.slot].piece.is_delete.value(spot.row));
         let is_delete = BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deleted), None);
-        let rows = RecordBatch::try_new(self.shape.columns().clone(), columns).map_err(arrow_error)?;
+        let rows = RecordBatch::try_new(self.shape.carried().clone(), columns).map_err(arrow_error)?;
         self.chosen.clear();
         let mut kept: Vec<Option<Loaded>> = std::mem::take(&mut self.loaded).into_iter().map(Some).collect();
         for &cursor in &self.heap {

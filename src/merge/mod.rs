@@ -2,7 +2,8 @@
 //!
 //! [`TablePending`] collects one table's sections lane by lane; [`Fold`] is what a commit takes from it: the last change of each
 //! (partition path, key), sorted, in the lake's columns ([`LakeShape`]), read from memory and from sorted runs on local disk.
-//! [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
+//! A table's transform runs between the fold and the table: on the last
+//! change of each key, in the lake's own order. [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
 
 mod checkpoint;
 mod fold;
@@ -14,11 +15,12 @@ mod piece;
 mod rule;
 mod shape;
 mod spill;
+mod transformed;
 
 pub use checkpoint::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY, Resume, SnapshotStage};
 pub use fold::Fold;
 pub use pending::{Committed, TablePending};
-pub use rule::{PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1};
+pub use rule::{PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1, Treatment};
 pub use shape::{COMMIT_TS, LakeShape, POSITION};
 pub use spill::SpillFolder;
 

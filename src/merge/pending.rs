@@ -13,13 +13,14 @@
 use super::fold::Fold;
 use super::partition::PartitionNames;
 use super::piece::{Piece, Place, SortedPieces};
-use super::rule::PartitionBy;
+use super::rule::Treatment;
 use super::shape::{LakeShape, data};
 use super::spill::{Run, RunLabel, SpillFolder};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Epoch, GtidSet, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp};
+use crate::transform::Transform;
 use arrow::array::RecordBatch;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bytes of a batch in a spilled run: many runs are read at once.
@@ -57,8 +58,9 @@ struct Truncation {
 #[derive(Debug)]
 pub struct TablePending {
     table: TableId,
-    partition_by: Option<PartitionBy>,
-    ordering: Option<String>,
+    treatment: Treatment,
+    /// The last shape that was asked for: making one compiles the table's transform.
+    shape: Option<Arc<LakeShape>>,
     committed: Option<Committed>,
     /// The latest producer, and the position of the table's commit when it was first seen: it covers what is sent again.
     covered: Option<(Epoch, Option<SourcePosition>)>,
@@ -85,11 +87,11 @@ pub struct TablePending {
 
 impl TablePending {
     /// Nothing is pending for `table`; the lake has `committed`.
-    pub fn new(table: TableId, partition_by: Option<PartitionBy>, committed: Option<Committed>) -> Self {
+    pub fn new(table: TableId, treatment: Treatment, committed: Option<Committed>) -> Self {
         Self {
             table,
-            partition_by,
-            ordering: None,
+            treatment,
+            shape: None,
             committed,
             covered: None,
             snapshot_began: None,
@@ -106,13 +108,6 @@ impl TablePending {
             names: PartitionNames::default(),
             arrivals: 0,
         }
-    }
-
-    /// The same; a row loses against one whose value in this column is greater.
-    #[must_use]
-    pub fn with_ordering(mut self, ordering: Option<String>) -> Self {
-        self.ordering = ordering;
-        self
     }
 
     /// What the lake has.
@@ -296,6 +291,12 @@ impl TablePending {
         self.snapshot_began.is_some_and(|began| began <= at)
     }
 
+    /// The window in which a snapshot that began anew after the cut `at` began, and the lanes that have come to it.
+    pub fn snapshot_after(&self, at: CutPoint) -> Option<(CutPoint, HashSet<Lane>)> {
+        let began = self.snapshot_began.filter(|began| *began > at)?;
+        Some((began, self.snapshot_lanes.keys().copied().collect()))
+    }
+
     /// Whether what waits is but a part of a snapshot, should no more come.
     pub fn is_incomplete(&self) -> bool {
         match (self.snapshot_began, self.whole_at) {
@@ -316,7 +317,7 @@ impl TablePending {
 
     /// Drops all that waits: a snapshot that replaces everything begins.
     pub fn begin_anew(&mut self) {
-        *self = Self::new(self.table.clone(), self.partition_by.clone(), self.committed.clone());
+        *self = Self::new(self.table.clone(), self.treatment.clone(), self.committed.clone());
     }
 
     /// Drops all rows; of the rest it stays known that it waits.
@@ -355,7 +356,10 @@ impl TablePending {
     fn write_run(&mut self, folder: &SpillFolder, pieces: Vec<Arc<Piece>>) -> Result<Option<Run>> {
         let closings = || pieces.iter().map(|piece| piece.place.closing);
         let (Some(first), Some(last)) = (closings().min(), closings().max()) else { return Ok(None) };
-        let Some(shape) = self.shape_at(last)? else { return Ok(None) };
+        // rows wait as they came: the table's transform may not be ready yet
+        let Some(schema) = self.schema_at(last)? else { return Ok(None) };
+        let treatment = Treatment { transform: None, ..self.treatment.clone() };
+        let shape = Arc::new(LakeShape::treated(schema, &treatment)?);
         let label = RunLabel {
             first_closing: first,
             last_closing: last,
@@ -367,26 +371,41 @@ impl TablePending {
         Run::write(folder, &shape, label, sorted).map(Some)
     }
 
-    /// The shape as of the cut `at`: the last announced one, else the lake's, else that of the first rows.
-    fn shape_at(&self, at: CutPoint) -> Result<Option<Arc<LakeShape>>> {
+    /// The shape as of the cut `at`, with the table's transform.
+    fn shape_at(&mut self, at: CutPoint) -> Result<Option<Arc<LakeShape>>> {
+        let Some(schema) = self.schema_at(at)? else { return Ok(None) };
+        if let Some(shape) = self.shape.as_ref().filter(|shape| *shape.source() == schema) {
+            return Ok(Some(shape.clone()));
+        }
+        let shape = Arc::new(LakeShape::treated(schema, &self.treatment)?);
+        self.shape = Some(shape.clone());
+        Ok(Some(shape))
+    }
+
+    /// Whether the table's transform has all that it needs: until then nothing is committed.
+    pub fn is_ready(&self) -> bool {
+        self.treatment.transform.as_ref().is_none_or(Transform::is_ready)
+    }
+
+    /// The source's shape as of the cut `at`: the last announced one, else the lake's, else that of the first rows.
+    fn schema_at(&self, at: CutPoint) -> Result<Option<Arc<TableSchema>>> {
         let announced = self.shapes.iter().filter(|shape| shape.closing <= at).map(|shape| &shape.schema).next_back();
         let lake = self.committed.as_ref().map(|committed| &committed.schema);
-        let Some(schema) = announced.or(lake).or(self.first_seen.as_ref()) else { return Ok(None) };
+        let Some(schema) = announced.or(lake).or(self.first_seen.as_ref()).cloned() else { return Ok(None) };
         // a truncation that comes with it makes way for any key
         if let Some(lake) = lake.filter(|_| self.last_truncation(at).is_none()) {
             let names = |schema: &TableSchema| -> Vec<String> {
                 schema.key.iter().filter_map(|&i| schema.columns.get(i)).map(|column| column.name.clone()).collect()
             };
-            if names(lake) != names(schema) {
+            if names(lake) != names(&schema) {
                 return Err(data("the table's key has changed")
                     .with("table", &self.table)
                     .with("was", names(lake).join(","))
-                    .with("is", names(schema).join(","))
+                    .with("is", names(&schema).join(","))
                     .remedy("run `binlake backfill --table` for it: its rows are then written anew"));
             }
         }
-        let shape = LakeShape::new(schema.clone(), self.partition_by.as_ref())?.with_ordering(self.ordering.as_deref())?;
-        Ok(Some(Arc::new(shape)))
+        Ok(Some(schema))
     }
 
     /// One row: the values of columns that were added since the last commit, as of the cut `at`.

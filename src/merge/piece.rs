@@ -231,7 +231,7 @@ impl SortedPieces {
             });
         }
         let deleted = indices.iter().map(|(piece, row)| self.pieces[*piece].is_delete.value(*row));
-        let rows = RecordBatch::try_new(self.shape.columns().clone(), columns)
+        let rows = RecordBatch::try_new(self.shape.carried().clone(), columns)
             .map_err(|error| data("a row doesn't fit the table's columns").caused_by(error))?;
         Ok(SortedPiece {
             rows,

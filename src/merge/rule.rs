@@ -1,6 +1,7 @@
 //! `[[table]]`: which source tables are replicated, and how.
 
 use crate::event::{InvalidText, TableId, ValuePolicies, ZeroDates};
+use crate::transform::Transform;
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 use serde::{Deserialize, Deserializer};
@@ -33,9 +34,28 @@ pub struct TableRule {
     /// A row loses against one whose value in this column is greater, whichever came later; `None`: the later one wins.
     #[serde(default)]
     pub ordering: Option<String>,
+    /// The `SELECT` whose columns the lake table has; `None`: the source's own.
+    #[serde(default)]
+    pub transform: Option<Transform>,
+}
+
+/// How a table's rows become those of its lake table.
+#[derive(Debug, Clone, Default)]
+pub struct Treatment {
+    /// See [`TableRule::partition_by`].
+    pub partition_by: Option<PartitionBy>,
+    /// See [`TableRule::ordering`].
+    pub ordering: Option<String>,
+    /// See [`TableRule::transform`].
+    pub transform: Option<Transform>,
 }
 
 impl TableRule {
+    /// What it says about the way from the source's rows to the lake's.
+    pub fn treatment(&self) -> Treatment {
+        Treatment { partition_by: self.partition_by.clone(), ordering: self.ordering.clone(), transform: self.transform.clone() }
+    }
+
     /// What it says about values.
     pub fn policies(&self) -> ValuePolicies {
         ValuePolicies { zero_dates: self.zero_dates, invalid_text: self.invalid_text }
@@ -228,6 +248,11 @@ impl TableRules {
         exact.or_else(|| {
             self.rules.iter().find(|rule| rule.source.matches(table) && !rule.exclude.iter().any(|not| not.matches(table)))
         })
+    }
+
+    /// The same, to be changed.
+    pub fn rules_mut(&mut self) -> &mut [TableRule] {
+        &mut self.rules
     }
 
     /// The rules, in the order of the configuration.

@@ -1,7 +1,8 @@
 //! What a lake table's columns are: the source's in their order, Binlake's own, then the partition columns.
 
 use super::partition;
-use super::rule::PartitionBy;
+use super::rule::{PartitionBy, Treatment};
+use super::transformed::TransformedColumns;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableSchema;
 use crate::table::TableSpec;
@@ -39,9 +40,22 @@ pub struct LakeShape {
     partition_by: Option<PartitionBy>,
     partition_columns: Vec<String>,
     ordering: Option<String>,
+    /// What the table's transform makes of `columns`; `None`: they are the lake's.
+    transformed: Option<Arc<TransformedColumns>>,
 }
 
 impl LakeShape {
+    /// The lake's columns for a source table as its rule has it. Fails as [`LakeShape::new`] does, and if the table's transform can't be bound.
+    pub fn treated(source: Arc<TableSchema>, treatment: &Treatment) -> Result<Self> {
+        let table = source.table.clone();
+        let mut shape = Self::new(source, treatment.partition_by.as_ref())?.with_ordering(treatment.ordering.as_deref())?;
+        if let Some(transform) = &treatment.transform {
+            let columns = TransformedColumns::new(&shape, transform).map_err(|error| error.with("table", table))?;
+            shape.transformed = Some(Arc::new(columns));
+        }
+        Ok(shape)
+    }
+
     /// The lake's columns for a source table. Fails (`Data`) on a table without a key, on a partition column that doesn't exist or
     /// has no such function, and on columns that differ only in case or are called as Binlake's own.
     pub fn new(source: Arc<TableSchema>, partition_by: Option<&PartitionBy>) -> Result<Self> {
@@ -87,7 +101,16 @@ impl LakeShape {
                 .remedy("rename the column at the source, or leave the table out"));
         }
         let columns = Arc::new(Schema::new(fields));
-        Ok(Self { source_arrow, columns, origins, partition_by: partition_by.cloned(), partition_columns, ordering: None, source })
+        Ok(Self {
+            source_arrow,
+            columns,
+            origins,
+            partition_by: partition_by.cloned(),
+            partition_columns,
+            ordering: None,
+            transformed: None,
+            source,
+        })
     }
 
     /// The same; a row loses against one whose value in the column `ordering` is greater.
@@ -116,7 +139,17 @@ impl LakeShape {
 
     /// The lake's columns in the order of its files.
     pub fn columns(&self) -> &SchemaRef {
+        self.transformed.as_ref().map_or(&self.columns, |transformed| transformed.columns())
+    }
+
+    /// The columns of sorted rows before the table's transform.
+    pub(super) fn carried(&self) -> &SchemaRef {
         &self.columns
+    }
+
+    /// What the table's transform makes of them.
+    pub(super) fn transformed(&self) -> Option<&Arc<TransformedColumns>> {
+        self.transformed.as_ref()
     }
 
     /// What the lake table is made as.
@@ -124,7 +157,7 @@ impl LakeShape {
         TableSpec {
             database: self.source.table.database().to_owned(),
             name: self.source.table.name().to_owned(),
-            columns: self.columns.clone(),
+            columns: self.columns().clone(),
             record_key: self.key_names(),
             ordering_field: self.ordering.clone().unwrap_or_else(|| COMMIT_TS.to_owned()),
             partition_columns: self.partition_columns.clone(),

@@ -72,7 +72,7 @@ impl Run {
     ) -> Result<Self> {
         let file = folder.file()?;
         let failed = |error: arrow::error::ArrowError| spill_error(&folder.0, "a sorted run can't be written to local disk", error);
-        let mut fields: Vec<Arc<Field>> = shape.columns().fields().iter().cloned().collect();
+        let mut fields: Vec<Arc<Field>> = shape.carried().fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("_is_delete", DataType::Boolean, false)));
         fields.push(Arc::new(Field::new("_partition", DataType::UInt32, false)));
         fields.push(Arc::new(Field::new("_arrival", DataType::UInt64, false)));
@@ -136,9 +136,9 @@ impl RunReader {
         let lost = || Error::bug("a sorted run lacks its own columns");
         let count = batch.num_columns().checked_sub(OWN_COLUMNS).ok_or_else(lost)?;
         let own = |i: usize| batch.column(count + i);
-        let columns = adapt(batch, self.shape.columns(), self.fill.as_ref())?;
+        let columns = adapt(batch, self.shape.carried(), self.fill.as_ref())?;
         Ok(SortedPiece {
-            rows: RecordBatch::try_new(self.shape.columns().clone(), columns).map_err(arrow_error)?,
+            rows: RecordBatch::try_new(self.shape.carried().clone(), columns).map_err(arrow_error)?,
             is_delete: BooleanArray::from(own(0).to_data()),
             partitions: match self.shape.partition_by() {
                 Some(_) => own(1).as_primitive::<UInt32Type>().values().to_vec(),

@@ -1,7 +1,7 @@
 //! Folding against the naive way: random batches over lanes and windows, spilled at random, give the last row of each key in order.
 
 use super::rule::PartitionBy;
-use super::{SpillFolder, TablePending};
+use super::{SpillFolder, TablePending, Treatment};
 use crate::event::{
     BinlogCoordinates, ChangeBatch, Column, CutNumber, CutPoint, Epoch, Lane, Lineage, Operation, Section, SourcePosition,
     SourceType, TableId, TableSchema, TransactionStamp,
@@ -73,7 +73,7 @@ proptest! {
     ) {
         let schema = schema(is_text);
         let by: Option<PartitionBy> = is_partitioned.then(|| "part".parse().unwrap());
-        let mut pending = TablePending::new(schema.table.clone(), by, None);
+        let mut pending = TablePending::new(schema.table.clone(), Treatment { partition_by: by, ..Treatment::default() }, None);
         let folder = tempfile::tempdir().unwrap();
         let folder = SpillFolder::new(folder.path());
         let mut naive: BTreeMap<(String, String), (i32, bool)> = BTreeMap::new();

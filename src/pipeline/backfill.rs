@@ -2,6 +2,7 @@
 
 use super::after_commit::{AuditedRun, follow_commits};
 use super::capture::{self, BackfillRequest};
+use super::lookups::read_lookups;
 use super::run::{Halves, Opened, apply, capture_context, ground, watch_over};
 use super::status::Status;
 use super::supervise::keep_running;
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 pub async fn backfill(config: Config, request: BackfillRequest, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
     let opened = Opened::open(&config, Halves::Both).await?;
+    read_lookups(&config, &opened.lake).await?;
     let (stop_capture, capture_stopped) = watch::channel(false);
     let (stop_apply, apply_stopped) = watch::channel(false);
     let (sender, commits) = mpsc::unbounded_channel();

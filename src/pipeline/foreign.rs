@@ -10,8 +10,8 @@ use super::share::Lead;
 use super::supervise::keep_running;
 use crate::config::{Config, FedTable, FeedFormat};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{Column, Epoch, TableId, TableSchema};
-use crate::format::{DebeziumOptions, Dialect, ForeignFormat, PlainColumn, PlainTable, dead_letter_table};
+use crate::event::{Epoch, TableId};
+use crate::format::{DebeziumOptions, Dialect, ForeignFormat, PlainTable, dead_letter_table};
 use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
 use crate::stream::{ForeignLog, RecordStreamUrl};
 use crate::table::Lake;
@@ -47,7 +47,7 @@ impl Feed {
             key: vec!["position".into()],
             ..fed.rule.clone()
         });
-        let letters = letters.map(|rule| TableRule { partition_by: None, ordering: None, ..rule });
+        let letters = letters.map(|rule| TableRule { partition_by: None, ordering: None, transform: None, ..rule });
         TableRules::new(self.tables.iter().map(|fed| fed.rule.clone()).chain(letters).collect())
     }
 
@@ -70,7 +70,7 @@ impl Feed {
         for fed in &self.tables {
             if !fed.columns.is_empty() {
                 declared.push(fed.table.clone());
-                shapes.insert(fed.table.clone(), Arc::new(declared_shape(fed)));
+                shapes.insert(fed.table.clone(), Arc::new(fed.declared_shape()));
             } else if let Some(checkpoint) = known.get(&fed.table) {
                 shapes.insert(fed.table.clone(), Arc::new(checkpoint.source_schema.clone()));
             }
@@ -85,13 +85,6 @@ impl Feed {
         let name = format!("{} {}", self.url, self.tables[0].format);
         Lead::of_feed(opened.state.clone(), &name, opened.lake.url(), config.state.lease_duration)
     }
-}
-
-fn declared_shape(fed: &FedTable) -> TableSchema {
-    let column =
-        |column: &PlainColumn| Column { name: column.name.clone(), source_type: column.kind.source_type().clone(), nullable: true };
-    let key = fed.rule.key.iter().filter_map(|name| fed.columns.iter().position(|column| column.name == *name)).collect();
-    TableSchema { table: fed.table.clone(), columns: fed.columns.iter().map(column).collect(), key }
 }
 
 /// One run of a stream's apply loop, from the lake's checkpoints on.

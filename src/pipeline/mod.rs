@@ -5,6 +5,7 @@ mod apply;
 mod backfill;
 mod capture;
 mod foreign;
+mod lookups;
 mod registrar;
 mod requests;
 mod run;

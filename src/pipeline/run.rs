@@ -7,6 +7,7 @@ use super::after_commit::{AuditedRun, follow_commits};
 use super::apply::{Apply, ApplyConfig, Cadence, Ground, LakeWriter, apply_shared};
 use super::capture;
 use super::foreign::apply_feeds;
+use super::lookups::keep_lookups;
 use super::scale::Scaler;
 use super::share::{Keeper, Lead, Note, ShareRules, pipeline_name, worker_id};
 use super::status::{CaptureState, Status};
@@ -130,6 +131,7 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
         tokio::spawn(scaler.follow(config.clone()))
     });
     let ground = ground(&config, &opened, &status, sender);
+    let _lookups = (halves != Halves::Capture).then(|| keep_lookups(&config, &opened.lake, &status));
     let (keeper, share) = match halves {
         Halves::Merge => {
             status.capture(CaptureState::Elsewhere);

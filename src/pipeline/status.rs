@@ -4,6 +4,7 @@
 
 use super::requests::Requests;
 use crate::event::{Epoch, TableId, TableState};
+use crate::lookup::{Lookup, LookupHealth};
 use crate::metrics as names;
 use crate::time::Timestamp;
 use metrics::{counter, gauge, histogram};
@@ -15,6 +16,8 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Status {
     inner: Arc<Mutex<StatusView>>,
+    /// The lookups that transforms join: they know themselves how they do.
+    lookups: Arc<Mutex<Vec<Arc<Lookup>>>>,
     requests: Requests,
 }
 
@@ -35,6 +38,8 @@ pub struct StatusView {
     pub newest_epoch: Option<Epoch>,
     /// The tables that are replicated.
     pub tables: BTreeMap<TableId, TableStatus>,
+    /// The lookups that their transforms join.
+    pub lookups: Vec<LookupHealth>,
 }
 
 /// What the capture does.
@@ -143,8 +148,9 @@ impl Status {
             captured_rows: 0,
             newest_epoch: None,
             tables: BTreeMap::new(),
+            lookups: Vec::new(),
         };
-        Self { inner: Arc::new(Mutex::new(view)), requests: Requests::default() }
+        Self { inner: Arc::new(Mutex::new(view)), lookups: Arc::default(), requests: Requests::default() }
     }
 
     /// What the pipeline is asked for.
@@ -154,7 +160,15 @@ impl Status {
 
     /// A copy of all that is known.
     pub fn view(&self) -> StatusView {
-        self.lock().clone()
+        let mut view = self.lock().clone();
+        let lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        view.lookups = lookups.iter().map(|lookup| lookup.health()).collect();
+        view
+    }
+
+    /// These lookups are joined.
+    pub fn lookups(&self, joined: Vec<Arc<Lookup>>) {
+        *self.lookups.lock().unwrap_or_else(PoisonError::into_inner) = joined;
     }
 
     /// The capture does something else now.

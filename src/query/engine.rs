@@ -3,9 +3,9 @@
 use super::AsOf;
 use super::find_table::find;
 use super::lake_table::LakeTable;
-use super::spelling::Spelling;
 use crate::error::{Area, Error, Kind, Result};
 use crate::table::{FileSlice, Lake, TableView};
+use crate::transform::Spelling;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;

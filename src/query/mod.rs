@@ -9,7 +9,6 @@ mod find_table;
 mod lake_table;
 mod output;
 mod row_count;
-mod spelling;
 #[cfg(test)]
 mod tests;
 

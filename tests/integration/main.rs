@@ -28,3 +28,4 @@ mod state_suite;
 mod statements;
 mod surface;
 mod tls;
+mod transforms;

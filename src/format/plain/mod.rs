@@ -41,6 +41,13 @@ pub struct PlainColumn {
     pub bad_values: Option<BadValues>,
 }
 
+impl PlainColumn {
+    /// The column's value in a record; `None`: the record lacks it.
+    pub fn value<'a>(&self, record: &'a Map<String, Value>) -> Option<&'a Value> {
+        at(record, &self.path)
+    }
+}
+
 /// A declared type: `string`, `int`, `bigint`, `float`, `double`, `boolean`, `decimal(p,s)`, `date`, `timestamp`, `json`, `binary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainType {
@@ -91,8 +98,16 @@ impl PlainType {
         Ok(Self { source_type, pattern })
     }
 
+    /// The plain type of a source's type, with dates and times as ISO 8601 has them.
+    pub fn of(source_type: SourceType) -> Self {
+        Self { source_type, pattern: Pattern::Iso }
+    }
+
     /// A value as a cell; `Err` says what is wrong, without the value.
-    fn cell(&self, value: &Value) -> Result<Cell<'static>, &'static str> {
+    ///
+    /// # Errors
+    /// If it isn't of this type, and can't be converted without loss.
+    pub fn cell(&self, value: &Value) -> Result<Cell<'static>, &'static str> {
         use SourceType as T;
         let text = match value {
             Value::Null => return Ok(Cell::Null),

@@ -111,7 +111,7 @@ impl Job {
         Ok(CommitRequest {
             columns: self.fold.shape().columns().clone(),
             record_key: Some(self.fold.shape().key_names()),
-            fill: self.fold.fill().cloned(),
+            fill: self.fold.fill(),
             truncate: self.fold.truncate(),
             changes: prefetched(&self.fold),
             ordering: self.fold.shape().ordering().map(str::to_owned),

@@ -340,6 +340,7 @@ impl Apply {
         let (writer, summary) = match done {
             Ok(done) => done,
             Err(error) if self.is_given_way(&table, &error) => return Ok(()),
+            Err(error) if error.kind() == Kind::Data && self.outlives(&table, &checkpoint) => return Ok(()),
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
@@ -357,6 +358,15 @@ impl Apply {
         // nobody listens where nobody asked
         let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });
         Ok(())
+    }
+
+    /// Whether a table whose commit failed is being read anew already.
+    fn outlives(&mut self, table: &TableId, failed: &Checkpoint) -> bool {
+        let outlives = self.tables.get_mut(table).is_some_and(|applied| applied.outlives(failed.at()));
+        if outlives {
+            tracing::info!(%table, "what could not be committed is read anew");
+        }
+        outlives
     }
 
     /// An error of kind `Data` stops the one table; any other is the loop's own.

@@ -5,7 +5,7 @@ use super::commit::Job;
 use super::lake::LakeWriter;
 use crate::error::Result;
 use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, TableState};
-use crate::merge::{Checkpoint, Fold, Resume, TablePending, TableRules};
+use crate::merge::{Checkpoint, Fold, Resume, TablePending, TableRule, TableRules};
 use crate::metrics as names;
 use crate::pipeline::status::{CommittedRows, LastCommit, Status};
 use crate::stream::CutReached;
@@ -59,11 +59,10 @@ pub(super) struct AppliedTable {
 
 impl AppliedTable {
     pub(super) fn new(table: &TableId, rules: &TableRules, checkpoint: Option<Checkpoint>, stream_id: &str) -> Self {
-        let partition_by = rules.rule_for(table).and_then(|rule| rule.partition_by.clone());
-        let ordering = rules.rule_for(table).and_then(|rule| rule.ordering.clone());
+        let treatment = rules.rule_for(table).map(TableRule::treatment).unwrap_or_default();
         let committed = checkpoint.as_ref().map(|checkpoint| checkpoint.committed(stream_id));
         Self {
-            pending: TablePending::new(table.clone(), partition_by, committed).with_ordering(ordering),
+            pending: TablePending::new(table.clone(), treatment, committed),
             standing: Standing::Unknown,
             is_running: false,
             revival: None,
@@ -100,6 +99,16 @@ impl AppliedTable {
         self.revival = None;
         self.pending.forget_rows();
         is_committed
+    }
+
+    /// A commit at `at` can't be done. Says whether a new snapshot that replaces all rows has begun behind it meanwhile: then that is waited for.
+    pub(super) fn outlives(&mut self, at: CutPoint) -> bool {
+        let Some((window, lanes)) = self.pending.snapshot_after(at) else { return false };
+        self.pending.drop_up_to(at);
+        self.standing = Standing::Failed(None);
+        self.is_running = false;
+        self.revival = Some(Revival { window, lanes });
+        true
     }
 
     /// Whether a section is taken, and whether it is the beginning of a new snapshot of a table that failed.
@@ -172,6 +181,9 @@ impl AppliedTable {
 
     /// The position that a commit at `cut` would carry; `None` if there must be no commit.
     fn position_at(&self, cut: &CutReached) -> Option<SourcePosition> {
+        if !self.pending.is_ready() {
+            return None;
+        }
         let position = match &self.standing {
             Standing::Live => &cut.cut.position,
             Standing::Stopped(position) if self.pending.has_changes(cut.point) => position,

@@ -13,6 +13,7 @@ use crate::source::{
 use crate::stream::{TakenOver, take_over};
 use crate::table::{Lake, Table};
 use crate::time::Timestamp;
+use crate::transform::Transform;
 use mysql_async::Conn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -236,8 +237,10 @@ fn refuse(catalog: &mut Catalog, left: &Left, rules: &TableRules) -> Result<()> 
 /// A table that can't become a lake table as its rule has it (a partition column that it lacks) is refused before a row of it is read.
 fn refuse_shapes(catalog: &mut Catalog, rules: &TableRules) {
     let unfit = |(id, table): (&TableId, &CatalogTable)| {
-        let partition_by = rules.rule_for(id)?.partition_by.as_ref();
-        LakeShape::new(Arc::new(table.schema.clone()), partition_by).err().map(|error| (id.clone(), error.into_config()))
+        let mut treatment = rules.rule_for(id)?.treatment();
+        // where a lookup's columns aren't known, the merge says what is wrong
+        treatment.transform = treatment.transform.filter(Transform::is_known);
+        LakeShape::treated(Arc::new(table.schema.clone()), &treatment).err().map(|error| (id.clone(), error.into_config()))
     };
     let refused: Vec<_> = catalog.tables.iter().filter_map(unfit).collect();
     for (id, error) in refused {

@@ -14,19 +14,19 @@ use std::ops::ControlFlow;
 
 /// The names that are known.
 #[derive(Debug, Default)]
-pub(super) struct Spelling {
+pub(crate) struct Spelling {
     /// In lower case → as it is, in all its spellings.
     names: HashMap<String, BTreeSet<String>>,
 }
 
 impl Spelling {
     /// Knows one more name.
-    pub(super) fn add(&mut self, name: &str) {
+    pub(crate) fn add(&mut self, name: &str) {
         self.names.entry(name.to_lowercase()).or_default().insert(name.to_owned());
     }
 
     /// Spells the known names in a statement as they are.
-    pub(super) fn correct(&self, statement: &mut Statement) {
+    pub(crate) fn correct(&self, statement: &mut Statement) {
         match statement {
             Statement::Statement(statement) => {
                 // the visitor never breaks off

@@ -1,0 +1,171 @@
+//! ④ What rows are joined with: small tables of other systems, kept in memory and read again when they change.
+//!
+//! A [`Lookup`] is one `[lookup.NAME]`: where its items are, what types they have, and its [`Content`] as it was read last. Content is read whole
+//! and put in the place of the one before at once, so a micro-batch sees one content from its first row to its last, and the next one the newest.
+//! What can't be read leaves the content of before in use, older by the minute, which the metrics and the status show: an item that can't be read
+//! is never taken for one that isn't there.
+
+mod config;
+mod content;
+mod items;
+mod keep;
+mod read;
+
+pub use config::{Duplicates, LookupConfig, LookupUrl, Missing, OnChange};
+pub use content::{Content, Item};
+pub use items::ItemColumns;
+pub use keep::keep_fresh;
+pub use read::{ItemValue, Items};
+
+use crate::error::Result;
+use crate::metrics as names;
+use crate::time::Timestamp;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// One lookup: its configuration, and its items as they were read last.
+#[derive(Debug)]
+pub struct Lookup {
+    name: String,
+    config: LookupConfig,
+    content: RwLock<Option<Arc<Content>>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    failure: RwLock<Option<String>>,
+    read_at: RwLock<Option<Timestamp>>,
+}
+
+/// How a lookup does, for the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupHealth {
+    /// Its name.
+    pub name: String,
+    /// Where its items are.
+    pub url: String,
+    /// Items in it; `None`: it has not been read yet.
+    pub items: Option<usize>,
+    /// When it was read last.
+    pub read_at: Option<Timestamp>,
+    /// Rows that found their item, since the start.
+    pub hits: u64,
+    /// Rows that didn't.
+    pub misses: u64,
+    /// Why it could not be read the last time.
+    pub failure: Option<String>,
+}
+
+impl Lookup {
+    /// A lookup that has not been read yet.
+    pub fn new(name: impl Into<String>, config: LookupConfig) -> Self {
+        Self {
+            name: name.into(),
+            config,
+            content: RwLock::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            failure: RwLock::default(),
+            read_at: RwLock::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &LookupConfig {
+        &self.config
+    }
+
+    /// Its columns: the declared ones, else those of the content; `None`: not known yet.
+    pub fn columns(&self) -> Option<SchemaRef> {
+        match self.content() {
+            Some(content) => Some(content.rows().schema()),
+            None => self.config.declared(),
+        }
+    }
+
+    /// What was read last.
+    pub fn content(&self) -> Option<Arc<Content>> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what was read at `read_at`.
+    pub fn replace(&self, content: Content, read_at: Timestamp) {
+        *self.failure.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.read_at.write().unwrap_or_else(PoisonError::into_inner) = Some(read_at);
+        metrics::gauge!(names::LOOKUP_READ_TIME, "lookup" => self.name.clone()).set(read_at.as_micros() as f64 / 1e6);
+        let mut kept = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        // what was made of the same items stays useful
+        if kept.as_ref().is_none_or(|kept| kept.rows() != content.rows()) {
+            *kept = Some(Arc::new(content));
+        }
+    }
+
+    /// What was read last is known to be what is there now.
+    pub fn is_fresh(&self) {
+        let now = Timestamp::now();
+        *self.read_at.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        metrics::gauge!(names::LOOKUP_READ_TIME, "lookup" => self.name.clone()).set(now.as_micros() as f64 / 1e6);
+    }
+
+    /// Notes why it could not be read.
+    pub fn failed(&self, why: String) {
+        *self.failure.write().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// What becomes of two items with one join key.
+    pub fn duplicates(&self) -> Duplicates {
+        self.config.duplicates
+    }
+
+    /// What becomes of a row without an item.
+    pub fn missing(&self) -> Missing {
+        self.config.missing
+    }
+
+    /// Notes rows that found their item, and rows that didn't.
+    pub fn count(&self, hits: u64, misses: u64) {
+        self.hits.fetch_add(hits, Ordering::Relaxed);
+        self.misses.fetch_add(misses, Ordering::Relaxed);
+    }
+
+    /// How it does.
+    pub fn health(&self) -> LookupHealth {
+        let content = self.content();
+        LookupHealth {
+            name: self.name.clone(),
+            url: self.config.url.to_string(),
+            items: content.as_ref().map(|content| content.rows().num_rows()),
+            read_at: *self.read_at.read().unwrap_or_else(PoisonError::into_inner),
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            failure: self.failure.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Content made of items, with the columns that the lookup has.
+    ///
+    /// # Errors
+    /// `Data` if a value doesn't fit its column.
+    pub fn content_of(&self, items: &[Item]) -> Result<Content> {
+        let pinned = self.content().and_then(|content| content.kinds().cloned());
+        let columns = match (&self.config.columns, pinned) {
+            (Some(declared), _) => ItemColumns::declared(declared.clone()),
+            (None, Some(pinned)) => pinned.with_more(items),
+            (None, None) => ItemColumns::inferred(items),
+        };
+        columns.content(&self.name, items)
+    }
+
+    /// The same of rows that come with types.
+    ///
+    /// # Errors
+    /// `Data` if a column doesn't have its declared type.
+    pub fn content_of_rows(&self, rows: &RecordBatch) -> Result<Content> {
+        items::typed(&self.name, self.config.declared(), rows)
+    }
+}

@@ -1,0 +1,97 @@
+//! Reading a lookup's items from where they are.
+
+mod dynamodb;
+mod file;
+mod sqlite;
+
+use super::config::{LookupConfig, LookupUrl};
+use super::{Item, Lookup};
+use crate::error::{Error, Result};
+use crate::time::Timestamp;
+use arrow::array::RecordBatch;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+pub use dynamodb::ItemValue;
+
+/// What was read.
+#[derive(Debug)]
+pub enum Items {
+    /// Items without types.
+    Plain(Vec<Item>),
+    /// Rows with the types of their file or table.
+    Typed(RecordBatch),
+}
+
+/// How often a file is looked at: whether it has changed costs next to nothing.
+const FILE_LOOK: Duration = Duration::from_secs(1);
+
+/// What shows that a file has changed: when it was changed last, and its length, of it and of what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp(Vec<(SystemTime, u64)>);
+
+impl Stamp {
+    fn of(paths: &[&Path]) -> Option<Self> {
+        let one = |path: &&Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        };
+        let all: Vec<_> = paths.iter().filter_map(one).collect();
+        (!all.is_empty()).then_some(Self(all))
+    }
+}
+
+/// Whether the items may have changed since `last`; `None`: that can't be told without reading them.
+pub(super) fn stamp(url: &LookupUrl) -> Option<Stamp> {
+    match url {
+        LookupUrl::File(path) => Stamp::of(&[path]),
+        LookupUrl::Sqlite(path, _) => {
+            let mut log = path.as_os_str().to_owned();
+            log.push("-wal");
+            Stamp::of(&[path, Path::new(&log)])
+        }
+        LookupUrl::DynamoDb(_) | LookupUrl::Table(_) => None,
+    }
+}
+
+/// The pause before the items are looked at again.
+pub(super) fn pause(config: &LookupConfig) -> Duration {
+    match config.url {
+        LookupUrl::File(_) | LookupUrl::Sqlite(..) => config.refresh.min(FILE_LOOK),
+        LookupUrl::DynamoDb(_) | LookupUrl::Table(_) => config.refresh,
+    }
+}
+
+impl Lookup {
+    /// Reads all items now.
+    ///
+    /// # Errors
+    /// What keeps them from being read; `Data` for an item whose attribute doesn't fit.
+    pub async fn read(&self) -> Result<()> {
+        let url = self.config().url.clone();
+        let items = match url {
+            LookupUrl::File(path) => blocking(move || file::read(&path)).await,
+            LookupUrl::Sqlite(path, table) => blocking(move || sqlite::read(&path, &table).map(Items::Plain)).await,
+            LookupUrl::DynamoDb(url) => dynamodb::scan(&url).await.map(Items::Plain),
+            LookupUrl::Table(_) => Err(Error::bug("a lookup in the lake is read by the pipeline")),
+        };
+        self.take(items.map_err(|error| error.with("lookup", self.name()))?)
+    }
+
+    /// Takes what was read.
+    ///
+    /// # Errors
+    /// `Data` for an item whose attribute doesn't fit.
+    pub fn take(&self, items: Items) -> Result<()> {
+        let content = match items {
+            Items::Plain(items) => self.content_of(&items)?,
+            Items::Typed(rows) => self.content_of_rows(&rows)?,
+        };
+        self.replace(content, Timestamp::now());
+        Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::bug("reading a lookup panicked").caused_by(error))?
+}

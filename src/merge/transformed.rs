@@ -1,0 +1,121 @@
+//! The lake's columns where a table has a transform, and sorted rows on their way into them.
+//!
+//! The transform stands behind the fold: it sees the last change of each key, in the lake's order, and leaves both as they are. That is possible because
+//! the columns by which rows are found and sorted (the key, the partition's, the ordering) pass unchanged; all others it may compute.
+
+use super::shape::{COMMIT_TS, LakeShape, Origin, POSITION, arrow_error, data};
+use crate::error::{Error, Result};
+use crate::table::SortedChanges;
+use crate::transform::{BoundTransform, Frozen, OutputColumn, Transform};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::{filter, filter_record_batch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Where a column of the lake comes from.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    /// The transform's output with this index.
+    Output(usize),
+    /// The sorted row's column with this index: Binlake's own and the partition's.
+    Carried(usize),
+}
+
+/// A transform, bound to a table's shape.
+#[derive(Debug)]
+pub(super) struct TransformedColumns {
+    bound: BoundTransform,
+    columns: SchemaRef,
+    from: Vec<From>,
+}
+
+impl TransformedColumns {
+    /// For the shape without its transform.
+    pub(super) fn new(shape: &LakeShape, transform: &Transform) -> Result<Self> {
+        let carried = shape.carried();
+        let own = |field: &&Arc<Field>| field.name() == COMMIT_TS || field.name() == POSITION;
+        let of_source = shape.source_arrow().fields().iter().cloned();
+        let input: Vec<Arc<Field>> = of_source.chain(carried.fields().iter().filter(own).cloned()).collect();
+        let bound = transform.bind(&Arc::new(Schema::new(input)), &shape.key_names(), &[COMMIT_TS, POSITION])?;
+        let outputs: Vec<OutputColumn> = bound.columns().cloned().collect();
+        let passes = |name: &str| outputs.iter().any(|o| o.field.name() == name && o.passes.as_deref() == Some(name));
+        for field in shape.partition_by().iter().flat_map(|by| &by.fields) {
+            if !passes(&field.column) {
+                return Err(data("`partition_by` names a column that the transform doesn't pass unchanged")
+                    .with("column", &field.column)
+                    .remedy("add the column to the SELECT as it is: where a row was before must be known"));
+            }
+        }
+        if let Some(ordering) = shape.ordering().filter(|ordering| !passes(ordering)) {
+            return Err(data("`ordering` names a column that the transform doesn't pass unchanged")
+                .with("column", ordering)
+                .remedy("add the column to the SELECT as it is"));
+        }
+        // as without a transform: Binlake's own columns behind the table's, and the partition's last
+        let is_partition = |name: &str| shape.partition_columns().iter().any(|column| column == name);
+        let kept = outputs.iter().enumerate().filter(|(_, output)| !is_partition(output.field.name()));
+        let mut from: Vec<From> = kept.map(|(i, _)| From::Output(i)).collect();
+        let mut fields: Vec<Arc<Field>> = from
+            .iter()
+            .filter_map(|from| match from {
+                From::Output(i) => Some(Arc::new(outputs[*i].field.clone())),
+                From::Carried(_) => None,
+            })
+            .collect();
+        for (i, origin) in shape.origins().iter().enumerate() {
+            let field = &carried.fields()[i];
+            if matches!(origin, Origin::Source(_)) && !is_partition(field.name()) {
+                continue;
+            }
+            if fields.iter().any(|other| other.name().eq_ignore_ascii_case(field.name())) {
+                return Err(data("the transform gives a column that is called as one of Binlake's own or the partition's")
+                    .with("column", field.name())
+                    .remedy("give it another name with AS"));
+            }
+            fields.push(field.clone());
+            from.push(From::Carried(i));
+        }
+        Ok(Self { bound, columns: Arc::new(Schema::new(fields)), from })
+    }
+
+    pub(super) fn columns(&self) -> &SchemaRef {
+        &self.columns
+    }
+
+    pub(super) fn freeze(&self) -> Result<Frozen> {
+        self.bound.freeze()
+    }
+
+    /// What existing rows have in new columns, as far as these pass unchanged.
+    pub(super) fn fill(&self, fill: &RecordBatch) -> Option<RecordBatch> {
+        let of_output = |output: &OutputColumn| {
+            let column = fill.column_by_name(output.passes.as_deref()?)?;
+            Some((output.field.name().clone(), column.clone()))
+        };
+        let columns: Vec<(String, ArrayRef)> = self.bound.columns().filter_map(of_output).collect();
+        if columns.is_empty() { None } else { RecordBatch::try_from_iter(columns).ok() }
+    }
+
+    /// Sorted rows in the lake's columns. `is_anew`: nothing stays of what the table has, so deletes say nothing.
+    pub(super) fn run(&self, shape: &LakeShape, changes: &SortedChanges, lookups: &Frozen, is_anew: bool) -> Result<SortedChanges> {
+        let table = &shape.source().table;
+        let made = self.bound.run(&changes.rows, &changes.is_delete, lookups).map_err(|error| error.with("table", table))?;
+        if made.dropped > 0 {
+            metrics::counter!(crate::metrics::DROPPED_ROWS, "table" => table.to_string()).increment(made.dropped as u64);
+        }
+        let columns = self.from.iter().map(|from| match *from {
+            From::Output(i) => made.columns.get(i).cloned().ok_or_else(|| Error::bug("a transform's column is missing")),
+            From::Carried(i) => Ok(changes.rows.column(i).clone()),
+        });
+        let rows = RecordBatch::try_new(self.columns.clone(), columns.collect::<Result<_>>()?)
+            .map_err(|error| data("a transformed row doesn't fit the table's columns").caused_by(error))?;
+        if !is_anew || made.is_delete.true_count() == 0 {
+            return Ok(SortedChanges { rows, is_delete: made.is_delete });
+        }
+        let kept = BooleanArray::new(!made.is_delete.values(), None);
+        Ok(SortedChanges {
+            rows: filter_record_batch(&rows, &kept).map_err(arrow_error)?,
+            is_delete: BooleanArray::from(filter(&made.is_delete, &kept).map_err(arrow_error)?.to_data()),
+        })
+    }
+}

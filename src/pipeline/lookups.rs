@@ -1,0 +1,58 @@
+//! The lookups of a running service: each is kept fresh by a task of its own.
+
+use super::status::Status;
+use crate::config::Config;
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::TableId;
+use crate::lookup::{Items, Lookup, LookupUrl, keep_fresh};
+use crate::query::{Engine, QueryOptions};
+use crate::table::Lake;
+use arrow::compute::concat_batches;
+use futures::TryStreamExt;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// The lookups that transforms join.
+fn joined(config: &Config) -> Vec<Arc<Lookup>> {
+    let rules = config.tables.rules().iter().chain(config.fed.iter().map(|fed| &fed.rule));
+    let joined: Vec<&String> = rules.filter_map(|rule| rule.transform.as_ref()).flat_map(|sql| sql.lookups().keys()).collect();
+    config.lookups.iter().filter(|(name, _)| joined.contains(name)).map(|(_, lookup)| lookup.clone()).collect()
+}
+
+/// Reads the lookups once.
+pub(super) async fn read_lookups(config: &Config, lake: &Lake) -> Result<()> {
+    for lookup in joined(config) {
+        read(&lookup, lake).await?;
+    }
+    Ok(())
+}
+
+/// Keeps the lookups that transforms join fresh until the set is dropped.
+pub(super) fn keep_lookups(config: &Config, lake: &Lake, status: &Status) -> JoinSet<()> {
+    let used = joined(config);
+    status.lookups(used.clone());
+    let mut tasks = JoinSet::new();
+    for lookup in used {
+        let lake = lake.clone();
+        tasks.spawn(async move {
+            keep_fresh(lookup.clone(), || read(&lookup, &lake)).await;
+        });
+    }
+    tasks
+}
+
+async fn read(lookup: &Lookup, lake: &Lake) -> Result<()> {
+    match &lookup.config().url {
+        LookupUrl::Table(table) => lookup.take(Items::Typed(table_rows(table, lake).await?)),
+        _ => lookup.read().await,
+    }
+}
+
+/// All rows of a table of the lake, as of its last commit.
+async fn table_rows(table: &TableId, lake: &Lake) -> Result<arrow::array::RecordBatch> {
+    let (schema, rows) = Engine::new(lake.clone(), QueryOptions::default()).table(table.database(), table.name()).await?;
+    let batches: Vec<_> = rows.try_collect().await?;
+    concat_batches(&schema, &batches).map_err(|error| {
+        Error::new(Area::Lake, Kind::Refused, "a lookup's table can't be read").caused_by(error).with("table", table)
+    })
+}

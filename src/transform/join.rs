@@ -1,0 +1,207 @@
+//! A left join with a lookup: each row finds at most one item, and the rows keep their order.
+
+use super::bind::is_of;
+use super::engine::Fault;
+use crate::error::{Area, Error, Kind, Result};
+use crate::lookup::{Content, Duplicates, Lookup, Missing};
+use crate::metrics as names;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use datafusion::physical_expr::PhysicalExpr;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A join, compiled.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub(super) lookup: Arc<Lookup>,
+    /// What the rows are joined by, over the columns so far; and the same of the items.
+    left: Vec<Arc<dyn PhysicalExpr>>,
+    right: Vec<Arc<dyn PhysicalExpr>>,
+    types: Vec<DataType>,
+    /// The lookup's columns.
+    columns: SchemaRef,
+    /// The index of the content that was seen last.
+    last: Mutex<Option<Arc<Index>>>,
+}
+
+/// Where each join key's item is.
+#[derive(Debug)]
+pub(super) struct Index {
+    content: Arc<Content>,
+    rows: RecordBatch,
+    /// By the encoded key.
+    items: HashMap<Box<[u8]>, u32>,
+}
+
+type Compile<'a> = dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>, Fault> + 'a;
+
+impl Join {
+    pub(super) fn new(
+        lookup: Arc<Lookup>,
+        left: &DFSchema,
+        right: &DFSchema,
+        on: &[Expr],
+        compile: &Compile<'_>,
+    ) -> Result<Self, Fault> {
+        let wrong = || {
+            Fault::new(format!("the lookup `{}` is not joined by equal columns", lookup.name()))
+                .remedy("write ON t.column = lookup.column, more of these with AND")
+        };
+        let (mut ours, mut theirs, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        for condition in on {
+            let Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b }) = condition else { return Err(wrong()) };
+            let is_theirs = |expr: &Expr| !expr.column_refs().is_empty() && is_of(expr, right);
+            let (our, their) = match (is_theirs(a), is_theirs(b)) {
+                (false, true) if is_of(a, left) => (a, b),
+                (true, false) if is_of(b, left) => (b, a),
+                _ => return Err(wrong()),
+            };
+            let our = compile(our, left)?;
+            types.push(our.data_type(left.as_arrow()).map_err(|error| Fault::of_engine(&error))?);
+            ours.push(our);
+            theirs.push(compile(their, right)?);
+        }
+        if ours.is_empty() {
+            return Err(wrong());
+        }
+        let columns = Arc::new(right.as_arrow().clone());
+        Ok(Self { lookup, left: ours, right: theirs, types, columns, last: Mutex::new(None) })
+    }
+
+    /// What the lookup has now, and where.
+    ///
+    /// # Errors
+    /// `Transient` if it has not been read yet; `Data` if a join key is there twice and the lookup doesn't say which counts.
+    pub(super) fn index(&self) -> Result<Arc<Index>> {
+        let content = self.lookup.content().ok_or_else(|| {
+            Error::new(Area::Lake, Kind::Transient, "a lookup has not been read yet").with("lookup", self.lookup.name())
+        })?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = last.as_ref().filter(|index| Arc::ptr_eq(&index.content, &content)) {
+            return Ok(index.clone());
+        }
+        let index = Arc::new(self.index_of(content)?);
+        *last = Some(index.clone());
+        Ok(index)
+    }
+
+    fn index_of(&self, content: Arc<Content>) -> Result<Index> {
+        let rows = self.conform(&content)?;
+        let keys = self.keys(&self.right, &rows)?;
+        let mut items = HashMap::with_capacity(rows.num_rows());
+        for i in 0..rows.num_rows() {
+            let Some(key) = keys.get(i) else { continue };
+            let item = u32::try_from(i).map_err(|_| Error::bug("a lookup has too many items"))?;
+            match (items.entry(key), self.lookup.duplicates()) {
+                (Entry::Vacant(place), _) => {
+                    place.insert(item);
+                }
+                (Entry::Occupied(mut place), Duplicates::Last) => {
+                    place.insert(item);
+                }
+                (Entry::Occupied(_), Duplicates::First) => {}
+                (Entry::Occupied(_), Duplicates::Error) => {
+                    return Err(Error::new(
+                        Area::Lake,
+                        Kind::Data,
+                        "two items of a lookup have one join key: rows would be multiplied",
+                    )
+                    .with("lookup", self.lookup.name())
+                    .with("item", content.item_key(i))
+                    .remedy("remove one, or set `duplicates = \"first\"` or \"last\" for the lookup"));
+                }
+            }
+        }
+        Ok(Index { content, rows, items })
+    }
+
+    /// Appends the lookup's columns to `rows`.
+    ///
+    /// # Errors
+    /// `Transient` if an item is missing and the lookup holds rows back until it is there.
+    pub(super) fn append(&self, rows: &RecordBatch, index: &Index, wide: &SchemaRef) -> Result<RecordBatch> {
+        let keys = self.keys(&self.left, rows)?;
+        let mut misses = 0;
+        let mut found: Vec<Option<u32>> = Vec::with_capacity(rows.num_rows());
+        for i in 0..rows.num_rows() {
+            let key = keys.get(i);
+            let item = key.as_ref().and_then(|key| index.items.get(key).copied());
+            misses += usize::from(key.is_some() && item.is_none());
+            found.push(item);
+        }
+        let hits = found.iter().flatten().count();
+        metrics::counter!(names::LOOKUP_HITS, "lookup" => self.lookup.name().to_owned()).increment(hits as u64);
+        metrics::counter!(names::LOOKUP_MISSES, "lookup" => self.lookup.name().to_owned()).increment(misses as u64);
+        self.lookup.count(hits as u64, misses as u64);
+        if misses > 0 && self.lookup.missing() == Missing::Hold {
+            return Err(Error::new(Area::Lake, Kind::Transient, "rows wait for items that their lookup lacks")
+                .with("lookup", self.lookup.name())
+                .with("rows", misses)
+                .remedy("add the items, or set `missing = \"null\"` for the lookup"));
+        }
+        let found = UInt32Array::from(found);
+        let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
+        for column in index.rows.columns() {
+            columns.push(take(column, &found, None).map_err(engine_bug)?);
+        }
+        let count = columns.len();
+        let schema = Arc::new(wide.project(&(0..count).collect::<Vec<_>>()).map_err(engine_bug)?);
+        let schema = Arc::new(nullable(&schema));
+        RecordBatch::try_new(schema, columns).map_err(engine_bug)
+    }
+
+    /// The items in the columns that were bound: the lookup may have got others since.
+    fn conform(&self, content: &Content) -> Result<RecordBatch> {
+        let rows = content.rows();
+        let columns = self.columns.fields().iter().map(|field| match rows.column_by_name(field.name()) {
+            Some(column) => cast(column, field.data_type()).map_err(engine_bug),
+            None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+        });
+        RecordBatch::try_new(self.columns.clone(), columns.collect::<Result<_>>()?).map_err(engine_bug)
+    }
+
+    fn keys(&self, exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<JoinKeys> {
+        let mut arrays = Vec::with_capacity(exprs.len());
+        for (expr, data_type) in exprs.iter().zip(&self.types) {
+            let value = expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()));
+            let array = value.map_err(|_| {
+                Error::new(Area::Lake, Kind::Data, "a value can't be compared with the lookup's join key")
+                    .with("lookup", self.lookup.name())
+                    .remedy("write the comparison with TRY_CAST, or declare the lookup's column with the type of the table's")
+            })?;
+            arrays.push(if array.data_type() == data_type { array } else { cast(&array, data_type).map_err(engine_bug)? });
+        }
+        let fields = self.types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+        let converter = RowConverter::new(fields).map_err(engine_bug)?;
+        let rows = converter.convert_columns(&arrays).map_err(engine_bug)?;
+        Ok(JoinKeys { arrays, rows })
+    }
+}
+
+/// What rows are joined by. NULL is equal to nothing.
+struct JoinKeys {
+    arrays: Vec<ArrayRef>,
+    rows: arrow::row::Rows,
+}
+
+impl JoinKeys {
+    fn get(&self, i: usize) -> Option<Box<[u8]>> {
+        let is_whole = self.arrays.iter().all(|array| array.is_valid(i));
+        is_whole.then(|| self.rows.row(i).as_ref().into())
+    }
+}
+
+fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::Schema {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    arrow::datatypes::Schema::new(fields.collect::<Vec<_>>())
+}
+
+pub(super) fn engine_bug(error: arrow::error::ArrowError) -> Error {
+    Error::bug("a columnar operation of a transform failed").caused_by(error)
+}

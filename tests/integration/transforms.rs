@@ -1,0 +1,4 @@
+//! Tables with a transform: what the lake has after each kind of change at the source.
+
+mod lookups;
+mod of_source;
