@@ -7,6 +7,7 @@
 use super::cell::{Cell, CellColumns};
 use super::chunk_record::ChunkRecord;
 use super::kpl::{deaggregate, is_aggregated};
+use super::large::{ClaimCheck, Part};
 use super::mark::Mark;
 use super::row::{DecodedRecord, RowImage};
 use super::{Dialect, RecordFormat, damaged, debezium, dms};
@@ -49,8 +50,33 @@ struct Assembling {
     next: u64,
     crc: crc32fast::Hasher,
     records: Vec<Bytes>,
+    /// How many parts of the next record came, and what they say.
+    parts: u32,
+    text: String,
     /// The batch in which it began.
     batch: u64,
+}
+
+impl Assembling {
+    fn add(&mut self, record: Bytes) {
+        self.next += 1;
+        if !self.is_partial {
+            self.crc.update(&record);
+            self.records.push(record);
+        }
+    }
+
+    fn add_part(&mut self, part: &Part) {
+        self.parts += 1;
+        if !self.is_partial {
+            self.text += &part.text;
+        }
+        if part.is_last() {
+            self.parts = 0;
+            let text = std::mem::take(&mut self.text);
+            self.add(text.into());
+        }
+    }
 }
 
 impl RecordAssembly {
@@ -91,39 +117,62 @@ impl RecordAssembly {
         if record.is_empty() {
             return Ok(None);
         }
+        if let Some((mark, part)) = Part::read(&record)? {
+            self.one(mark, record, Some(part))?;
+            return Ok(None);
+        }
+        if ClaimCheck::read(&record)?.is_some() {
+            return Err(damaged("a claim check was not fetched").remedy("set stream.claim_check = true, as who wrote it has"));
+        }
         if ChunkRecord::is_one(&record) {
             return self.finish(ChunkRecord::read(&record)?);
         }
-        let Some(mark) = self.mark(&record)? else { return Ok(None) };
+        if let Some(mark) = self.mark(&record)? {
+            self.one(mark, record, None)?;
+        }
+        Ok(None)
+    }
+
+    /// The record with this mark has come, or a part of it.
+    fn one(&mut self, mark: Mark, record: Bytes, part: Option<Part>) -> Result<()> {
         let batch = self.batch;
         let lane = self.lanes.entry(mark.lane).or_default();
         let place = (mark.epoch, mark.chunk);
         let newest = lane.done.max(lane.current.as_ref().map(|current| current.place));
         if lane.done >= Some(place) || newest > Some(place) {
-            return Ok(None);
+            return Ok(());
         }
         let is_known = lane.current.as_ref().is_some_and(|current| current.place == place);
         if !is_known {
             let unfinished = lane.current.as_ref().is_some_and(|current| current.place.0 == place.0);
-            let is_partial = mark.number > 0;
+            let is_partial = mark.number > 0 || part.as_ref().is_some_and(|part| part.number > 0);
             if unfinished || (is_partial && lane.done.is_some()) {
                 return Err(missing(mark));
             }
-            let crc = crc32fast::Hasher::new();
-            lane.current = Some(Assembling { place, is_partial, next: mark.number, crc, records: Vec::new(), batch });
+            lane.current = Some(Assembling {
+                place,
+                is_partial,
+                next: mark.number,
+                crc: crc32fast::Hasher::new(),
+                records: Vec::new(),
+                parts: part.as_ref().map_or(0, |part| part.number),
+                text: String::new(),
+                batch,
+            });
         }
-        let Some(current) = &mut lane.current else { return Ok(None) };
+        let Some(current) = &mut lane.current else { return Ok(()) };
         if mark.number > current.next {
             return Err(missing(mark));
         }
         if mark.number == current.next {
-            current.next += 1;
-            if !current.is_partial {
-                current.crc.update(&record);
-                current.records.push(record);
+            match part {
+                None => current.add(record),
+                Some(part) if part.number > current.parts => return Err(missing(mark)),
+                Some(part) if part.number == current.parts => current.add_part(&part),
+                Some(_) => {}
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The record's mark; `None`: it has none, and no meaning here.

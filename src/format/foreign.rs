@@ -223,6 +223,11 @@ enum Failed {
 fn decode(dialect: &Dialect, bytes: &[u8], arrived_at: Timestamp) -> Result<DecodedRecord, Failed> {
     let letter = |why: String| Failed::Letter(None, why);
     let record: Value = serde_json::from_slice(bytes).map_err(|error| letter(format!("it is not JSON: {error}")))?;
+    let ours = record.get("binlake");
+    if ours.is_some_and(|ours| ours.get("part").is_some() || ours.get("claim_check").is_some()) {
+        // there is nobody here to put it together
+        return Err(letter("it stands for a row that is larger than a record of the stream".into()));
+    }
     let decoded = match dialect {
         Dialect::Dms => dms::decode(&record, arrived_at),
         Dialect::Debezium(_) => debezium::decode(&record, arrived_at),

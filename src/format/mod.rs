@@ -5,7 +5,8 @@
 //! - [`RecordFormat`]: which of them a stream has; [`ChunkTranslator`] makes a chunk's records, [`RecordAssembly`] puts chunks together again
 //!   from what Binlake wrote, so that all that [`crate::stream`] promises holds for these formats too;
 //! - [`ForeignDecoder`]: others' records, without marks and cuts of ours, become rows, or dead letters;
-//! - `dms`, `debezium`, `plain`: the formats' own shapes; `cell`, `number`, `clock`: their values, exactly; `kpl`: aggregated records.
+//! - `dms`, `debezium`, `plain`: the formats' own shapes; `cell`, `number`, `clock`: their values, exactly; `kpl`: aggregated records;
+//!   `large`: records that are larger than the stream's may be.
 //!
 //! **Marks.** Each record of a chunk has a [`Mark`]: in `metadata.binlake` (DMS) or `source.sequence` (Debezium). Behind the last stands the chunk's own
 //! record, which begins with `{"binlake":`: its header, the shapes of its tables, on lane 0 its cut, and a checksum over all its marked records.
@@ -19,6 +20,7 @@ mod debezium;
 mod dms;
 mod foreign;
 mod kpl;
+mod large;
 mod mark;
 mod number;
 mod plain;
@@ -36,6 +38,7 @@ pub use foreign::{
     DEAD_LETTERS, ForeignBatch, ForeignDecoder, ForeignFormat, ForeignRecord, dead_letter_schema, dead_letter_table,
 };
 pub use kpl::{UserRecord, aggregate, deaggregate, is_aggregated};
+pub use large::ClaimCheck;
 pub use mark::Mark;
 pub use plain::{BadValues, ColumnSpec, PlainColumn, PlainTable, PlainType, Unreadable};
 pub use row::{Change, DecodedRecord, RowImage};

@@ -184,7 +184,11 @@ fn tenure() -> Tenure {
 
 /// The contents' records in a format.
 fn records(format: &RecordFormat, lane: u16, contents: &[ChunkContent]) -> Vec<Bytes> {
-    let mut writer = LaneWriter::new(Lane(lane), tenure(), 64 << 10).in_format(Some(format), 4);
+    records_of(64 << 10, format, lane, contents)
+}
+
+fn records_of(most_bytes: usize, format: &RecordFormat, lane: u16, contents: &[ChunkContent]) -> Vec<Bytes> {
+    let mut writer = LaneWriter::new(Lane(lane), tenure(), most_bytes).in_format(Some(format), 4);
     let opening = tenure().opening_in(Lane(lane), Some(format)).unwrap();
     let chunks = contents.iter().flat_map(|content| writer.encode(content).unwrap());
     std::iter::once(opening).chain(chunks).map(|record| record.bytes).collect()
@@ -314,6 +318,66 @@ fn reading_from_the_middle_of_a_chunk_gives_its_end() {
     let (header, _) = ChunkHeader::read(&chunks[0]).unwrap();
     assert!(!header.is_first_part());
     assert!(ChunkHeader::read(&chunks[1]).unwrap().0.is_first_part());
+}
+
+/// The contents with a row that is larger than a record may be, in each of their places.
+fn with_large_rows(seed: u64) -> Vec<ChunkContent> {
+    let column = |name: &str, source_type| Column { name: name.into(), source_type, nullable: true };
+    let text = SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 };
+    let columns = vec![column("id", SourceType::Int { unsigned: false }), column("text", text)];
+    let schema = Arc::new(TableSchema { table: TableId::new("shop", "notes"), columns, key: vec![0] });
+    let mut rows = CellColumns::new(schema.arrow());
+    for id in 0..4_i64 {
+        let large = "größe \"quoted\" \n".repeat(if id == 2 { 1 } else { 4000 });
+        rows.push(vec![Cell::Int(id), Cell::Text(large.into())]);
+    }
+    let batch = ChangeBatch {
+        schema,
+        rows: rows.finish().unwrap(),
+        operations: vec![b'c', b'c', b'c', b'd'].into(),
+        stamps: vec![0; 4].into(),
+        transactions: stamps(1, seed),
+        changed: None,
+        before: None,
+    };
+    let mut contents = contents(seed);
+    contents[0].sections.insert(0, Section::Rows(batch.clone()));
+    contents[1].sections.push(Section::Rows(batch));
+    contents
+}
+
+#[test]
+fn rows_larger_than_a_record_go_over_several_and_come_back() {
+    const MOST: usize = 30 << 10;
+    let contents = with_large_rows(6);
+    for format in formats() {
+        let records = records_of(MOST, &format, 0, &contents);
+        assert!(records.iter().all(|record| record.len() <= MOST), "{:?}", records.iter().map(Bytes::len).max());
+        let chunks = assemble(&format, &records);
+        for (chunk, content) in chunks[1..].iter().zip(&contents) {
+            let (header, payload) = ChunkHeader::read(chunk).unwrap();
+            assert_same(&content.sections, &ChunkPayload::decode(&payload, header.control_bytes).unwrap().sections);
+        }
+        let repeated: Vec<Bytes> = records.iter().flat_map(|record| [record.clone(), record.clone()]).collect();
+        assert_eq!(assemble(&format, &repeated), chunks);
+        // reading may begin at any record, in the middle of a large one, too
+        for from in 1..records.len() {
+            let later = assemble(&format, &records[from..]);
+            let same = later.iter().rev().zip(chunks.iter().rev()).take_while(|(a, b)| a == b).count();
+            assert!(later.len() - same <= 1, "from {from}: only a chunk that was begun may be another");
+            let begun = later.len() > same && !ChunkHeader::read(&later[0]).unwrap().0.is_first_part();
+            assert!(begun || later.len() == same, "from {from}");
+        }
+        // a part that is missing is noticed
+        for left_out in 1..records.len() {
+            if !records[left_out].starts_with(b"{\"binlake\":{\"part\"") {
+                continue;
+            }
+            let mut assembly = RecordAssembly::new(format.clone());
+            let kept = records.iter().enumerate().filter(|(i, _)| *i != left_out);
+            assert!(kept.map(|(_, record)| assembly.accept(record)).collect::<Result<Vec<_>, _>>().is_err(), "record {left_out}");
+        }
+    }
 }
 
 #[test]

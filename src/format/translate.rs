@@ -65,7 +65,7 @@ impl ChunkTranslator {
     /// The records of the chunk with `header`, in their order; the last is the chunk's own. `made_at` is the clock's time.
     ///
     /// # Errors
-    /// `Data` if a row is larger than the log's records.
+    /// `Refused` if the chunk's own record, which has its cut, is larger than the log's records may be.
     pub fn records(
         &mut self,
         header: &ChunkHeader,
@@ -104,7 +104,7 @@ impl ChunkTranslator {
         let cut = content.cut.as_deref().filter(|_| carries_cut);
         let own = ChunkRecord::new(header, out.marked, out.crc.clone().finalize(), std::mem::take(&mut out.shapes), cut)?;
         let own = own.write(self.format.beside_chunk(made_at))?;
-        self.check_size(own.len(), None)?;
+        self.check_size(own.len())?;
         let mut records = if self.format.is_aggregated { self.aggregated(out.records) } else { out.records };
         records.push(self.user_record(own_key(header.lane), own));
         Ok(records)
@@ -202,11 +202,16 @@ impl ChunkTranslator {
     }
 
     fn marked(&self, out: &mut Output<'_>, key: String, record: &Value) -> Result<()> {
-        let bytes = record.to_string().into_bytes();
-        self.check_size(bytes.len(), Some(&key))?;
-        out.crc.update(&bytes);
+        let text = record.to_string();
+        out.crc.update(text.as_bytes());
+        if self.fits(text.len(), key.len()) {
+            out.records.push(self.user_record(key, text.into_bytes()));
+        } else {
+            let most = self.most_record_bytes - self.extra(key.len());
+            let parts = self.format.parts(out.mark(), &key, &text, most, out.made_at)?;
+            out.records.extend(parts.into_iter().map(|part| self.user_record(key.clone(), part)));
+        }
         out.marked += 1;
-        out.records.push(self.user_record(key, bytes));
         Ok(())
     }
 
@@ -219,22 +224,30 @@ impl ChunkTranslator {
         UserRecord { partition_key, explicit_hash_key: Some(self.hash_key.clone()), bytes: bytes.into() }
     }
 
-    fn check_size(&self, bytes: usize, key: Option<&str>) -> Result<()> {
-        let extra = if self.format.is_aggregated { 256 + key.map_or(0, str::len) } else { 0 };
-        if bytes + extra <= self.most_record_bytes {
+    /// What an aggregated record has beside the bytes and the key of the one in it.
+    fn extra(&self, key_bytes: usize) -> usize {
+        if self.format.is_aggregated { 256 + key_bytes } else { 0 }
+    }
+
+    fn fits(&self, bytes: usize, key_bytes: usize) -> bool {
+        bytes + self.extra(key_bytes) <= self.most_record_bytes
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<()> {
+        if self.fits(bytes, 0) {
             return Ok(());
         }
-        Err(Error::new(Area::Stream, Kind::Refused, "a row is larger than a record of the stream may be in this format")
+        Err(Error::new(Area::Stream, Kind::Refused, "a cut is larger than a record of the stream may be in this format")
             .with("bytes", bytes)
             .with("most", self.most_record_bytes)
-            .remedy("raise the stream's record size, leave the large column out by the table's rule, or use stream.format = \"binlake\""))
+            .remedy("raise the stream's record size, set stream.claim_check = true, or use stream.format = \"binlake\""))
     }
 
     /// Packs records, in their order, into as few as may be.
     fn aggregated(&self, records: Vec<UserRecord>) -> Vec<UserRecord> {
         let most = self.most_record_bytes.min(AGGREGATE_BYTES.max(1));
         let (mut packed, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut pack = |group: &mut Vec<UserRecord>| {
+        let pack = |group: &mut Vec<UserRecord>, packed: &mut Vec<UserRecord>| {
             if let Some(first) = group.first() {
                 let partition_key = first.partition_key.clone();
                 packed.push(UserRecord { partition_key, explicit_hash_key: Some(self.hash_key.clone()), bytes: aggregate(group) });
@@ -244,13 +257,18 @@ impl ChunkTranslator {
         for record in records {
             let more = record.bytes.len() + record.partition_key.len() + AGGREGATED_EXTRA_BYTES;
             if bytes + more + 128 > most {
-                pack(&mut group);
+                pack(&mut group, &mut packed);
                 bytes = 0;
+            }
+            if more + 128 > most {
+                // every reader takes a plain record among aggregated ones
+                packed.push(record);
+                continue;
             }
             bytes += more;
             group.push(record);
         }
-        pack(&mut group);
+        pack(&mut group, &mut packed);
         packed
     }
 }
@@ -265,7 +283,7 @@ impl RecordFormat {
         Ok(UserRecord { partition_key: own_key(header.lane), explicit_hash_key: None, bytes: own.into() })
     }
 
-    fn beside_chunk(&self, made_at: Timestamp) -> Value {
+    pub(super) fn beside_chunk(&self, made_at: Timestamp) -> Value {
         match &self.dialect {
             Dialect::Dms => dms::beside_chunk(made_at),
             Dialect::Debezium(_) => debezium::beside_chunk(made_at),

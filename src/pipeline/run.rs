@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::merge::SpillFolder;
 use crate::state::StateStore;
-use crate::stream::{ClaimCheckLog, EventLog, MemoryLog};
+use crate::stream::{ClaimChecks, EventLog, MemoryLog};
 use crate::table::{Lake, TableOptions};
 use std::future::Future;
 use std::sync::Arc;
@@ -216,7 +216,7 @@ impl Opened {
                     .remedy("start `binlake capture` first, or set `stream.url`")
             })?
         } else {
-            with_claim_checks(config, crate::stream::open(&config.stream).await?)?
+            crate::stream::open(&config.stream, claim_checks(config)?).await?
         };
         if halves != Halves::Capture {
             log.register_reader(lake.url())?;
@@ -230,19 +230,17 @@ impl Opened {
 /// # Errors
 /// If the stream, or the lake that holds its large records, can't be opened.
 pub async fn open_stream_to_read(config: &Config) -> Result<Option<Arc<dyn EventLog>>> {
-    let log = crate::stream::open_to_read(&config.stream).await?;
-    log.map(|log| with_claim_checks(config, log)).transpose()
+    crate::stream::open_to_read(&config.stream, claim_checks(config)?).await
 }
 
 /// Large records lie in the lake's store, where that is configured.
-fn with_claim_checks(config: &Config, log: Arc<dyn EventLog>) -> Result<Arc<dyn EventLog>> {
-    // others who read the stream can't fetch what a claim check means
-    if !config.stream.claim_check || log.format().is_some() {
-        return Ok(log);
+fn claim_checks(config: &Config) -> Result<Option<ClaimChecks>> {
+    if !config.stream.claim_check {
+        return Ok(None);
     }
     let lake = Lake::create(&config.lake.url)?;
     let root = lake.root().parts().chain([CLAIM_CHECKS.into()]).collect();
-    Ok(Arc::new(ClaimCheckLog::new(log, lake.store().clone(), root)))
+    Ok(Some(ClaimChecks { store: lake.store().clone(), root, url: format!("{}/{CLAIM_CHECKS}", lake.url().trim_end_matches('/')) }))
 }
 
 pub(super) fn capture_context(config: &Arc<Config>, opened: &Opened, status: &Status) -> capture::Context {

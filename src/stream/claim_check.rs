@@ -9,12 +9,15 @@
 //! | 16 | 4 | CRC-32 (IEEE) of the record |
 //! | 20 | … | the object's path below the folder of claim checks, UTF-8 |
 //!
+//! On a log in another system's format the reference is a record of that format, a [`ClaimCheck`], which names the object's URL for others.
+//!
 //! The object is there before its reference. It is named by its content, so a repeated append makes no second one. Objects lie in a folder for each
 //! day, and are deleted when no reference can be on the log any more.
 
 use super::{EventLog, LaneRecord, LogIdentity, LogPosition, LogReader};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::Lane;
+use crate::format::{ClaimCheck, RecordFormat};
 use crate::time::Timestamp;
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -35,22 +38,28 @@ const MARGIN: Duration = Duration::from_secs(2 * 86_400);
 /// How often old objects are looked for, at most.
 const CLEANING_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// Where the large records lie.
+#[derive(Debug, Clone)]
+pub struct ClaimChecks {
+    /// The object store.
+    pub store: Arc<dyn ObjectStore>,
+    /// The folder.
+    pub root: Path,
+    /// Its URL, for others.
+    pub url: String,
+}
+
 /// A log whose large records lie in an object store.
 #[derive(Debug)]
 pub struct ClaimCheckLog {
     log: Arc<dyn EventLog>,
-    objects: Objects,
+    objects: ClaimChecks,
+    /// What the log's records are; `None`: Binlake's own chunks.
+    format: Option<RecordFormat>,
     /// How long an object is kept: longer than the log keeps its reference.
     kept_for: Duration,
     /// When old objects were last looked for, in microseconds since the epoch.
     last_cleaned: AtomicI64,
-}
-
-/// The folder of claim checks.
-#[derive(Debug, Clone)]
-struct Objects {
-    store: Arc<dyn ObjectStore>,
-    root: Path,
 }
 
 /// What stands on the log.
@@ -76,7 +85,8 @@ impl Reference {
     /// Reads a reference; `None`: the record is something else.
     fn read(record: &[u8]) -> Result<Option<Self>> {
         if !record.starts_with(&MAGIC) {
-            return Ok(None);
+            let found = ClaimCheck::read(record)?;
+            return Ok(found.map(|found| Self { bytes: found.bytes, crc: found.crc32, path: found.path }));
         }
         let damaged = || Error::new(Area::Stream, Kind::Corrupt, "a claim check on the stream is damaged");
         let (header, path) = record.split_at_checked(HEADER_BYTES).ok_or_else(damaged)?;
@@ -96,7 +106,7 @@ impl Reference {
     }
 }
 
-impl Objects {
+impl ClaimChecks {
     async fn put(&self, lane: Lane, record: &Bytes) -> Result<Reference> {
         let day = Timestamp::now().to_datetime().map(|time| time.format("%Y-%m-%d").to_string()).unwrap_or_default();
         let path = format!("{day}/{lane}-{:032x}", xxhash_rust::xxh3::xxh3_128(record));
@@ -156,10 +166,25 @@ fn store_error(error: object_store::Error, what: &'static str, path: &str) -> Er
 }
 
 impl ClaimCheckLog {
-    /// Over `log`: what is larger than it takes goes below `root` in `store`, and is kept there for two days longer than the log keeps its records.
-    pub fn new(log: Arc<dyn EventLog>, store: Arc<dyn ObjectStore>, root: Path) -> Self {
+    /// Over `log` with records of `format`: what is larger than it takes goes to `objects`, and is kept there for two days longer than the log keeps its
+    /// records.
+    pub fn new(log: Arc<dyn EventLog>, objects: ClaimChecks, format: Option<RecordFormat>) -> Self {
         let kept_for = log.retention().map_or(Duration::MAX, |retention| retention + MARGIN);
-        Self { log, objects: Objects { store, root }, kept_for, last_cleaned: AtomicI64::new(0) }
+        Self { log, objects, format, kept_for, last_cleaned: AtomicI64::new(0) }
+    }
+
+    /// Puts a record into the store; gives what stands for it on the log.
+    async fn left_there(&self, record: &LaneRecord) -> Result<Bytes> {
+        let reference = self.objects.put(record.lane, &record.bytes).await?;
+        let Some(format) = &self.format else { return Ok(reference.write()) };
+        let claim_check = ClaimCheck {
+            url: format!("{}/{}", self.objects.url.trim_end_matches('/'), reference.path),
+            path: reference.path,
+            bytes: reference.bytes,
+            crc32: reference.crc,
+            key: record.partition_key.clone().unwrap_or_default(),
+        };
+        Ok(format.claim_check(&claim_check, Timestamp::now())?.into())
     }
 
     /// Deletes objects that nothing on the log refers to any more; tells how many.
@@ -198,7 +223,7 @@ impl EventLog for ClaimCheckLog {
                     .with("bytes", record.bytes.len()));
             }
             if record.bytes.len() > most {
-                record.bytes = self.objects.put(record.lane, &record.bytes).await?.write();
+                record.bytes = self.left_there(record).await?;
             }
         }
         self.log.append(records).await
@@ -224,6 +249,10 @@ impl EventLog for ClaimCheckLog {
 
     fn most_record_bytes(&self) -> usize {
         MOST_RECORD_BYTES
+    }
+
+    fn records_at_once(&self) -> usize {
+        self.log.records_at_once()
     }
 
     fn register_reader(&self, name: &str) -> Result<()> {
@@ -255,7 +284,7 @@ impl EventLog for ClaimCheckLog {
 #[derive(Debug)]
 struct ResolvingReader {
     reader: Box<dyn LogReader>,
-    objects: Objects,
+    objects: ClaimChecks,
     /// The reader's position before `unresolved`.
     before: LogPosition,
     /// Read, and not given out yet: a call that is cancelled loses nothing.
@@ -290,7 +319,8 @@ mod tests {
     use object_store::memory::InMemory;
 
     fn log(inner: &MemoryLog, store: &Arc<InMemory>) -> ClaimCheckLog {
-        let log = ClaimCheckLog::new(Arc::new(inner.clone()), store.clone(), Path::from("lake/_stream"));
+        let objects = ClaimChecks { store: store.clone(), root: Path::from("lake/_stream"), url: "s3://b/lake/_stream".into() };
+        let log = ClaimCheckLog::new(Arc::new(inner.clone()), objects, None);
         // the log in memory keeps all for ever
         ClaimCheckLog { kept_for: MARGIN, ..log }
     }
@@ -321,6 +351,21 @@ mod tests {
         assert!(raw[1].bytes.len() < 200 && raw[1].bytes.starts_with(b"BLCC"));
         let reference = Reference::read(&raw[1].bytes).unwrap().unwrap();
         assert_eq!((reference.bytes, reference.write()), (5000, raw[1].bytes.clone()));
+    }
+
+    #[tokio::test]
+    async fn in_another_format_the_reference_is_a_record_of_it() {
+        let (inner, store) = (MemoryLog::new(1).with_most_record_bytes(400), Arc::new(InMemory::new()));
+        let format = RecordFormat { dialect: crate::format::Dialect::Dms, is_aggregated: false };
+        let log = ClaimCheckLog { format: Some(format), ..log(&inner, &store) };
+        let sent = LaneRecord { partition_key: Some("shop.orders.7".into()), ..record(0, 5000) };
+        log.append(vec![sent.clone()]).await.unwrap();
+        let raw = inner.read(None).await.unwrap().next().await.unwrap();
+        let found = ClaimCheck::read(&raw[0].bytes).unwrap().unwrap();
+        assert_eq!((found.url, found.key), (format!("s3://b/lake/_stream/{}", found.path), "shop.orders.7".into()));
+        let record: serde_json::Value = serde_json::from_slice(&raw[0].bytes).unwrap();
+        assert_eq!(record["metadata"]["record-type"], "control");
+        assert_eq!(log.read(None).await.unwrap().next().await.unwrap()[0].bytes, sent.bytes);
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use claim_check::ClaimCheckLog;
+pub use claim_check::{ClaimCheckLog, ClaimChecks};
 pub use config::{Aggregate, StreamConfig, StreamFormat, StreamUrl};
 pub use consumer::Consumer;
 pub use embedded::{EmbeddedLog, EmbeddedOptions};
@@ -52,11 +52,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// Opens the stream that the configuration names, for its one producer and any number of readers; makes it if there is none.
+/// Opens the stream that the configuration names, for its one producer and any number of readers; makes it if there is none. Large records go to
+/// `claim_checks`, where there are such.
 ///
 /// # Errors
 /// Those of [`EmbeddedLog::open`] and [`KinesisLog::open`].
-pub async fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
+pub async fn open(config: &StreamConfig, claim_checks: Option<ClaimChecks>) -> Result<Arc<dyn EventLog>> {
     let format = config.record_format();
     match &config.url {
         StreamUrl::File(folder) => {
@@ -66,26 +67,35 @@ pub async fn open(config: &StreamConfig) -> Result<Arc<dyn EventLog>> {
                 retention_bytes: config.retention_size.0,
                 ..EmbeddedOptions::default()
             };
-            Ok(FormattedLog::over(Arc::new(EmbeddedLog::open(folder, config.lanes, options)?), format))
+            Ok(dressed(EmbeddedLog::open(folder, config.lanes, options)?, format, claim_checks))
         }
         StreamUrl::Kinesis(url) => {
             let log = KinesisLog::open(url, config.lanes).await?.with_any_keys(format.is_some());
-            Ok(FormattedLog::over(Arc::new(log), format))
+            Ok(dressed(log, format, claim_checks))
         }
     }
+}
+
+/// A log with what the configuration puts over it: claim checks below, since they take records of any format.
+fn dressed(log: impl EventLog + 'static, format: Option<RecordFormat>, claim_checks: Option<ClaimChecks>) -> Arc<dyn EventLog> {
+    let log: Arc<dyn EventLog> = match claim_checks {
+        Some(objects) => Arc::new(ClaimCheckLog::new(Arc::new(log), objects, format.clone())),
+        None => Arc::new(log),
+    };
+    FormattedLog::over(log, format)
 }
 
 /// Opens the stream that the configuration names to read it beside its producer; `None` if there is none yet.
 ///
 /// # Errors
 /// Those of [`EmbeddedLog::open_to_read`] and [`KinesisLog::open_to_read`].
-pub async fn open_to_read(config: &StreamConfig) -> Result<Option<Arc<dyn EventLog>>> {
+pub async fn open_to_read(config: &StreamConfig, claim_checks: Option<ClaimChecks>) -> Result<Option<Arc<dyn EventLog>>> {
     let format = config.record_format();
     match &config.url {
-        StreamUrl::File(folder) => Ok(EmbeddedLog::open_to_read(folder)?.map(|log| FormattedLog::over(Arc::new(log), format))),
+        StreamUrl::File(folder) => Ok(EmbeddedLog::open_to_read(folder)?.map(|log| dressed(log, format, claim_checks))),
         StreamUrl::Kinesis(url) => {
             let log = KinesisLog::open_to_read(url, config.lanes).await?.map(|log| log.with_any_keys(format.is_some()));
-            Ok(log.map(|log| FormattedLog::over(Arc::new(log), format)))
+            Ok(log.map(|log| dressed(log, format, claim_checks)))
         }
     }
 }

@@ -132,12 +132,12 @@ async fn capture_and_merge_as_processes_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_rows_go_over_parts_or_by_claim_check() {
-    for claim_check in [false, true] {
+    for (claim_check, format) in
+        [(false, ""), (true, ""), (false, "format = \"dms-json\""), (true, "format = \"debezium-json\"\naggregate = \"kpl\"")]
+    {
         let mut scene = Scene::new(&StandIn::shared().endpoint(), "").await;
-        if claim_check {
-            let config = scene.pipeline.config().replace("lanes = 4", "lanes = 4\nclaim_check = true");
-            scene.pipeline.set_config(&config);
-        }
+        let config = scene.pipeline.config().replace("lanes = 4", &format!("lanes = 4\nclaim_check = {claim_check}\n{format}"));
+        scene.pipeline.set_config(&config);
         scene.client.run("CREATE TABLE pictures (id INT PRIMARY KEY, picture LONGBLOB)").await;
         // random bytes can't be compressed: more than two records' worth
         let bytes =
