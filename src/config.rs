@@ -142,6 +142,22 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether there are tables of a source: without, nothing is captured, and `[source]` and `[stream]` stand for nothing.
+    pub fn has_source(&self) -> bool {
+        !self.tables.rules().is_empty()
+    }
+
+    /// The error of a command that is about a source's tables, where there are none.
+    ///
+    /// # Errors
+    /// `Config`: all tables are fed by streams.
+    pub fn ensure_source(&self, what: &'static str, remedy: &'static str) -> Result<()> {
+        if self.has_source() {
+            return Ok(());
+        }
+        Err(Error::config(what).with("file", self.file.display()).remedy(remedy))
+    }
+
     fn resolve_paths(&mut self, folder: &Path) {
         let resolve = |path: &mut PathBuf| *path = clean(&folder.join(&*path));
         self.source.resolve_paths(folder);

@@ -2,6 +2,7 @@
 
 use super::service::stop_signal;
 use super::{Answer, Global};
+use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::pipeline::{BackfillRequest, Status, TableStage, backfill};
@@ -38,6 +39,7 @@ pub(super) struct Backfill {
 impl Backfill {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let config = global.config()?;
+        ensure_copyable(&config, &self.table)?;
         let stopped = stop_signal()?;
         let address = config.admin.address();
         let status = Status::new();
@@ -50,6 +52,18 @@ impl Backfill {
         let committed: u64 = view.tables.values().map(|table| table.inserted + table.updated).sum();
         tracing::info!(tables = view.tables.len(), rows = committed, "backfill done");
         Ok(Answer::Done)
+    }
+}
+
+/// Tables that are fed by streams are not copied: their streams are read.
+fn ensure_copyable(config: &Config, tables: &[TableId]) -> Result<()> {
+    const REMEDY: &str = "start `binlake run`, which reads the stream from its oldest record";
+    config.ensure_source("there is nothing to copy: all tables are fed by streams that others write", REMEDY)?;
+    match tables.iter().find(|table| config.fed.iter().any(|fed| fed.table == **table)) {
+        Some(table) => {
+            Err(Error::config("the table is fed by a stream, so there is nothing to copy").with("table", table).remedy(REMEDY))
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `binlake doctor`: is all as it must be, and if not, what to do.
 
+mod feeds;
 mod places;
 mod report;
 
@@ -13,6 +14,7 @@ use crate::source::{
     connection_options, ensure_position_is_kept, load_catalog, read_cascades, source_error,
 };
 use clap::{Args, ValueEnum};
+use feeds::check_feeds;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use places::{check_catalog, check_lake, check_state, check_stream};
@@ -64,10 +66,26 @@ impl Doctor {
 
 /// Looks at everything. What can't be looked at is a finding as well.
 async fn examine(config: &Config) -> Report {
-    let (stream, last) = check_stream(config).await;
     let mut report = Report::default();
+    if config.has_source() {
+        examine_capture(config, &mut report).await;
+    }
+    for (title, findings) in check_feeds(config).await {
+        report.sections.push(Section::new(title, findings));
+    }
+    report.sections.push(Section::new(format!("lake {}", config.lake.url), check_lake(&config.lake.url).await));
+    if let Some(catalog) = &config.catalog {
+        report.sections.push(Section::new(format!("catalog {}", catalog.url), check_catalog(catalog).await));
+    }
+    report.sections.push(Section::new(format!("state {}", config.state.url), check_state(&config.state).await));
+    report
+}
+
+/// The source, and the stream into which it is captured.
+async fn examine_capture(config: &Config, report: &mut Report) {
+    let (stream, last) = check_stream(config).await;
     let title = format!("source {}", config.source.url);
-    match check_source(config, last.as_ref(), &mut report, &title).await {
+    match check_source(config, last.as_ref(), report, &title).await {
         Ok(()) => {}
         Err(error) => {
             report.sections.push(Section::new(title, vec![Finding::from_error("connection", &error)]));
@@ -75,12 +93,6 @@ async fn examine(config: &Config) -> Report {
         }
     }
     report.sections.push(Section::new(format!("stream {}", config.stream.url), stream));
-    report.sections.push(Section::new(format!("lake {}", config.lake.url), check_lake(&config.lake.url).await));
-    if let Some(catalog) = &config.catalog {
-        report.sections.push(Section::new(format!("catalog {}", catalog.url), check_catalog(catalog).await));
-    }
-    report.sections.push(Section::new(format!("state {}", config.state.url), check_state(&config.state).await));
-    report
 }
 
 async fn check_source(config: &Config, last: Option<&SourcePosition>, report: &mut Report, title: &str) -> Result<()> {

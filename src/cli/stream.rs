@@ -56,6 +56,10 @@ impl Stream {
         match self.command {
             StreamCommand::Tail(tail) => {
                 let config = global.config()?;
+                config.ensure_source(
+                    "there is no stream of binlake's own: all tables are fed by streams that others write",
+                    "read those with their own tools; `binlake dead-letter list` shows what of them can't be read",
+                )?;
                 let log = open_stream_to_read(&config).await?.ok_or_else(|| {
                     Error::new(Area::Stream, Kind::Refused, "there is no stream yet")
                         .with("stream", &config.stream.url)

@@ -2,14 +2,15 @@
 
 use super::list::print_list;
 use super::{Answer, Global};
-use crate::config::Config;
+use crate::config::{Config, FedTable};
 use crate::error::{Error, Result};
-use crate::event::{TableId, TableState};
+use crate::event::{Column, TableId, TableState};
+use crate::format::PlainType;
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY};
 use crate::pipeline::open_stream_to_read;
 use crate::query::{OutputFormat, row_count};
 use crate::stream::find_last_cut;
-use crate::table::{Lake, TableView};
+use crate::table::{Lake, Table, TableView};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
 use clap::Args;
@@ -41,6 +42,24 @@ struct Line {
     state: Option<&'static str>,
     /// Why it is stopped.
     reason: Option<String>,
+    /// Columns that were inferred, with their types.
+    inferred: Option<String>,
+}
+
+/// The columns of a table fed by plain records that nobody declared, with the types that were inferred; `None`: there are none.
+pub(super) async fn inferred_columns(lake: &Lake, fed: &FedTable) -> Result<Option<String>> {
+    let base = lake.table_path(fed.table.database(), fed.table.name());
+    if !fed.is_inferred || !Table::exists(lake.store(), &base).await? {
+        return Ok(None);
+    }
+    let view = TableView::open(lake.store().clone(), base).await?;
+    let Some(checkpoint) = view.extra_metadata(CHECKPOINT_KEY).and_then(|json| Checkpoint::from_json(json).ok()) else {
+        return Ok(None);
+    };
+    let is_declared = |column: &Column| fed.columns.iter().any(|declared| declared.name == column.name);
+    let columns = checkpoint.source_schema.columns.into_iter().filter(|column| !is_declared(column));
+    let columns: Vec<String> = columns.map(|column| format!("{} {}", column.name, PlainType::of(column.source_type))).collect();
+    Ok((!columns.is_empty()).then(|| columns.join(", ")))
 }
 
 impl Tables {
@@ -53,6 +72,9 @@ impl Tables {
             let table = TableId::new(&database, &name);
             let mut line = line(&lake, &database, &name).await.map_err(|error| error.with("table", &table))?;
             (line.state, line.reason) = states.remove(&table).unwrap_or_default();
+            if let Some(fed) = config.fed.iter().find(|fed| fed.table == table) {
+                line.inferred = inferred_columns(&lake, fed).await.map_err(|error| error.with("table", &table))?;
+            }
             lines.push(line);
         }
         // known to the stream, and without a commit yet
@@ -93,6 +115,7 @@ async fn line(lake: &Lake, database: &str, name: &str) -> Result<Line> {
         lag_seconds: checkpoint.map(|checkpoint| Timestamp::now().since(checkpoint.source_commit_time).as_secs_f64()),
         state: None,
         reason: None,
+        inferred: None,
     })
 }
 
@@ -109,6 +132,7 @@ fn batch(lines: &[Line]) -> Result<RecordBatch> {
         ("state", text(|line| line.state), true),
         ("reason", text(|line| line.reason.as_deref()), true),
         ("position", text(|line| line.position.as_deref()), true),
+        ("inferred", text(|line| line.inferred.as_deref()), true),
     ])
     .map_err(|error| Error::bug("the list can't be made").caused_by(error))
 }
@@ -137,6 +161,9 @@ fn text(lines: &[Line]) -> String {
         out.push('\n');
         if let Some(reason) = &line.reason {
             out.push_str(&format!("  {reason}\n"));
+        }
+        if let Some(inferred) = &line.inferred {
+            out.push_str(&format!("  inferred: {inferred}\n"));
         }
     }
     out
@@ -189,6 +216,7 @@ mod tests {
             lag_seconds: lag,
             state: Some("live"),
             reason: None,
+            inferred: None,
         };
         let lines = [
             line("shop.orders", 1_234_567, 123_456_789, Some(1.26)),

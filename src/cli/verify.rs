@@ -73,6 +73,7 @@ enum Outcome {
 impl Verify {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let config = global.config()?;
+        ensure_comparable(&config, &self.table)?;
         let lake = Lake::open(&config.lake.url)?;
         let (source, catalog) = Source::open(&config).await?;
         let mut tables = self.select(&config, catalog)?;
@@ -113,6 +114,19 @@ impl Verify {
             before: BTreeMap::new(),
         });
         Ok(compared.collect())
+    }
+}
+
+/// Tables that are fed by streams have no other side.
+fn ensure_comparable(config: &Config, tables: &[TableId]) -> Result<()> {
+    const REMEDY: &str =
+        "verify compares tables of a [source]; `binlake query` shows what the lake has, `binlake dead-letter list` what it refused";
+    config.ensure_source("there is nothing to compare: all tables are fed by streams that others write", REMEDY)?;
+    match tables.iter().find(|table| config.fed.iter().any(|fed| fed.table == **table)) {
+        Some(table) => Err(Error::config("the table is fed by a stream, so there is nothing to compare it with")
+            .with("table", table)
+            .remedy(REMEDY)),
+        None => Ok(()),
     }
 }
 

@@ -21,6 +21,8 @@ pub struct FedTable {
     pub table: TableId,
     /// The columns, where they are declared.
     pub columns: Vec<PlainColumn>,
+    /// Whether fields of plain records that aren't declared become columns.
+    pub is_inferred: bool,
     /// What becomes of values of another type than declared.
     pub bad_values: BadValues,
     /// How it is merged.
@@ -88,6 +90,7 @@ struct TableSection {
     name: Option<TableId>,
     format: Option<FeedFormat>,
     columns: Option<Columns>,
+    infer: Option<bool>,
     ordering: Option<String>,
     bad_values: Option<BadValues>,
     transform: Option<Transform>,
@@ -125,6 +128,7 @@ impl TableSection {
             (self.name.is_some(), "name"),
             (self.format.is_some(), "format"),
             (self.columns.is_some(), "columns"),
+            (self.infer.is_some(), "infer"),
             (self.ordering.is_some(), "ordering"),
             (self.bad_values.is_some(), "bad_values"),
         ];
@@ -147,7 +151,11 @@ impl TableSection {
         };
         let columns = self.columns.take().map(|Columns(columns)| columns).unwrap_or_default();
         let columns: Vec<PlainColumn> = columns.into_iter().map(|(name, spec)| spec.column(&name)).collect();
-        if format == FeedFormat::Json && columns.is_empty() {
+        if format != FeedFormat::Json && self.infer.is_some() {
+            return Err("`infer` is for format = \"json\": change records say their columns; remove it".into());
+        }
+        let is_inferred = format == FeedFormat::Json && self.infer.unwrap_or(columns.is_empty());
+        if format == FeedFormat::Json && columns.is_empty() && !is_inferred {
             return Err("missing field `columns`".into());
         }
         // a key may be named by its path
@@ -155,10 +163,10 @@ impl TableSection {
             *key = key.replace('.', "_");
         }
         let knows = |name: &str| columns.iter().any(|column| column.name == name);
-        if let Some(missing) = self.key.iter().find(|name| !columns.is_empty() && !knows(name)) {
+        if let Some(missing) = self.key.iter().find(|name| !columns.is_empty() && !is_inferred && !knows(name)) {
             return Err(format!("`columns` doesn't declare the key `{missing}`; add it"));
         }
-        if self.key.is_empty() && !columns.is_empty() {
+        if self.key.is_empty() && (is_inferred || !columns.is_empty()) {
             return Err("missing field `key`".into());
         }
         if let Some(ordering) = &mut self.ordering {
@@ -180,7 +188,7 @@ impl TableSection {
         }
         let bad_values = self.bad_values.unwrap_or_default();
         let rule = self.rule(TablePattern::Exact(table.clone()));
-        Ok(FedTable { stream, format, table, columns, bad_values, rule })
+        Ok(FedTable { stream, format, table, columns, is_inferred, bad_values, rule })
     }
 }
 

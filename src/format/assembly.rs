@@ -278,7 +278,7 @@ impl RecordAssembly {
                     let fill = fill.map(|fill| fill_batch(&schema, &fill)).transpose()?;
                     sections.push(Section::NewShape { schema: Arc::new(schema), fill, stamp })?;
                 }
-                DecodedRecord::Shape { .. } | DecodedRecord::Chunk(_) | DecodedRecord::Nothing => {
+                DecodedRecord::Shape { .. } | DecodedRecord::Several(_) | DecodedRecord::Chunk(_) | DecodedRecord::Nothing => {
                     return Err(damaged("a record with a mark says nothing"));
                 }
             }
@@ -320,7 +320,7 @@ fn missing(mark: Mark) -> crate::error::Error {
 pub(super) fn image_row(
     schema: &TableSchema,
     image: &RowImage,
-    decode: fn(&Column, &Value) -> Result<Cell<'static>, &'static str>,
+    decode: impl Fn(&Column, &Value) -> Result<Cell<'static>, &'static str>,
 ) -> Result<Vec<Cell<'static>>> {
     let cell = |column: &Column| match image.get(&column.name) {
         Some(value) => decode(column, value).map_err(|what| damaged(what).with("column", &column.name)),

@@ -3,19 +3,18 @@
 //! A record becomes rows, or what happens to a whole table, or a dead letter. Dead letters are rows of a table of their own, in the same windows as the
 //! rows, so that they are written exactly once, by commits with checkpoints as all others. A record that is tried again takes its dead letter with it.
 
-use super::assembly::{Sections, image_row};
+use super::assembly::Sections;
 use super::cell::Cell;
-use super::kpl::{deaggregate, is_aggregated};
-use super::plain::{PlainTable, Unreadable};
-use super::row::{DecodedRecord, RowImage};
-use super::{Dialect, debezium, dms};
+use super::changes::{ChangeTables, Failed};
+use super::kpl::{UserRecord, deaggregate, is_aggregated};
+use super::plain::{PlainColumn, PlainTable, Unreadable};
 use crate::error::{Error, Result};
 use crate::event::{
     BinlogCoordinates, Column, Gtid, GtidSet, Operation, Section, SourceType, TableId, TableSchema, TransactionStamp,
 };
 use crate::time::Timestamp;
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,20 +24,10 @@ pub const DEAD_LETTERS: &str = "_dead_letter/";
 /// What the records of a foreign stream are.
 #[derive(Debug, Clone)]
 pub enum ForeignFormat {
-    /// Plain JSON: each record is a row of each of these tables.
+    /// Plain JSON: each record is a row of each of these tables, whose columns may be inferred.
     Plain(Vec<PlainTable>),
-    /// Another system's change records, of the tables whose shapes are known, or declared in the stream; the dead letters of records
-    /// that name no table go with the given one.
-    Changes {
-        /// Whose.
-        dialect: Dialect,
-        /// Shapes that are known.
-        shapes: BTreeMap<TableId, Arc<TableSchema>>,
-        /// Tables whose shape the configuration declares: the stream's own words don't change it.
-        declared: Vec<TableId>,
-        /// Where a record goes that names no table.
-        unnamed: TableId,
-    },
+    /// Another system's change records.
+    Changes(ChangeTables),
 }
 
 /// A record as it was read.
@@ -50,8 +39,16 @@ pub struct ForeignRecord {
     pub offset: u64,
     /// When the stream got it.
     pub arrived_at: Timestamp,
+    /// Its partition key, where the stream has such.
+    pub key: Option<Arc<str>>,
     /// What its producer wrote.
     pub bytes: Bytes,
+}
+
+/// A record, and what it says if it is plain JSON.
+struct Given {
+    record: ForeignRecord,
+    fields: Result<Map<String, Value>, String>,
 }
 
 /// Numbers and decodes records.
@@ -71,6 +68,8 @@ pub struct ForeignBatch {
     pub dead_letters: BTreeMap<TableId, u64>,
     /// Values that became NULL, by table.
     pub nulls: BTreeMap<TableId, u64>,
+    /// Columns that were inferred, by table.
+    pub inferred: BTreeMap<TableId, Vec<PlainColumn>>,
     /// When the last record arrived.
     pub last_arrival: Option<Timestamp>,
     /// The last record's place.
@@ -122,9 +121,9 @@ impl ForeignDecoder {
     pub fn shapes(&self) -> BTreeMap<TableId, Arc<TableSchema>> {
         match &self.format {
             ForeignFormat::Plain(tables) => {
-                tables.iter().map(|table| (table.schema().table.clone(), Arc::clone(table.schema()))).collect()
+                tables.iter().filter_map(|table| Some((table.table().clone(), Arc::clone(table.schema()?)))).collect()
             }
-            ForeignFormat::Changes { shapes, .. } => shapes.clone(),
+            ForeignFormat::Changes(tables) => tables.shapes(),
         }
     }
 
@@ -134,16 +133,52 @@ impl ForeignDecoder {
     /// `Bug` if what was decoded doesn't fit together; records that can't be read are dead letters.
     pub fn decode(&mut self, records: &[ForeignRecord]) -> Result<ForeignBatch> {
         let mut batch = Batch::default();
+        let mut all = Vec::with_capacity(records.len());
         for record in records {
             let inner = if is_aggregated(&record.bytes) { deaggregate(&record.bytes) } else { None };
+            let user =
+                |user: UserRecord| ForeignRecord { key: Some(user.partition_key.into()), bytes: user.bytes, ..record.clone() };
             match inner {
-                Some(records) => records.into_iter().try_for_each(|user| self.one(record, user.bytes, None, &mut batch))?,
-                None => self.one(record, record.bytes.clone(), None, &mut batch)?,
+                Some(records) => all.extend(records.into_iter().map(user)),
+                None => all.push(record.clone()),
             }
-            batch.done.last_arrival = batch.done.last_arrival.max(Some(record.arrived_at));
-            batch.done.last_place = Some(BinlogCoordinates { file: Arc::clone(&record.shard), offset: record.offset });
         }
+        let all: Vec<Given> = all.into_iter().map(|record| Given { fields: self.fields(&record.bytes), record }).collect();
+        self.learn(&all, None, &mut batch)?;
+        all.iter().try_for_each(|given| self.one(given, None, &mut batch))?;
         batch.finish()
+    }
+
+    /// What plain records say.
+    fn fields(&self, bytes: &[u8]) -> Result<Map<String, Value>, String> {
+        match &self.format {
+            ForeignFormat::Changes(_) => Ok(Map::new()),
+            ForeignFormat::Plain(_) => match serde_json::from_slice(bytes) {
+                Ok(Value::Object(fields)) => Ok(fields),
+                Ok(_) => Err("it is not a JSON object".into()),
+                Err(error) => Err(format!("it is not JSON: {error}")),
+            },
+        }
+    }
+
+    /// Infers columns of records that come next.
+    fn learn(&mut self, records: &[Given], of: Option<&TableId>, batch: &mut Batch) -> Result<()> {
+        let ForeignFormat::Plain(tables) = &mut self.format else { return Ok(()) };
+        let stamp = TransactionStamp {
+            // of no shard, so that no position covers it
+            gtid: Some(Gtid::Record { shard: "".into(), number: 1 }),
+            coordinates: BinlogCoordinates { file: "".into(), offset: 0 },
+            source_commit_time: records.iter().map(|given| given.record.arrived_at).max().unwrap_or_default(),
+            is_snapshot: false,
+        };
+        for table in tables.iter_mut().filter(|table| of.is_none_or(|of| of == table.table())) {
+            let new = table.learn(records.iter().filter_map(|given| given.fields.as_ref().ok()));
+            if let (false, Some(schema)) = (new.is_empty(), table.schema()) {
+                batch.section(Section::NewShape { schema: Arc::clone(schema), fill: None, stamp: stamp.clone() })?;
+                batch.done.inferred.insert(table.table().clone(), new);
+            }
+        }
+        Ok(())
     }
 
     /// Decodes dead letters once more: `(position of the dead letter, record)`; `of` is the table that they are of.
@@ -152,15 +187,20 @@ impl ForeignDecoder {
     /// As [`ForeignDecoder::decode`].
     pub fn retry(&mut self, of: &TableId, letters: &[(String, ForeignRecord)]) -> Result<ForeignBatch> {
         let mut batch = Batch::default();
-        for (position, record) in letters {
-            self.one(record, record.bytes.clone(), Some((of, position)), &mut batch)?;
-            batch.done.last_arrival = batch.done.last_arrival.max(Some(record.arrived_at));
-            batch.done.last_place = Some(BinlogCoordinates { file: Arc::clone(&record.shard), offset: record.offset });
+        let given = |record: &ForeignRecord| Given { fields: self.fields(&record.bytes), record: record.clone() };
+        let all: Vec<Given> = letters.iter().map(|(_, record)| given(record)).collect();
+        self.learn(&all, Some(of), &mut batch)?;
+        for (given, (position, _)) in all.iter().zip(letters) {
+            self.one(given, Some((of, position)), &mut batch)?;
         }
         batch.finish()
     }
 
-    fn one(&mut self, record: &ForeignRecord, bytes: Bytes, retried: Option<(&TableId, &str)>, batch: &mut Batch) -> Result<()> {
+    fn one(&mut self, given: &Given, retried: Option<(&TableId, &str)>, batch: &mut Batch) -> Result<()> {
+        let record = &given.record;
+        let bytes = &record.bytes;
+        batch.done.last_arrival = batch.done.last_arrival.max(Some(record.arrived_at));
+        batch.done.last_place = Some(BinlogCoordinates { file: Arc::clone(&record.shard), offset: record.offset });
         let number = self.counts.entry(Arc::clone(&record.shard)).or_default();
         *number += 1;
         let stamp = TransactionStamp {
@@ -171,39 +211,39 @@ impl ForeignDecoder {
         };
         if let Some((table, position)) = retried {
             // if it still can't be read, it comes again behind this
-            batch.dead(table, Operation::Delete, &stamp, position, "", record.arrived_at, &bytes)?;
+            batch.dead(table, Operation::Delete, &stamp, position, "", record.arrived_at, bytes)?;
         }
         let position = retried.map_or_else(|| stamp.position_text(), |(_, position)| position.to_owned());
         match &mut self.format {
             ForeignFormat::Plain(tables) => {
                 for table in tables.iter() {
-                    if retried.is_some_and(|(of, _)| *of != table.schema().table) {
+                    if retried.is_some_and(|(of, _)| of != table.table()) {
                         continue;
                     }
-                    match table.row(&bytes) {
-                        Ok((row, nulls)) => {
-                            batch.nulls(&table.schema().table, nulls);
-                            batch.row(table.schema(), Operation::Create, stamp.clone(), row)?;
+                    let row = given.fields.as_ref().map_err(|why| Unreadable(why.clone())).and_then(|fields| table.row(fields));
+                    match (row, table.schema()) {
+                        (Ok((row, nulls)), Some(schema)) => {
+                            batch.nulls(table.table(), nulls);
+                            batch.row(schema, Operation::Create, stamp.clone(), row)?;
                         }
-                        Err(Unreadable(why)) => {
-                            let of = &table.schema().table;
-                            batch.dead(of, Operation::Create, &stamp, &position, &why, record.arrived_at, &bytes)?;
+                        (Ok(_), None) => return Err(Error::bug("a row of a table without a shape")),
+                        (Err(Unreadable(why)), _) => {
+                            let of = table.table();
+                            batch.dead(of, Operation::Create, &stamp, &position, &why, record.arrived_at, bytes)?;
                         }
                     }
                 }
                 Ok(())
             }
-            ForeignFormat::Changes { dialect, shapes, declared, unnamed } => {
+            ForeignFormat::Changes(tables) => {
                 if bytes.is_empty() {
                     return Ok(());
                 }
-                let decoded = decode(dialect, &bytes, record.arrived_at);
-                let applied = decoded.and_then(|decoded| apply(dialect, shapes, declared, decoded, &stamp, batch));
-                match applied {
+                match tables.take(bytes, record.key.as_deref(), record.arrived_at, &stamp, batch) {
                     Ok(()) => Ok(()),
                     Err(Failed::Letter(table, why)) => {
-                        let of = table.as_ref().unwrap_or(unnamed);
-                        batch.dead(of, Operation::Create, &stamp, &position, &why, record.arrived_at, &bytes)
+                        let of = table.as_ref().unwrap_or(tables.unnamed());
+                        batch.dead(of, Operation::Create, &stamp, &position, &why, record.arrived_at, bytes)
                     }
                     Err(Failed::Fault(error)) => Err(error),
                 }
@@ -212,120 +252,16 @@ impl ForeignDecoder {
     }
 }
 
-/// Why a change record has no effect.
-enum Failed {
-    /// It is a dead letter, of this table.
-    Letter(Option<TableId>, String),
-    /// A fault of ours.
-    Fault(Error),
-}
-
-fn decode(dialect: &Dialect, bytes: &[u8], arrived_at: Timestamp) -> Result<DecodedRecord, Failed> {
-    let letter = |why: String| Failed::Letter(None, why);
-    let record: Value = serde_json::from_slice(bytes).map_err(|error| letter(format!("it is not JSON: {error}")))?;
-    let ours = record.get("binlake");
-    if ours.is_some_and(|ours| ours.get("part").is_some() || ours.get("claim_check").is_some()) {
-        // there is nobody here to put it together
-        return Err(letter("it stands for a row that is larger than a record of the stream".into()));
-    }
-    let decoded = match dialect {
-        Dialect::Dms => dms::decode(&record, arrived_at),
-        Dialect::Debezium(_) => debezium::decode(&record, arrived_at),
-    };
-    decoded.map_err(|error| letter(detail(&error)))
-}
-
-/// What is wrong with a record, in a few words.
-fn detail(error: &Error) -> String {
-    let text = error.to_string();
-    let detail = text.split(" detail=").nth(1).unwrap_or(&text);
-    detail.split("; ").next().unwrap_or(detail).to_owned()
-}
-
-fn apply(
-    dialect: &Dialect,
-    shapes: &mut BTreeMap<TableId, Arc<TableSchema>>,
-    declared: &[TableId],
-    decoded: DecodedRecord,
-    at: &TransactionStamp,
-    batch: &mut Batch,
-) -> Result<(), Failed> {
-    // the place is the stream's, the time the source's
-    let stamped = |stamp: TransactionStamp| TransactionStamp { source_commit_time: stamp.source_commit_time, ..at.clone() };
-    match decoded {
-        DecodedRecord::Nothing | DecodedRecord::Chunk(_) => Ok(()),
-        DecodedRecord::Truncate { table, stamp, .. } => {
-            if shapes.contains_key(&table) {
-                batch.section(Section::Truncate { table, stamp: stamped(stamp) }).map_err(Failed::Fault)?;
-            }
-            Ok(())
-        }
-        DecodedRecord::Shape { schema, stamp, .. } => {
-            let Some(mut schema) = schema.filter(|schema| !declared.contains(&schema.table)) else { return Ok(()) };
-            if let Some(known) = shapes.get(&schema.table) {
-                // columns that went stay in the lake
-                let gone = known.columns.iter().filter(|column| schema.index_of(&column.name).is_none());
-                let gone: Vec<Column> = gone.cloned().collect();
-                schema.columns.extend(gone);
-            }
-            if schema.key.is_empty() {
-                return Err(Failed::Letter(
-                    Some(schema.table),
-                    "the table has no key; declare `key` and `columns` in its [[table]]".into(),
-                ));
-            }
-            let schema = Arc::new(schema);
-            shapes.insert(schema.table.clone(), Arc::clone(&schema));
-            batch.section(Section::NewShape { schema, fill: None, stamp: stamped(stamp) }).map_err(Failed::Fault)
-        }
-        DecodedRecord::Row { table, operation, stamp, before, after, .. } => {
-            let stamp = stamped(stamp);
-            let letter = |why: String| Failed::Letter(Some(table.clone()), why);
-            let schema = shapes.get(&table).cloned();
-            let schema =
-                schema.ok_or_else(|| letter("the table's columns aren't known; declare `columns` in its [[table]]".into()))?;
-            let decode: fn(&Column, &Value) -> Result<Cell<'static>, &'static str> = match dialect {
-                Dialect::Dms => dms::value::decode,
-                Dialect::Debezium(_) => debezium::value::decode,
-            };
-            let row = |image: &RowImage| image_row(&schema, image, decode).map_err(|error| letter(detail(&error)));
-            let has_key = |row: &[Cell<'_>]| schema.key.iter().all(|i| row.get(*i).is_some_and(|cell| *cell != Cell::Null));
-            let checked = |row: Vec<Cell<'static>>| if has_key(&row) { Ok(row) } else { Err(letter("its key is missing".into())) };
-            if operation == Operation::Delete {
-                let image = before.as_ref().or(after.as_ref()).ok_or_else(|| letter("it has no row".into()))?;
-                let row = checked(row(image)?)?;
-                return batch.row(&schema, Operation::Delete, stamp, row).map_err(Failed::Fault);
-            }
-            let image = after.as_ref().ok_or_else(|| letter("it has no row".into()))?;
-            let new = checked(row(image)?)?;
-            // a before image may have the changed columns alone
-            let moved = before.as_ref().map(|before| {
-                let mut old = image.clone();
-                old.extend(before.iter().map(|(name, value)| (name.clone(), value.clone())));
-                old
-            });
-            if let (Operation::Update, Some(old)) = (operation, moved) {
-                let old = row(&old)?;
-                if has_key(&old) && schema.key.iter().any(|i| old.get(*i) != new.get(*i)) {
-                    batch.row(&schema, Operation::Delete, stamp.clone(), old).map_err(Failed::Fault)?;
-                }
-            }
-            let operation = if operation == Operation::Update { Operation::Update } else { Operation::Create };
-            batch.row(&schema, operation, stamp, new).map_err(Failed::Fault)
-        }
-    }
-}
-
 /// A batch as it is made: sections of the tables, and of dead letters, which would else cut them into pieces.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     sections: Sections,
     letters: BTreeMap<TableId, (Arc<TableSchema>, Sections)>,
     done: ForeignBatch,
 }
 
 impl Batch {
-    fn row(
+    pub(super) fn row(
         &mut self,
         schema: &Arc<TableSchema>,
         operation: Operation,
@@ -335,7 +271,7 @@ impl Batch {
         self.sections.row(schema, operation, stamp, row, None)
     }
 
-    fn section(&mut self, section: Section) -> Result<()> {
+    pub(super) fn section(&mut self, section: Section) -> Result<()> {
         self.sections.push(section)
     }
 

@@ -4,7 +4,8 @@
 //!
 //! - [`RecordFormat`]: which of them a stream has; [`ChunkTranslator`] makes a chunk's records, [`RecordAssembly`] puts chunks together again
 //!   from what Binlake wrote, so that all that [`crate::stream`] promises holds for these formats too;
-//! - [`ForeignDecoder`]: others' records, without marks and cuts of ours, become rows, or dead letters;
+//! - [`ForeignDecoder`]: others' records, without marks and cuts of ours, become rows, or dead letters; `changes`: what change records say of their tables;
+//!   `evolve`: what a table's shape becomes;
 //! - `dms`, `debezium`, `plain`: the formats' own shapes; `cell`, `number`, `clock`: their values, exactly; `kpl`: aggregated records;
 //!   `large`: records that are larger than the stream's may be.
 //!
@@ -14,10 +15,12 @@
 
 mod assembly;
 mod cell;
+mod changes;
 mod chunk_record;
 mod clock;
 mod debezium;
 mod dms;
+mod evolve;
 mod foreign;
 mod kpl;
 mod large;
@@ -32,6 +35,7 @@ mod tests;
 
 pub use assembly::RecordAssembly;
 pub use cell::{Cell, CellColumns, row_of};
+pub use changes::{ChangeTable, ChangeTables};
 pub use chunk_record::ChunkRecord;
 pub use debezium::DebeziumOptions;
 pub use foreign::{

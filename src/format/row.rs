@@ -76,6 +76,8 @@ pub enum DecodedRecord {
         /// In which transaction.
         stamp: TransactionStamp,
     },
+    /// All of these, one after the other.
+    Several(Vec<DecodedRecord>),
     /// The end of a chunk of Binlake's.
     Chunk(Box<ChunkRecord>),
     /// Nothing about a row: a tombstone, a transaction's begin or end, a heartbeat.

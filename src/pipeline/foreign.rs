@@ -11,7 +11,7 @@ use super::supervise::keep_running;
 use crate::config::{Config, FedTable, FeedFormat};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Epoch, TableId};
-use crate::format::{DebeziumOptions, Dialect, ForeignFormat, PlainTable, dead_letter_table};
+use crate::format::{ChangeTable, ChangeTables, DebeziumOptions, Dialect, ForeignFormat, PlainTable, dead_letter_table};
 use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
 use crate::stream::{ForeignLog, RecordStreamUrl};
 use crate::table::Lake;
@@ -57,25 +57,29 @@ impl Feed {
         let dialect = match first.format {
             FeedFormat::Json => {
                 let tables = self.tables.iter().map(|fed| {
-                    PlainTable::new(fed.table.clone(), fed.columns.clone(), &fed.rule.key, fed.bad_values)
-                        .map_err(|what| Error::config(what).with("table", &fed.table))
+                    let (table, columns, key) = (fed.table.clone(), fed.columns.clone(), &fed.rule.key);
+                    let made = if fed.is_inferred {
+                        let known = known.get(&fed.table).map(|checkpoint| &checkpoint.source_schema);
+                        PlainTable::inferring(table, columns, key, fed.bad_values, known)
+                    } else {
+                        PlainTable::new(table, columns, key, fed.bad_values)
+                    };
+                    made.map_err(|what| Error::config(what).with("table", &fed.table))
                 });
                 return Ok(ForeignFormat::Plain(tables.collect::<Result<_>>()?));
             }
             FeedFormat::DmsJson => Dialect::Dms,
             FeedFormat::DebeziumJson => Dialect::Debezium(Arc::new(DebeziumOptions::default())),
         };
-        let mut shapes = BTreeMap::new();
-        let mut declared = Vec::new();
-        for fed in &self.tables {
-            if !fed.columns.is_empty() {
-                declared.push(fed.table.clone());
-                shapes.insert(fed.table.clone(), Arc::new(fed.declared_shape()));
-            } else if let Some(checkpoint) = known.get(&fed.table) {
-                shapes.insert(fed.table.clone(), Arc::new(checkpoint.source_schema.clone()));
-            }
-        }
-        Ok(ForeignFormat::Changes { dialect, shapes, declared, unnamed: first.table.clone() })
+        let tables = self.tables.iter().map(|fed| {
+            let is_declared = !fed.columns.is_empty();
+            let schema = match is_declared {
+                true => Some(fed.declared_shape()),
+                false => known.get(&fed.table).map(|checkpoint| checkpoint.source_schema.clone()),
+            };
+            (fed.table.clone(), ChangeTable { schema: schema.map(Arc::new), is_declared, key: fed.rule.key.clone() })
+        });
+        Ok(ForeignFormat::Changes(ChangeTables::new(dialect, tables.collect(), first.table.clone())))
     }
 }
 

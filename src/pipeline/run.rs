@@ -57,6 +57,12 @@ impl Halves {
 /// # Errors
 /// What kept a half from running, with the right exit code.
 pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
+    if halves == Halves::Capture {
+        config.ensure_source(
+            "there is nothing to capture: all tables are fed by streams that others write",
+            "start `binlake merge`, or `binlake run`",
+        )?;
+    }
     let config = Arc::new(config);
     match halves {
         // large, and few
@@ -147,7 +153,7 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
             let fed = apply_feeds(&config, halves, &ground, &opened, &stopped);
             let of_source = async {
                 match share {
-                    _ if halves == Halves::Capture || !has_source(&config) => {
+                    _ if halves == Halves::Capture || !config.has_source() => {
                         waited_for(halves == Halves::Capture, stopped.clone()).await
                     }
                     Some(share) => {
@@ -180,11 +186,6 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
     outcome
 }
 
-/// Whether there are tables of a source.
-fn has_source(config: &Config) -> bool {
-    !config.tables.rules().is_empty()
-}
-
 /// A half that has nothing to do: it ends at once, or when it is told to.
 async fn waited_for(at_once: bool, mut stopped: watch::Receiver<bool>) -> Result<()> {
     if !at_once {
@@ -205,7 +206,7 @@ impl Opened {
     pub(super) async fn open(config: &Config, halves: Halves) -> Result<Self> {
         let lake = Lake::create(&config.lake.url)?;
         let state = StateStore::open(&config.state).await?;
-        if !has_source(config) {
+        if !config.has_source() {
             // nothing is captured: what others write is read where it lies
             return Ok(Self { log: Arc::new(MemoryLog::new(1)), lake, state });
         }

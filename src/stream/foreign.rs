@@ -202,6 +202,10 @@ impl ForeignReader {
             metrics::counter!(DEAD_LETTERS, "table" => table.to_string()).increment(*count);
             tracing::warn!(%table, count, "records can't be read: they are in the dead-letter area");
         }
+        for (table, columns) in &batch.inferred {
+            let columns: Vec<String> = columns.iter().map(|column| format!("{} {}", column.name, column.kind)).collect();
+            tracing::info!(%table, columns = columns.join(", "), "columns are inferred; declare those that are to be otherwise");
+        }
         for (table, count) in &batch.nulls {
             metrics::counter!(BAD_VALUES, "table" => table.to_string()).increment(*count);
         }

@@ -146,7 +146,7 @@ fn look(folder: &Path, mut offsets: BTreeMap<String, u64>) -> Result<(Vec<Foreig
             let line = lines.slice(at..at + length);
             let trimmed = line.slice_ref(line.trim_ascii());
             if !trimmed.is_empty() {
-                records.push(ForeignRecord { shard: Arc::clone(&shard), offset, arrived_at, bytes: trimmed });
+                records.push(ForeignRecord { shard: Arc::clone(&shard), offset, arrived_at, key: None, bytes: trimmed });
             }
             offset += length as u64;
         }

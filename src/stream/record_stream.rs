@@ -101,6 +101,7 @@ impl RecordReader for KinesisReader {
                 shard: record.shard,
                 offset: 0,
                 arrived_at: record.arrived.unwrap_or_else(Timestamp::now),
+                key: Some(record.partition_key.into()),
                 bytes: record.data,
             })
             .collect())

@@ -1,6 +1,8 @@
 //! Streams in other systems' formats: written beside the systems' own, and read back.
 
 mod debezium;
+mod fed_only;
+mod inferred;
 mod json;
 mod kpl;
 mod on_kinesis;

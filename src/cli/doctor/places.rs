@@ -49,7 +49,7 @@ pub(super) async fn check_stream(config: &Config) -> (Vec<Finding>, Option<Sourc
 }
 
 /// A stream that can be reached, or that will be made.
-async fn describe_kinesis(url: &KinesisUrl) -> Result<Finding> {
+pub(super) async fn describe_kinesis(url: &KinesisUrl) -> Result<Finding> {
     const SUBJECT: &str = "stream";
     const LEAST_RETENTION: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
     let Some(stream) = KinesisStream::open(url, false).await? else {

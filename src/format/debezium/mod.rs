@@ -7,7 +7,9 @@
 //! - `source.sequence`, which the MySQL connector leaves null, has the record's [`Mark`]. `source.pos` is where the transaction begins, `source.row` the row's number
 //!   among those of its transaction on its lane; `server_id` and `thread` aren't known here (0, null); a schema change has no `ddl`.
 
+pub(super) mod connect;
 mod schema;
+mod table_change;
 pub(super) mod value;
 
 use super::damaged;
@@ -263,22 +265,29 @@ pub(super) fn decode(record: &Value, arrived_at: Timestamp) -> Result<DecodedRec
         return Ok(DecodedRecord::Nothing);
     }
     let Some(source) = payload.get("source") else {
-        // a heartbeat
+        // a heartbeat, or a notification of how a snapshot goes
         let is_heartbeat = payload.get("ts_ms").is_some() && payload.get("op").is_none();
-        return if is_heartbeat { Ok(DecodedRecord::Nothing) } else { Err(damaged("it has no `source`")) };
+        return if is_heartbeat || payload.get("aggregate_type").is_some() {
+            Ok(DecodedRecord::Nothing)
+        } else {
+            Err(damaged("it has no `source`"))
+        };
     };
     let text = |field: &str| source.get(field).and_then(Value::as_str);
     let mark = text("sequence").and_then(|mark| mark.parse().ok());
     let stamp = stamp(source, arrived_at);
     if let Some(changes) = payload.get("tableChanges").and_then(Value::as_array) {
         let Some(own) = payload.get("binlake") else {
-            let drops = changes.iter().any(|change| change.get("type").and_then(Value::as_str) == Some("DROP"));
-            return Ok(match (drops, text("db"), text("table")) {
-                (true, Some(db), Some(table)) if !table.is_empty() => {
-                    DecodedRecord::Truncate { mark, table: TableId::new(db, table), stamp }
+            let said = changes.iter().filter_map(|change| match change.get("type").and_then(Value::as_str) {
+                Some("DROP") => {
+                    Some(DecodedRecord::Truncate { mark, table: table_change::table_of(change)?, stamp: stamp.clone() })
                 }
-                _ => DecodedRecord::Nothing,
+                Some("CREATE" | "ALTER") => {
+                    Some(DecodedRecord::Shape { mark, schema: table_change::shape(change), fill: None, stamp: stamp.clone() })
+                }
+                _ => None,
             });
+            return Ok(DecodedRecord::Several(said.collect()));
         };
         let schema = own.get("schema").cloned().unwrap_or_default();
         let schema = serde_json::from_value(schema).map_err(|error| damaged("a shape can't be read").caused_by(error))?;

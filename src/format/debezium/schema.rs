@@ -16,7 +16,7 @@ fn plain(name: &str, kind: &str, optional: bool) -> Value {
 }
 
 /// A column's schema.
-fn column(column: &Column) -> Value {
+pub(super) fn column(column: &Column) -> Value {
     use SourceType as T;
     let (kind, name, parameters): (&str, Option<&str>, Vec<(&str, String)>) = match &column.source_type {
         T::Bool | T::Bit { bits: 1 } => ("boolean", None, vec![]),

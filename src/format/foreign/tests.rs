@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::{BadValues, ColumnSpec, DebeziumOptions};
+use crate::format::{BadValues, ChangeTable, ColumnSpec, DebeziumOptions, Dialect};
 use arrow::array::{Array, AsArray};
 
 fn record(text: &str) -> ForeignRecord {
@@ -7,6 +7,7 @@ fn record(text: &str) -> ForeignRecord {
         shard: "a.jsonl".into(),
         offset: 0,
         arrived_at: Timestamp::from_micros(1_790_000_000_000_000),
+        key: None,
         bytes: Bytes::copy_from_slice(text.as_bytes()),
     }
 }
@@ -32,9 +33,9 @@ fn lines(batch: &ForeignBatch) -> Vec<String> {
     lines
 }
 
-fn changes(dialect: Dialect) -> ForeignDecoder {
-    let format =
-        ForeignFormat::Changes { dialect, shapes: BTreeMap::new(), declared: Vec::new(), unnamed: TableId::new("_", "unnamed") };
+fn changes(dialect: Dialect, tables: &[(&str, ChangeTable)]) -> ForeignDecoder {
+    let tables = tables.iter().map(|(table, known)| (table.parse().unwrap(), known.clone())).collect();
+    let format = ForeignFormat::Changes(ChangeTables::new(dialect, tables, TableId::new("_", "unnamed")));
     ForeignDecoder::new(format, BTreeMap::new())
 }
 
@@ -66,7 +67,7 @@ fn messages_of_dms_become_rows() {
         "not JSON".into(),
         r#"{"control": {"table-def": {"columns": {}}}, "metadata": {"operation": "create-table", "record-type": "control", "schema-name": "", "table-name": "awsdms_apply_exceptions"}}"#.into(),
     ];
-    let mut decoder = changes(Dialect::Dms);
+    let mut decoder = changes(Dialect::Dms, &[("public.foo", ChangeTable::default())]);
     let batch = decoder.decode(&records.map(|text| record(&text))).unwrap();
     assert_eq!(
         lines(&batch),
@@ -95,10 +96,9 @@ fn messages_of_dms_become_rows() {
 
 #[test]
 fn events_of_debezium_become_rows_where_columns_are_declared() {
-    let table = TableId::new("shop", "types");
     let column = |name: &str, source_type, nullable| Column { name: name.into(), source_type, nullable };
     let schema = TableSchema {
-        table: table.clone(),
+        table: TableId::new("shop", "types"),
         columns: vec![
             column("id", SourceType::Int { unsigned: false }, false),
             column("dec10", SourceType::Decimal { precision: 10, scale: 2 }, true),
@@ -109,13 +109,9 @@ fn events_of_debezium_become_rows_where_columns_are_declared() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/debezium/events.txt");
     let text = std::fs::read_to_string(path).unwrap();
     let records: Vec<ForeignRecord> = text.split('\n').skip(2).step_by(3).map(record).collect();
-    let format = ForeignFormat::Changes {
-        dialect: Dialect::Debezium(Arc::new(DebeziumOptions::default())),
-        shapes: [(table.clone(), Arc::new(schema))].into(),
-        declared: vec![table],
-        unnamed: TableId::new("_", "unnamed"),
-    };
-    let batch = ForeignDecoder::new(format, BTreeMap::new()).decode(&records).unwrap();
+    let known = ChangeTable { schema: Some(Arc::new(schema)), is_declared: true, key: Vec::new() };
+    let mut decoder = changes(Dialect::Debezium(Arc::new(DebeziumOptions::default())), &[("shop.types", known)]);
+    let batch = decoder.decode(&records).unwrap();
     assert!(batch.dead_letters.is_empty(), "{:?}", batch.dead_letters);
     let lines = lines(&batch);
     assert_eq!(lines.len(), 11);
@@ -153,4 +149,103 @@ fn a_dead_letter_that_can_be_read_later_goes() {
     let read = corrected.retry(&of, &again).unwrap();
     assert_eq!(lines(&read), ["mydev.t c id=\"7\" n=\"x\"", "_dead_letter/mydev.t d position=\"a.jsonl#2\" reason=\"\""]);
     assert_eq!(corrected.read_so_far().to_string(), "a.jsonl#2,retry/1#2");
+}
+
+/// An event of a row with its schema beside it; `more` are the fields behind `id`.
+fn with_schema(operation: &str, more: &[(&str, &str)], before: &str, after: &str) -> String {
+    let fields: String = more.iter().map(|(name, kind)| format!(r#", {{"field": "{name}", "optional": true, {kind}}}"#)).collect();
+    let row = format!(
+        r#"{{"type": "struct", "field": "after", "fields": [{{"field": "id", "type": "int32", "optional": false}}{fields}]}}"#
+    );
+    format!(
+        r#"{{"schema": {{"type": "struct", "fields": [{row}]}}, "payload": {{"op": "{operation}", "before": {before}, "after": {after}, "source": {{"db": "shop", "table": "orders", "ts_ms": 1000, "snapshot": "false"}}}}}}"#
+    )
+}
+
+#[test]
+fn the_schema_beside_debeziums_events_says_columns_and_types() {
+    let dialect = || Dialect::Debezium(Arc::new(DebeziumOptions::default()));
+    const DATE: (&str, &str) = ("day", r#""type": "int32", "name": "io.debezium.time.Date""#);
+    let price = (
+        "price",
+        r#""type": "bytes", "name": "org.apache.kafka.connect.data.Decimal", "parameters": {"scale": "2", "connect.decimal.precision": "10"}"#,
+    );
+    let text = ("day", r#""type": "string""#);
+    let keyed = |text: String| ForeignRecord { key: Some(r#"{"id": 1}"#.into()), ..record(&text) };
+    let records = [
+        keyed(with_schema("c", &[DATE], "null", r#"{"id": 1, "day": 15020}"#)),
+        record(r#"{"status": "BEGIN", "id": "x:1", "ts_ms": 5}"#),
+        // a column comes, then a record in the older shape: nothing goes
+        keyed(with_schema("c", &[DATE, price], "null", r#"{"id": 2, "day": null, "price": "AJY="}"#)),
+        keyed(with_schema("u", &[DATE], r#"{"id": 1}"#, r#"{"id": 5, "day": 1}"#)),
+        record(""),
+        // another type that isn't wider
+        keyed(with_schema("c", &[text], "null", r#"{"id": 3, "day": "x"}"#)),
+        record(r#"{"id": "n", "type": "STARTED", "aggregate_type": "Initial Snapshot", "additional_data": {}, "timestamp": 5}"#),
+        keyed(with_schema("d", &[DATE], r#"{"id": 2, "day": null}"#, "null")),
+        record(&with_schema("c", &[], "null", r#"{"id": 9}"#).replace("orders", "others")),
+    ];
+    let mut decoder = changes(dialect(), &[("shop.orders", ChangeTable::default())]);
+    let batch = decoder.decode(&records).unwrap();
+    let letter = "_dead_letter/shop.orders c position=\"a.jsonl#6\" reason=\"the column `day` has another type now; declare `columns` in its [[table]]\"";
+    assert_eq!(
+        lines(&batch),
+        [
+            "shop.orders shape of 2",
+            "shop.orders c id=1 day=\"2011-02-15\"",
+            "shop.orders shape of 3",
+            "shop.orders c id=2 price=1.50",
+            "shop.orders d id=1 day=\"1970-01-02\"",
+            "shop.orders u id=5 day=\"1970-01-02\"",
+            "shop.orders d id=2",
+            letter,
+        ]
+    );
+    assert_eq!(decoder.shapes()[&"shop.orders".parse().unwrap()].key, [0]);
+    // without a key in the stream the configuration names it; who reads on knows the shape
+    let mut without = changes(dialect(), &[("shop.orders", ChangeTable::default())]);
+    let refused = without.decode(&[ForeignRecord { key: None, ..records[0].clone() }]).unwrap();
+    assert!(lines(&refused)[0].contains("the table has no key; declare `key`"), "{:?}", lines(&refused));
+    let named = ChangeTable { key: vec!["id".into()], ..ChangeTable::default() };
+    let read = changes(dialect(), &[("shop.orders", named)]).decode(&[ForeignRecord { key: None, ..records[0].clone() }]).unwrap();
+    assert_eq!(lines(&read).len(), 2, "{:?}", lines(&read));
+    let known = ChangeTable { schema: Some(decoder.shapes()[&"shop.orders".parse().unwrap()].clone()), ..ChangeTable::default() };
+    let read = changes(dialect(), &[("shop.orders", known)]).decode(&records[..1]).unwrap();
+    assert_eq!(lines(&read), ["shop.orders c id=1 day=\"2011-02-15\""]);
+}
+
+#[test]
+fn schema_changes_of_debezium_say_columns_and_types() {
+    let change = |kind: &str, columns: &str| {
+        record(&format!(
+            r#"{{"source": {{"db": "shop", "table": "orders", "ts_ms": 1000}}, "ts_ms": 5, "databaseName": "shop", "ddl": "…", "tableChanges": [{{"type": "{kind}", "id": "\"shop\".\"orders\"", "table": {{"primaryKeyColumnNames": ["id"], "columns": [{columns}]}}}}]}}"#
+        ))
+    };
+    let row = |after: &str| {
+        record(&format!(
+            r#"{{"op": "c", "before": null, "after": {after}, "source": {{"db": "shop", "table": "orders", "ts_ms": 1000}}}}"#
+        ))
+    };
+    const ID: &str = r#"{"name": "id", "typeName": "BIGINT UNSIGNED", "optional": false}"#;
+    let at = |fsp: u8| format!(r#"{ID}, {{"name": "at", "typeName": "DATETIME", "length": {fsp}}}"#);
+    let records = [
+        change("CREATE", &at(3)),
+        row(r#"{"id": -1, "at": 1500}"#),
+        // what a value means has changed, though not its type in the lake
+        change("ALTER", &at(6)),
+        row(r#"{"id": 1, "at": 1500}"#),
+        change("ALTER", &format!(r#"{ID}, {{"name": "shape", "typeName": "HYPERCUBE"}}"#)),
+        change("DROP", ID),
+    ];
+    let mut decoder = changes(Dialect::Debezium(Arc::new(DebeziumOptions::default())), &[("shop.orders", ChangeTable::default())]);
+    assert_eq!(
+        lines(&decoder.decode(&records).unwrap()),
+        [
+            "shop.orders shape of 2",
+            "shop.orders c id=18446744073709551615 at=\"1970-01-01T00:00:01.500000\"",
+            "shop.orders shape of 2",
+            "shop.orders c id=1 at=\"1970-01-01T00:00:00.001500\"",
+            "shop.orders truncate",
+        ]
+    );
 }

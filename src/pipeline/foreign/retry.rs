@@ -91,7 +91,10 @@ fn letter(lot: &str, line: &[u8]) -> Result<(String, ForeignRecord)> {
     let damaged = || Error::new(Area::Lake, Kind::Corrupt, "a lot of dead letters is damaged").with("lot", lot);
     let letter: Letter = serde_json::from_slice(line).map_err(|error| damaged().caused_by(error))?;
     let bytes = STANDARD.decode(&letter.raw).map_err(|error| damaged().caused_by(error))?;
-    Ok((letter.position, ForeignRecord { shard: lot.into(), offset: 0, arrived_at: letter.arrived_at, bytes: bytes.into() }))
+    Ok((
+        letter.position,
+        ForeignRecord { shard: lot.into(), offset: 0, arrived_at: letter.arrived_at, key: None, bytes: bytes.into() },
+    ))
 }
 
 /// Puts dead letters of `table` (position, arrival, bytes) into a lot, which a running service reads.

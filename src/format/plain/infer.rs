@@ -1,0 +1,184 @@
+//! Columns of fields that nobody declared: the fields of a record, flattened, and the types that their values have in common.
+//!
+//! Nothing is altered by a guess: a number with more digits than a double holds makes its column a `decimal` or a `string`, and what looks like a date
+//! is a `string` until somebody declares it.
+
+use super::PlainColumn;
+use crate::event::SourceType;
+use crate::format::number::parse_decimal;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// More columns than these aren't inferred: the names are then rather data.
+const MOST_COLUMNS: usize = 1000;
+/// Objects that lie deeper are JSON text.
+const MOST_LEVELS: usize = 12;
+/// Names that a lake's table has for itself.
+const OWN_PREFIXES: [&str; 2] = ["_hoodie_", "_binlake_"];
+const OWN: [&str; 2] = ["_commit_ts", "_position"];
+
+/// A record's fields that aren't declared, by the column that each is.
+#[derive(Debug, Default)]
+pub(super) struct Leaves<'a> {
+    /// In the record's order.
+    names: Vec<String>,
+    values: BTreeMap<String, &'a Value>,
+}
+
+impl<'a> Leaves<'a> {
+    /// The fields of a record; `Err` says why they can't be told apart.
+    pub(super) fn of(record: &'a Map<String, Value>, declared: &[PlainColumn]) -> Result<Self, String> {
+        let mut leaves = Self::default();
+        leaves.collect(record, &mut Vec::new(), declared)?;
+        Ok(leaves)
+    }
+
+    fn collect(&mut self, fields: &'a Map<String, Value>, path: &mut Vec<&'a str>, declared: &[PlainColumn]) -> Result<(), String> {
+        for (field, value) in fields {
+            path.push(field);
+            let text = path.join(".");
+            let is_declared = declared.iter().any(|column| column.path.join(".") == text);
+            match value {
+                _ if is_declared => {}
+                Value::Object(inner) if path.len() < MOST_LEVELS => self.collect(inner, path, declared)?,
+                Value::Null => {}
+                value => self.add(column_name(path), value, declared)?,
+            }
+            path.pop();
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: String, value: &'a Value, declared: &[PlainColumn]) -> Result<(), String> {
+        let is_declared = declared.iter().any(|column| column.name == name);
+        if is_declared || self.values.insert(name.clone(), value).is_some() {
+            return Err(format!("two fields would be the column `{name}`; declare one of them under another name"));
+        }
+        self.names.push(name);
+        Ok(())
+    }
+
+    /// The value that a column has.
+    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.values.get(name).copied()
+    }
+
+    /// The columns, in the record's order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.names.iter()
+    }
+}
+
+/// Letters, digits and `_` alone, no digit first: what all readers of the lake know as a name.
+fn column_name(path: &[&str]) -> String {
+    let mut name: String =
+        path.join("_").chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }).collect();
+    if name.starts_with(|first: char| first.is_ascii_digit()) || name.is_empty() {
+        name.insert(0, '_');
+    }
+    name
+}
+
+/// New fields of some records, and what their values are.
+#[derive(Debug)]
+pub(super) struct Fields {
+    /// In lower case.
+    known: BTreeSet<String>,
+    count: usize,
+    new: Vec<(String, Guess)>,
+}
+
+impl Fields {
+    /// Beside the columns that are known.
+    pub(super) fn new<'a>(known: impl Iterator<Item = &'a str>) -> Self {
+        let known: BTreeSet<String> = known.map(str::to_ascii_lowercase).collect();
+        Self { count: known.len(), known, new: Vec::new() }
+    }
+
+    /// Takes note of a record.
+    pub(super) fn take(&mut self, leaves: &Leaves<'_>) {
+        for name in leaves.names() {
+            let Some(value) = leaves.get(name) else { continue };
+            if let Some((_, guess)) = self.new.iter_mut().find(|(known, _)| known == name) {
+                *guess = guess.and(Guess::of(value));
+                continue;
+            }
+            let lower = name.to_ascii_lowercase();
+            let is_own = OWN.contains(&lower.as_str()) || OWN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix));
+            if !is_own && self.count < MOST_COLUMNS && self.known.insert(lower) {
+                self.count += 1;
+                self.new.push((name.clone(), Guess::of(value)));
+            }
+        }
+    }
+
+    /// The new columns, in the order in which they came.
+    pub(super) fn columns(self) -> Vec<(String, SourceType)> {
+        self.new.into_iter().map(|(name, guess)| (name, guess.source_type())).collect()
+    }
+}
+
+/// What all values of a field are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guess {
+    Bool,
+    BigInt,
+    /// Whole numbers, some of which are no bigint.
+    Whole,
+    /// Numbers that a double holds exactly, as far as they are written.
+    Double,
+    Text,
+    Json,
+}
+
+impl Guess {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Bool(_) => Self::Bool,
+            Value::Number(number) => {
+                let text = number.to_string();
+                match parse_decimal(&text, 38, 0).map(i64::try_from) {
+                    Some(Ok(_)) => Self::BigInt,
+                    Some(Err(_)) => Self::Whole,
+                    None if is_exact(&text) => Self::Double,
+                    None => Self::Text,
+                }
+            }
+            Value::Array(_) | Value::Object(_) => Self::Json,
+            Value::String(_) | Value::Null => Self::Text,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        use Guess::{BigInt, Double, Json, Text, Whole};
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Json, _) | (_, Json) => Json,
+            (BigInt, Whole) | (Whole, BigInt) => Whole,
+            (BigInt, Double) | (Double, BigInt) => Double,
+            _ => Text,
+        }
+    }
+
+    fn source_type(self) -> SourceType {
+        match self {
+            Self::Bool => SourceType::Bool,
+            Self::BigInt => SourceType::BigInt { unsigned: false },
+            Self::Whole => SourceType::Decimal { precision: 38, scale: 0 },
+            Self::Double => SourceType::Double,
+            Self::Text => SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 },
+            Self::Json => SourceType::Json,
+        }
+    }
+}
+
+/// Whether a double holds a number with all digits that are written.
+fn is_exact(text: &str) -> bool {
+    let digits = |text: &str| {
+        let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+        let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+        digits.trim_matches('0').to_owned()
+    };
+    let written = digits(text);
+    written.len() <= 15 || text.parse::<f64>().is_ok_and(|value| digits(&format!("{value:?}")) == written)
+}
