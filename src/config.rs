@@ -184,7 +184,7 @@ impl Config {
         for transform in rules.filter_map(|rule| rule.transform.as_mut()) {
             transform.attach(&self.lookups)?;
         }
-        for fed in self.fed.iter().filter(|fed| !fed.columns.is_empty()) {
+        for fed in self.fed.iter().filter(|fed| !fed.columns.is_empty() && !fed.is_inferred) {
             let mut treatment = fed.rule.treatment();
             treatment.transform = treatment.transform.filter(Transform::is_known);
             LakeShape::treated(Arc::new(fed.declared_shape()), &treatment).map_err(Error::into_config)?;
