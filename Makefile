@@ -43,8 +43,9 @@ test-spark: setup ## Spark 3.5 with Hudi 0.15 reads our tables, writes into them
 	@scripts/spark.sh
 	BINLAKE_TEST_SPARK=1 $(CARGO) test --test integration readers::spark -- --nocapture
 
-test-kcl: setup ## the Kinesis Client Library (Java) at our lease table
+test-kcl: setup ## Amazon's Java beside us: the Kinesis Client Library at our streams and lease table, its aggregated records (about 2 minutes)
 	@scripts/kcl.sh >/dev/null
+	@scripts/kcl.sh kpl >/dev/null
 	BINLAKE_TEST_KCL=1 $(CARGO) test --test integration kcl -- --nocapture
 
 test-chaos: setup ## kill -9 at random for at least 50 rounds; CHAOS_ROUNDS and CHAOS_SEED choose

@@ -12,11 +12,11 @@ mod usage;
 
 use binlake::error::Result;
 use binlake::event::{BinlogCoordinates, Cut, Epoch, Lineage, SourcePosition};
-use binlake::pipeline::{Follower, Link, Status, Until};
+use binlake::pipeline::{Follower, Link, Pace, Status, Until};
 use binlake::source::{
     BinlogFile, BinlogReader, CaptureRule, DumpSettings, LaneBuffers, Progress, TrackedTables, connection_options,
 };
-use binlake::stream::{EmbeddedLog, EmbeddedOptions, EventLog, Producer, take_over};
+use binlake::stream::{EmbeddedLog, EmbeddedOptions, EventLog, Producer, StreamConfig, take_over};
 use binlake::time::Timestamp;
 use mysql::{Options, Server};
 use std::path::{Path, PathBuf};
@@ -124,7 +124,7 @@ async fn read_server(url: &str, lineage: Lineage, rows: u64) -> Result<u64> {
         target.producer().await,
         Link { options, settings },
         status.clone(),
-        Duration::from_millis(100),
+        Pace { cut_interval: Duration::from_millis(100), ..Pace::of(&StreamConfig::default()) },
     );
     let (stop, stopped) = watch::channel(false);
     let follow = tokio::spawn(follower.run(None, Until::Stopped, stopped));

@@ -10,55 +10,29 @@ mod lake;
 mod mysql;
 #[path = "../tests/integration/service.rs"]
 mod service;
+#[path = "tickets_source.rs"]
+mod tickets_source;
 
-use mysql::{Options, Server, within};
+use mysql::within;
 use service::{Pipeline, Service};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
+use tickets_source::{Source, insert, setting};
 
 const PATIENCE: Duration = Duration::from_secs(900);
 
-const TABLE: &str = "CREATE TABLE ticket_activity (ticketactivity_id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, sport_type VARCHAR(256) NOT NULL,
-    start_date DATETIME NOT NULL, location VARCHAR(256) NOT NULL, seat_level VARCHAR(256) NOT NULL, seat_location VARCHAR(256) NOT NULL, ticket_price INT NOT NULL,
-    customer_name VARCHAR(256) NOT NULL, email_address VARCHAR(256) NOT NULL, created_at DATETIME NOT NULL, updated_at DATETIME NOT NULL)";
-
-/// Inserts `count` tickets in one transaction, made by the server itself from a table of 1,000 numbers.
-fn insert(count: u64) -> String {
-    format!(
-        "INSERT INTO ticket_activity (sport_type,start_date,location,seat_level,seat_location,ticket_price,customer_name,email_address,created_at,updated_at)
-         SELECT ELT(n % 5 + 1,'baseball','football','basketball','ice hockey','tennis'), '2026-01-01' + INTERVAL n MINUTE,
-           ELT(n % 4 + 1,'Seattle, Lumen Field','New York, Madison Square Garden','Boston, Fenway Park','Münster, Preußenstadion'),
-           ELT(n % 3 + 1,'Standard','Premium','Luxury'), CONCAT(CHAR(65 + n % 8),'-',n % 59,'-',n % 397), 20 + n % 880, CONCAT('Customer ', n * 7919 % 100003),
-           CONCAT('customer.', n * 7919 % 1000003, '@example.com'), UTC_TIMESTAMP(), UTC_TIMESTAMP()
-         FROM (SELECT a.n + 1000 * b.n + 1000000 * c.n AS n FROM numbers a, numbers b, numbers c WHERE c.n < 10 LIMIT {count}) AS made"
-    )
-}
-
 struct Bench {
-    server: Server,
-    database: &'static str,
+    source: Source,
 }
 
 impl Bench {
     async fn new() -> Self {
-        let options = ["--innodb-buffer-pool-size=512M", "--binlog-cache-size=1M", "--innodb-redo-log-capacity=512M"];
-        let server = Server::start(options.into_iter().fold(Options::default(), Options::with));
-        server.create_repl_user().await;
-        let bench = Bench { server, database: "sports" };
-        bench.server.client().await.run("CREATE DATABASE sports").await;
-        bench.sql("CREATE TABLE numbers (n BIGINT PRIMARY KEY)").await;
-        bench
-            .sql(&format!("INSERT INTO numbers VALUES {}", (0..1000).map(|n| format!("({n})")).collect::<Vec<_>>().join(",")))
-            .await;
-        bench.sql(TABLE).await;
-        bench
+        Bench { source: Source::new().await }
     }
 
     async fn sql(&self, statement: &str) {
-        let mut client = self.server.client().await;
-        client.run("USE sports").await;
-        client.run(statement).await;
+        self.source.sql(statement).await;
     }
 
     fn pipeline(&self, commit_interval: &str) -> Pipeline {
@@ -66,13 +40,13 @@ impl Bench {
         Pipeline::from_text(&format!(
             "[source]\nurl = \"{}\"\n[lake]\nurl = \"file:./data/lake\"\ncommit_interval = \"{commit_interval}\"\n[admin]\nlisten = \"off\"\n\
              [[table]]\nsource = \"sports.ticket_activity\"\n",
-            self.server.repl_url()
+            self.source.server.repl_url()
         ))
     }
 
     /// Waits until the lake's newest commit covers all that the source has now, and returns when.
     async fn reached(&self, pipeline: &Pipeline, rows: u64) -> Instant {
-        let table = pipeline.table(self.database, "ticket_activity");
+        let table = pipeline.table(self.source.database, "ticket_activity");
         let all = within(PATIENCE, async || {
             let files = table.base_files(None).unwrap_or_default();
             files.iter().map(|file| lake::row_count(file).unwrap_or(0)).sum::<u64>() == rows
@@ -96,10 +70,6 @@ fn usage(service: &Service) -> (f64, u64, u64) {
     (ticks / 100.0, mib("VmRSS:"), mib("VmHWM:"))
 }
 
-fn setting(name: &str, unless_told: u64) -> u64 {
-    std::env::var(name).map_or(unless_told, |text| text.parse().unwrap())
-}
-
 /// Rows that wait in the binlog, until they are all in the lake: inserts, updates of a fifth, deletes of a fiftieth, 1,000 rows a transaction.
 async fn end_to_end() {
     let bench = Bench::new().await;
@@ -117,7 +87,7 @@ async fn end_to_end() {
         let (from, to) = (i * 50_000 + 2001, i * 50_000 + 3000);
         bench.sql(&format!("DELETE FROM ticket_activity WHERE ticketactivity_id BETWEEN {from} AND {to}")).await;
     }
-    let left: u64 = bench.server.client().await.value("SELECT COUNT(*) FROM sports.ticket_activity").await.parse().unwrap();
+    let left: u64 = bench.source.server.client().await.value("SELECT COUNT(*) FROM sports.ticket_activity").await.parse().unwrap();
     let changes = rows + rows / 5 + rows / 50;
     let start = Instant::now();
     let service = pipeline.run();
@@ -135,25 +105,13 @@ async fn freshness() {
     let bench = Bench::new().await;
     let pipeline = bench.pipeline("2s");
     let service = pipeline.run();
-    let table = pipeline.table(bench.database, "ticket_activity");
+    let table = pipeline.table(bench.source.database, "ticket_activity");
     let seconds = setting("BENCH_SECONDS", 30);
     let rate = setting("BENCH_RATE", 5_000);
     let mut seen: BTreeMap<String, SystemTime> = BTreeMap::new();
     let (done, mut is_done) = tokio::sync::oneshot::channel();
     let load = async {
-        let mut client = bench.server.client().await;
-        client.run("USE sports").await;
-        let mut tick = tokio::time::interval(Duration::from_millis(20));
-        for i in 0..seconds * 50 {
-            tick.tick().await;
-            // Half inserts, half updates of earlier rows, in transactions of a fiftieth second.
-            let half = rate / 100;
-            client.run("BEGIN").await;
-            client.run(&insert(half)).await;
-            let from = (i * 7919) % (i * half + 1) + 1;
-            client.run(&format!("UPDATE ticket_activity SET ticket_price = {i}, updated_at = UTC_TIMESTAMP() WHERE ticketactivity_id BETWEEN {from} AND {}", from + half - 1)).await;
-            client.run("COMMIT").await;
-        }
+        bench.source.load(rate, seconds).await;
         done.send(()).ok();
     };
     let watch = async {

@@ -108,7 +108,7 @@ fn main() {
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)?.parse::<u64>().ok());
     let total = value("--rows").unwrap_or(2_000_000);
     let schema = schema();
-    for (chunk_rows, rows_each) in [(32_768, 60), (32_768, 1), (4096, 60), (300, 1)] {
+    for (chunk_rows, rows_each) in [(32_768, 60), (32_768, 1), (4096, 60), (300, 1), (62, 1), (40, 1)] {
         println!("chunks of {chunk_rows} rows, {rows_each} rows of a transaction on a lane");
         let distinct = (total / chunk_rows).clamp(1, 16);
         let batches: Vec<_> =

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# The Kinesis Client Library (Amazon's own consumer, for `make test-kcl`) in the cache, by Maven. Prints its folder. Needs a JDK.
+# Amazon's own Java for `make test-kcl` in the cache, by Maven: the Kinesis Client Library (kcl, the default) or the aggregation of records (kpl). Prints the
+# folder. Needs a JDK. usage: scripts/kcl.sh [kcl|kpl]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-version=$(sed -n 's:.*<version>\([0-9]*\.[0-9.]*\)</version>.*:\1:p' scripts/java/kcl.xml)
-dir=$cache/kcl-$version
+what=${1:-kcl}
+version=$(sed -n 's:.*<version>\([0-9]*\.[0-9.]*\)</version>.*:\1:p' "scripts/java/$what.xml")
+dir=$cache/$what-$version
 missing=()
 command -v javac >/dev/null || missing+=(default-jdk-headless)
 [ -e "$dir/.complete" ] || command -v mvn >/dev/null || missing+=(maven)
 install "${missing[@]}"
-maven_jars scripts/java/kcl.xml "$dir" "the Kinesis Client Library $version"
+maven_jars "scripts/java/$what.xml" "$dir" "$what $version"
 echo "$dir"

@@ -10,7 +10,7 @@ mod overtaken;
 mod snapshots;
 mod start;
 
-pub use follow::{Follower, Until};
+pub use follow::{Follower, Pace, Until};
 pub use link::Link;
 pub use snapshots::Snapshots;
 

@@ -16,7 +16,7 @@ mod supervise;
 
 pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
 pub use backfill::backfill;
-pub use capture::{BackfillRequest, Follower, Link, Snapshots, Until};
+pub use capture::{BackfillRequest, Follower, Link, Pace, Snapshots, Until};
 pub use foreign::{RETRY_FOLDER, retry_lot};
 pub use registrar::describe_table;
 pub use requests::Requests;

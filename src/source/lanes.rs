@@ -163,6 +163,16 @@ impl LaneBuffers {
         self.full.pop_front()
     }
 
+    /// Whether any lane has something that waits.
+    pub fn has_rest(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.bytes > 0 || !lane.sections.is_empty())
+    }
+
+    /// What a lane has so far; empty: nothing. Full chunks must have been taken before.
+    pub fn take_lane(&mut self, lane: Lane) -> Result<Vec<Section>> {
+        self.lanes.get_mut(usize::from(lane.0)).map_or_else(|| Ok(Vec::new()), LaneBuffer::take)
+    }
+
     /// Ends the window: what each lane still has. Full chunks must have been taken before.
     pub fn take_rest(&mut self) -> Result<Vec<Vec<Section>>> {
         self.lanes.iter_mut().map(LaneBuffer::take).collect()

@@ -26,6 +26,9 @@ pub struct StreamConfig {
     pub chunk_size: ByteSize,
     /// Whether chunks larger than a record go by the lake's object store, below `_stream/`, and not over several records.
     pub claim_check: bool,
+    /// How long a row waits for others at most before its chunk goes to the stream; the chunk may still wait for the one before it on its lane.
+    #[serde(deserialize_with = "duration")]
+    pub flush_interval: Duration,
     /// How often a cut is put on all lanes: a merger can commit no more often.
     #[serde(deserialize_with = "duration")]
     pub cut_interval: Duration,
@@ -48,6 +51,7 @@ impl Default for StreamConfig {
             lanes: 16,
             chunk_size: ByteSize(1 << 20),
             claim_check: false,
+            flush_interval: Duration::from_millis(150),
             cut_interval: Duration::from_secs(1),
             segment_size: ByteSize(64 << 20),
             retention: Duration::from_secs(3600),

@@ -64,6 +64,16 @@ impl Producer {
         self.put(lane, ChunkContent { sections, cut: None }).await
     }
 
+    /// The lanes whose last chunk is durable: a chunk for one of these is under way at once.
+    pub fn idle_lanes(&self) -> Vec<Lane> {
+        let is_idle = |slot: &LaneSlot| match slot {
+            LaneSlot::Idle(_) => true,
+            LaneSlot::Busy(task) => task.is_finished(),
+            LaneSlot::Failed => false,
+        };
+        (0..).map(Lane).zip(&self.lanes).filter_map(|(lane, slot)| is_idle(slot).then_some(lane)).collect()
+    }
+
     /// Ends the window on all lanes: sends what each still has (`rest[lane]`; missing: nothing), and the cut behind it. Returns as soon as all
     /// lanes' previous chunks are durable; the cut itself is when [`Producer::flush`] returns.
     ///

@@ -2,6 +2,8 @@
 
 use crate::mysql::{Client, Flavour, Options, Server, eventually};
 use crate::service::{Pipeline, Service};
+use binlake::event::Section;
+use binlake::stream::{Consumer, EmbeddedLog, EventLog, LaneEvent, LaneProtocol, StartAt};
 
 /// A pipeline over all tables of a new database on a shared server.
 pub(crate) struct Scene {
@@ -101,6 +103,37 @@ async fn transactions_of_all_kinds() {
     scene.catches_up(&["a"]).await;
     scene.ends_well(service);
     scene.pipeline.assert_calm_log();
+}
+
+/// Whether changes of the binlog are on a pipeline's stream, read from outside.
+async fn has_changes(pipeline: &Pipeline) -> bool {
+    let Some(log) = EmbeddedLog::open_to_read(&pipeline.path().join("data/stream")).unwrap() else { return false };
+    let protocol = LaneProtocol::new(log.identity().lanes, StartAt::Beginning);
+    let mut consumer = Consumer::open(&log, None, protocol).await.unwrap();
+    while let Some(event) = consumer.next_if_any().await.unwrap() {
+        let LaneEvent::Sections { sections, .. } = event else { continue };
+        let is_change =
+            |section: &Section| matches!(section, Section::Rows(rows) if rows.transactions.iter().any(|stamp| !stamp.is_snapshot));
+        if sections.iter().any(is_change) {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn rows_are_on_the_stream_long_before_their_cut() {
+    let mut scene = Scene::new("flush").await;
+    scene.run(&["CREATE TABLE numbers (id INT AUTO_INCREMENT PRIMARY KEY)"]).await;
+    scene.pipeline.set_config(&scene.pipeline.config().replace("cut_interval = \"50ms\"", "cut_interval = \"1h\""));
+    let service = scene.pipeline.start(&["capture"]);
+    let (pipeline, client) = (&scene.pipeline, &mut scene.client);
+    eventually("a change is on the stream", async || {
+        client.run("INSERT INTO numbers VALUES ()").await;
+        has_changes(pipeline).await
+    })
+    .await;
+    scene.ends_well(service);
 }
 
 #[tokio::test]

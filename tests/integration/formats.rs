@@ -9,6 +9,8 @@ mod on_kinesis;
 mod raw_order;
 mod shared_feeds;
 
+pub(crate) use on_kinesis::credentials;
+
 use crate::mysql::{Flavour, Server};
 use crate::service::Pipeline;
 

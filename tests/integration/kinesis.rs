@@ -2,6 +2,7 @@
 
 mod fan_out;
 pub(crate) mod faults;
+mod kcl;
 mod order;
 pub(crate) mod proxy;
 pub(crate) mod push;

@@ -3,6 +3,9 @@
 //! Decoding runs here; encoding and appending run on the producer's tasks, one chunk a lane, so that both use a core of their own. What waits is bounded:
 //! each lane has the chunk that is being filled and the one under way, and nothing is read while a lane's next chunk can't be sent.
 //!
+//! Rows don't wait for the cut: whatever a lane has goes to the stream each `flush_interval`, if the lane's chunk before is durable. A stream that is slow so gets fewer and
+//! larger chunks.
+//!
 //! A connection that breaks between transactions is made anew and reading goes on. One that breaks inside of a transaction ends this run: the next
 //! takes a new epoch, and what was sent of the transaction is void, whether the server sends it again or not.
 
@@ -13,7 +16,7 @@ use crate::event::{Cut, SourcePosition, TableId, TableState};
 use crate::pipeline::requests::Requests;
 use crate::pipeline::status::{CaptureState, Status, TableStage};
 use crate::source::{BinlogConnection, BinlogReader, LaneBuffers, Progress, SnapshotEvent};
-use crate::stream::Producer;
+use crate::stream::{Producer, StreamConfig};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,6 +43,22 @@ pub enum Until {
     Live(Vec<TableId>),
 }
 
+/// How often something goes to the stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Rows, though their chunk isn't full.
+    pub flush_interval: Duration,
+    /// Cuts.
+    pub cut_interval: Duration,
+}
+
+impl Pace {
+    /// As it is configured.
+    pub fn of(config: &StreamConfig) -> Self {
+        Self { flush_interval: config.flush_interval, cut_interval: config.cut_interval }
+    }
+}
+
 /// The capture at work.
 #[derive(Debug)]
 pub struct Follower {
@@ -48,8 +67,9 @@ pub struct Follower {
     producer: Producer,
     link: Link,
     status: Status,
-    cut_interval: Duration,
+    pace: Pace,
     next_cut: Instant,
+    next_flush: Instant,
     known_stages: BTreeMap<TableId, TableStage>,
     /// Bytes of events since the last report.
     bytes_read: u64,
@@ -57,16 +77,10 @@ pub struct Follower {
 
 impl Follower {
     /// A capture that goes on from the reader's position.
-    pub fn new(
-        reader: BinlogReader,
-        lanes: LaneBuffers,
-        producer: Producer,
-        link: Link,
-        status: Status,
-        cut_interval: Duration,
-    ) -> Self {
-        let next_cut = Instant::now() + cut_interval;
-        Self { reader, lanes, producer, link, status, cut_interval, next_cut, known_stages: BTreeMap::new(), bytes_read: 0 }
+    pub fn new(reader: BinlogReader, lanes: LaneBuffers, producer: Producer, link: Link, status: Status, pace: Pace) -> Self {
+        let now = Instant::now();
+        let (next_cut, next_flush) = (now + pace.cut_interval, now + pace.flush_interval);
+        Self { reader, lanes, producer, link, status, pace, next_cut, next_flush, known_stages: BTreeMap::new(), bytes_read: 0 }
     }
 
     /// Reads the snapshots, then follows the binlog until told to stop or until `until` is reached: then makes a last cut, and waits until it is durable.
@@ -176,14 +190,18 @@ impl Follower {
                     return Ok(());
                 }
             }
+            if now >= self.next_flush {
+                self.flush().await?;
+            }
             if connection.has_buffered_event() {
                 tokio::task::yield_now().await;
                 continue;
             }
             let cut_or_stop = if self.reader.is_at_boundary() { self.next_cut } else { stop_at.unwrap_or(now + STOP_GRACE) };
+            let flush = if self.lanes.has_rest() { self.next_flush } else { cut_or_stop };
             tokio::select! {
                 filled = connection.fill() => filled?,
-                () = tokio::time::sleep_until(cut_or_stop) => {}
+                () = tokio::time::sleep_until(cut_or_stop.min(flush)) => {}
                 () = stopped(stop), if stop_at.is_none() => {}
             }
         }
@@ -212,6 +230,19 @@ impl Follower {
         Ok(())
     }
 
+    /// Sends what idle lanes have so far. What the others have waits, and grows.
+    async fn flush(&mut self) -> Result<()> {
+        self.send_full().await?;
+        for lane in self.producer.idle_lanes() {
+            let sections = self.lanes.take_lane(lane)?;
+            if !sections.is_empty() {
+                self.producer.send(lane, sections).await?;
+            }
+        }
+        self.next_flush = Instant::now() + self.pace.flush_interval;
+        Ok(())
+    }
+
     /// Puts a cut on all lanes, behind all that was read. Only at a boundary.
     async fn cut(&mut self) -> Result<()> {
         self.send_full().await?;
@@ -229,7 +260,8 @@ impl Follower {
         self.report_rows();
         let rest = self.lanes.take_rest()?;
         self.producer.cut(rest, cut).await?;
-        self.next_cut = Instant::now() + self.cut_interval;
+        let now = Instant::now();
+        (self.next_cut, self.next_flush) = (now + self.pace.cut_interval, now + self.pace.flush_interval);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Where a run of the capture begins: from the last cut, from the lake's checkpoints, or with snapshots.
 
 use super::link::check_position;
-use super::{BackfillRequest, Context, Follower, Link, Snapshots};
+use super::{BackfillRequest, Context, Follower, Link, Pace, Snapshots};
 use crate::error::{Error, Result};
 use crate::event::{Epoch, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
@@ -160,7 +160,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     let reader = BinlogReader::new(tables, position, left.source_commit_time);
     let link = Link { options, settings };
     tracing::info!(%epoch, position = %reader.position().coordinates, tables = reader.tables().states().len(), "the capture begins");
-    let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), config.stream.cut_interval);
+    let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), Pace::of(&config.stream));
     Ok(Started { follower, epoch, snapshots, requested, is_anew })
 }
 

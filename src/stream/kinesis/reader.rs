@@ -108,7 +108,7 @@ impl StreamReader {
     /// `Transient` where a shard couldn't be read for a minute; `Refused` where the stream is gone; `Corrupt` where records are lost.
     pub async fn next(&mut self) -> Result<Vec<StreamRecord>> {
         loop {
-            let is_quiet = self.ended.is_empty() && self.tasks.keys().all(|shard| self.quiet.contains(shard));
+            let is_quiet = self.ended.is_empty() && self.tasks.keys().all(|shard| self.is_quiet(shard));
             if is_quiet && !std::mem::replace(&mut self.told_quiet, true) {
                 return Ok(Vec::new());
             }
@@ -144,6 +144,11 @@ impl StreamReader {
                 Said::Failed(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether a shard has nothing new. A closed one has: it ends, and then its children are read.
+    fn is_quiet(&self, shard: &ShardId) -> bool {
+        self.quiet.contains(shard) && !self.tree.is_closed(shard)
     }
 
     /// Looks for the children of ended shards. Cancel safe: what was not done is done by the next call.

@@ -119,7 +119,7 @@ impl ShardTask {
         let mut interval = self.poll_interval;
         let mut trouble = Trouble::default();
         let batches = self.batches.clone();
-        let mut was_told = false;
+        let (mut was_told, mut calls) = (false, 0_u32);
         loop {
             let Ok(permit) = batches.acquire().await else { return Ok(Some(End::Unwanted)) };
             let current = match iterator.take() {
@@ -135,6 +135,7 @@ impl ShardTask {
                 },
             };
             let started = Instant::now();
+            calls += 1;
             match self.client.sdk().get_records().shard_iterator(&current).send().await {
                 Ok(mut output) => {
                     trouble = Trouble::default();
@@ -147,7 +148,8 @@ impl ShardTask {
                     if iterator.is_none() {
                         return Ok(Some(End::Shard));
                     }
-                    if is_all && until.is_some_and(|until| Instant::now() >= until) {
+                    // that a shard has ended is said by a second answer
+                    if is_all && calls > 1 && until.is_some_and(|until| Instant::now() >= until) {
                         return Ok(None);
                     }
                     interval = if found || !is_all { self.poll_interval } else { (interval * 3 / 2).min(LONGEST_INTERVAL) };

@@ -97,6 +97,11 @@ impl ShardTree {
         self.listed.values().any(|other| other.parents.contains(shard))
     }
 
+    /// Whether the shard was closed when it was last listed: then it has an end, and its children may have records.
+    pub(super) fn is_closed(&self, shard: &ShardId) -> bool {
+        self.listed.get(shard).is_some_and(|shard| shard.is_closed)
+    }
+
     fn begin_children(&mut self) {
         let read = self.ancestors();
         let begun: Vec<ShardId> = (self.listed.values())

@@ -7,7 +7,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use binlake::format::{UserRecord, aggregate};
 use std::time::Duration;
 
-pub(super) fn credentials(pipeline: Pipeline) -> Pipeline {
+pub(crate) fn credentials(pipeline: Pipeline) -> Pipeline {
     pipeline
         .environment("AWS_ACCESS_KEY_ID", "test")
         .environment("AWS_SECRET_ACCESS_KEY", "test")

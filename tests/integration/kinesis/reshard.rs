@@ -115,3 +115,27 @@ async fn a_log_is_read_in_order_while_its_shards_are_split_and_merged() {
     let listed = StandIn::shared().client().await.list_shards().stream_name(&url.aws.name).send().await.unwrap();
     assert!(listed.shards().len() > 8, "the stream was resharded while it was in use");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_reader_of_a_resharded_stream_has_all_before_it_says_that_there_is_no_more() {
+    let url = OnKinesis::new(StandIn::shared().endpoint(), 2).fresh_url();
+    let log = KinesisLog::open(&url, LANES).await.unwrap();
+    let mut random = Random::new(6);
+    for number in 0..6 {
+        let record = |lane| LaneRecord { lane: Lane(lane), bytes: number.to_string().into(), partition_key: None };
+        log.append((0..LANES).map(record).collect()).await.unwrap();
+        reshard(&url, &mut random).await;
+    }
+    for _ in 0..5 {
+        let (mut reader, mut seen) = (log.read(None).await.unwrap(), BTreeMap::new());
+        loop {
+            let records = reader.next().await.unwrap();
+            if records.is_empty() {
+                break;
+            }
+            take(&mut seen, &records);
+        }
+        let whole: BTreeMap<u16, Vec<u64>> = (0..LANES).map(|lane| (lane, (0..6).collect())).collect();
+        assert_eq!(seen, whole);
+    }
+}
