@@ -4,13 +4,16 @@
 //! `${file:/path}` in every string; give the values to the rooms' structs, which check them. An error names the file, the line and the key.
 //! Paths in the file are relative to the file's own folder, so that every command finds the same lake from any working directory.
 
+mod delivered;
 mod document;
 mod expand;
 mod table_section;
 
+pub use delivered::Delivered;
 pub use table_section::{FedTable, FeedFormat};
 
 use crate::admin::AdminConfig;
+use crate::deliver::DeliverConfig;
 use crate::error::{Error, Result};
 use crate::lookup::{Lookup, LookupConfig, LookupUrl};
 use crate::merge::{LakeShape, TableRules};
@@ -52,6 +55,8 @@ pub struct Config {
     pub fed: Vec<FedTable>,
     /// `[lookup.NAME]`.
     pub lookups: BTreeMap<String, Arc<Lookup>>,
+    /// `[[deliver]]`.
+    pub deliver: Vec<Delivered>,
     /// `[[scale]]`.
     pub scale: Vec<ScaleRule>,
 }
@@ -74,6 +79,8 @@ struct Sections {
     table: Vec<TableEntry>,
     #[serde(default)]
     lookup: BTreeMap<String, LookupConfig>,
+    #[serde(default)]
+    deliver: Vec<DeliverConfig>,
     #[serde(default)]
     scale: Vec<ScaleRule>,
 }
@@ -115,7 +122,7 @@ impl Config {
         }
         let source = match sections.source {
             Some(source) => source,
-            None if tables.is_empty() && !fed.is_empty() => SourceConfig::none()?,
+            None if tables.is_empty() && sections.deliver.is_empty() && !fed.is_empty() => SourceConfig::none()?,
             None => {
                 return Err(Error::config("`source` is missing")
                     .with("key", "source")
@@ -134,17 +141,22 @@ impl Config {
             tables: TableRules::new(tables),
             fed,
             lookups: lookups(sections.lookup, folder),
+            deliver: match needs {
+                Needs::All => sections.deliver.into_iter().map(|one| Delivered::read(one, folder)).collect::<Result<_>>()?,
+                Needs::Lake => Vec::new(),
+            },
             scale: sections.scale,
         };
         config.resolve_paths(folder);
         config.attach_lookups().map_err(|error| error.with("key", "table.transform").with("file", path.display()))?;
+        config.check_deliveries().map_err(|error| error.with("file", path.display()))?;
         config.check(path)?;
         Ok(config)
     }
 
     /// Whether there are tables of a source: without, nothing is captured, and `[source]` and `[stream]` stand for nothing.
     pub fn has_source(&self) -> bool {
-        !self.tables.rules().is_empty()
+        !self.tables.rules().is_empty() || !self.deliver.is_empty()
     }
 
     /// The error of a command that is about a source's tables, where there are none.
@@ -197,7 +209,7 @@ impl Config {
         let wrong = |what: &'static str, key: &'static str, remedy: &'static str| {
             Err(Error::config(what).with("key", key).with("file", path.display()).remedy(remedy))
         };
-        if self.tables.rules().is_empty() && self.fed.is_empty() {
+        if self.tables.rules().is_empty() && self.fed.is_empty() && self.deliver.is_empty() {
             return wrong(
                 "there is no [[table]] section, so nothing would be replicated",
                 "table",

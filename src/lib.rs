@@ -27,6 +27,7 @@ pub mod admin;
 pub mod cli;
 pub mod cloud;
 pub mod config;
+pub mod deliver;
 pub mod error;
 pub mod event;
 pub mod format;

@@ -64,6 +64,8 @@ pub const LOOKUP_ITEMS: &str = "binlake_lookup_items";
 pub const LOOKUP_READ_TIME: &str = "binlake_lookup_read_timestamp_seconds";
 /// Times that a lookup could not be read; what was read before stays in use. Label `lookup`.
 pub const LOOKUP_ERRORS: &str = "binlake_lookup_errors_total";
+/// Items written by deliveries. Labels `target`, `operation` (put, delete).
+pub const DELIVERED_ITEMS: &str = "binlake_delivered_items_total";
 /// Rows that a transform's WHERE dropped. Label `table`.
 pub const DROPPED_ROWS: &str = "binlake_dropped_rows_total";
 /// Commits to the lake. Label `table`.
@@ -129,6 +131,7 @@ pub fn describe() {
     describe_gauge!(LOOKUP_ITEMS, Unit::Count, "Items of the lookup");
     describe_gauge!(LOOKUP_READ_TIME, Unit::Seconds, "When the lookup was read last");
     describe_counter!(LOOKUP_ERRORS, Unit::Count, "Times that the lookup could not be read");
+    describe_counter!(DELIVERED_ITEMS, Unit::Count, "Items written by deliveries");
     describe_counter!(DROPPED_ROWS, Unit::Count, "Rows that the transform's WHERE dropped");
     describe_counter!(COMMITS, Unit::Count, "Commits to the lake");
     describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Duration of a commit");

@@ -90,7 +90,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("wrong lookup key", with("[lookup.country]\nurl = 'file:c.csv'\nmising = 'null'")),
         ("wrong lookup policy", with("[lookup.country]\nurl = 'file:c.csv'\nmissing = 'nul'")),
         ("wrong lookup type", with("[lookup.country]\nurl = 'file:c.csv'\ncolumns = { code = 'varchar' }")),
-        ("later: deliver", with("[[deliver]]\nsource = 'a.b'")),
+        ("a delivery to nowhere", with("[[deliver]]\nsource = 'a.b'")),
         ("kinesis option", with("[stream]\nurl = 'kinesis://x?shards=4'")),
         ("plain JSON is not written", with("[stream]\nformat = 'json'")),
         ("wrong state url", with("[state]\nurl = 'dynamodb:x'")),

@@ -28,5 +28,6 @@ pub use gtid::{Gtid, GtidSet};
 pub use lane::{ChunkIndex, Epoch, Lane};
 pub use policy::{InvalidText, ValuePolicies, ZeroDates};
 pub use position::{BinlogCoordinates, Lineage, SourcePosition, TransactionStamp};
+pub use row_json::row_values;
 pub use schema::{Column, SourceType, TableSchema};
 pub use table_id::TableId;

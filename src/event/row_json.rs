@@ -1,6 +1,6 @@
 //! A row as JSON, nothing rounded: for people and for foreign formats.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Duration, NaiveDate};
 use serde_json::{Number, Value};
 
-use super::{ChangeBatch, SourceType};
+use super::{ChangeBatch, Column, SourceType, TableSchema};
 
 impl ChangeBatch {
     /// Row `row` as a JSON object, columns in the source's order: numbers exact, binary in base64, DATETIME without and TIMESTAMP with a zone.
@@ -24,6 +24,15 @@ impl ChangeBatch {
         let is_set = |column: usize| bits.get(column / 8).is_some_and(|byte| byte >> (column % 8) & 1 == 1);
         Some(self.schema.columns.iter().enumerate().filter(|(i, _)| is_set(*i)).map(|(_, column)| column.name.as_str()).collect())
     }
+}
+
+/// Row `row` of `rows`, which has the columns of `schema` by name, as JSON: as [`ChangeBatch::row_json`] gives it.
+pub fn row_values(schema: &TableSchema, rows: &RecordBatch, row: usize) -> serde_json::Map<String, Value> {
+    let value = |column: &Column| {
+        let array = rows.column_by_name(&column.name)?;
+        Some((column.name.clone(), value_json(&column.source_type, array, row)))
+    };
+    schema.columns.iter().filter_map(value).collect()
 }
 
 fn value_json(source_type: &SourceType, array: &dyn Array, row: usize) -> Value {

@@ -51,6 +51,21 @@ pub struct Treatment {
 }
 
 impl TableRule {
+    /// The rule that says no more than which tables it is for.
+    pub fn named(source: TablePattern) -> Self {
+        Self {
+            source,
+            exclude: Vec::new(),
+            key: Vec::new(),
+            partition_by: None,
+            zero_dates: ZeroDates::default(),
+            invalid_text: InvalidText::default(),
+            tinyint1: TinyInt1::default(),
+            ordering: None,
+            transform: None,
+        }
+    }
+
     /// What it says about the way from the source's rows to the lake's.
     pub fn treatment(&self) -> Treatment {
         Treatment { partition_by: self.partition_by.clone(), ordering: self.ordering.clone(), transform: self.transform.clone() }

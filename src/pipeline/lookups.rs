@@ -1,7 +1,8 @@
 //! The lookups of a running service: each is kept fresh by a task of its own.
 
 use super::status::Status;
-use crate::config::Config;
+use crate::config::{Config, Delivered};
+use crate::deliver::{DeliverUrl, open_items};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::lookup::{Items, Lookup, LookupUrl, keep_fresh};
@@ -33,12 +34,43 @@ pub(super) fn keep_lookups(config: &Config, lake: &Lake, status: &Status) -> Joi
     status.lookups(used.clone());
     let mut tasks = JoinSet::new();
     for lookup in used {
-        let lake = lake.clone();
+        let (lake, filled_by) = (lake.clone(), filled_by(config, &lookup));
         tasks.spawn(async move {
-            keep_fresh(lookup.clone(), || read(&lookup, &lake)).await;
+            keep_fresh(lookup.clone(), || async {
+                match &filled_by {
+                    Some(delivered) if lookup.content().is_none() => ensure_filled(delivered).await?,
+                    _ => {}
+                }
+                read(&lookup, &lake).await
+            })
+            .await;
         });
     }
     tasks
+}
+
+/// The delivery of this very pipeline that writes the lookup's items.
+fn filled_by(config: &Config, lookup: &Lookup) -> Option<Delivered> {
+    let is_same = |delivered: &&Delivered| match (&delivered.config.to, &lookup.config().url) {
+        (DeliverUrl::Sqlite(file), LookupUrl::Sqlite(path, table)) => file == path && delivered.mapping.target == *table,
+        (DeliverUrl::DynamoDb(to), LookupUrl::DynamoDb(from)) => {
+            delivered.mapping.target == from.name && to.region == from.region && to.endpoint == from.endpoint
+        }
+        _ => false,
+    };
+    config.deliver.iter().find(is_same).cloned()
+}
+
+/// A table that is being filled for the first time would be read as one that lacks what isn't there yet.
+async fn ensure_filled(delivered: &Delivered) -> Result<()> {
+    let target = &delivered.mapping.target;
+    match open_items(&delivered.config).await?.checkpoint(target).await? {
+        Some(_) => Ok(()),
+        None => {
+            Err(Error::new(Area::Lake, Kind::Transient, "the delivery that fills the lookup has not come to its first checkpoint")
+                .with("target", target))
+        }
+    }
 }
 
 async fn read(lookup: &Lookup, lake: &Lake) -> Result<()> {

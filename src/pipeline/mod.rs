@@ -4,6 +4,7 @@ mod after_commit;
 mod apply;
 mod backfill;
 mod capture;
+mod deliver;
 mod foreign;
 mod lookups;
 mod registrar;

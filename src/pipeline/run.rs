@@ -6,6 +6,7 @@
 use super::after_commit::{AuditedRun, follow_commits};
 use super::apply::{Apply, ApplyConfig, Cadence, Ground, LakeWriter, apply_shared};
 use super::capture;
+use super::deliver::deliver_all;
 use super::foreign::apply_feeds;
 use super::lookups::keep_lookups;
 use super::scale::Scaler;
@@ -125,7 +126,7 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
             if halves == Halves::Merge {
                 return Ok(());
             }
-            if context.config.tables.rules().is_empty() {
+            if !context.config.has_source() {
                 context.status.capture(CaptureState::Streaming);
                 return waited_for(false, stopped).await;
             }
@@ -153,7 +154,7 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
             let fed = apply_feeds(&config, halves, &ground, &opened, &stopped);
             let of_source = async {
                 match share {
-                    _ if halves == Halves::Capture || !config.has_source() => {
+                    _ if halves == Halves::Capture || config.tables.rules().is_empty() => {
                         waited_for(halves == Halves::Capture, stopped.clone()).await
                     }
                     Some(share) => {
@@ -164,7 +165,8 @@ async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdow
                 }
             };
             // boxed: each holds a loop's whole state
-            futures::future::try_join(Box::pin(of_source), Box::pin(fed)).await.map(|_| ())
+            let delivered = deliver_all(&config, halves, &ground, &opened, &stopped);
+            futures::future::try_join3(Box::pin(of_source), Box::pin(fed), Box::pin(delivered)).await.map(|_| ())
         }
     };
     let outcome = watch_over(capture, apply, halves, &status, &stop_capture, &stop_apply, shutdown).await;
@@ -219,7 +221,7 @@ impl Opened {
         } else {
             crate::stream::open(&config.stream, claim_checks(config)?).await?
         };
-        if halves != Halves::Capture {
+        if halves != Halves::Capture && !config.tables.rules().is_empty() {
             log.register_reader(lake.url())?;
         }
         Ok(Self { log, lake, state })

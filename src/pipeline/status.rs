@@ -19,6 +19,8 @@ pub struct Status {
     /// The lookups that transforms join: they know themselves how they do.
     lookups: Arc<Mutex<Vec<Arc<Lookup>>>>,
     requests: Requests,
+    /// A table that is called otherwise here: the source's name, and the one that is shown.
+    shown_as: Option<(TableId, TableId)>,
 }
 
 /// The status at one moment.
@@ -150,7 +152,17 @@ impl Status {
             tables: BTreeMap::new(),
             lookups: Vec::new(),
         };
-        Self { inner: Arc::new(Mutex::new(view)), lookups: Arc::default(), requests: Requests::default() }
+        Self { inner: Arc::new(Mutex::new(view)), lookups: Arc::default(), requests: Requests::default(), shown_as: None }
+    }
+
+    /// The same status, in which `table` is shown as `shown`: what is delivered elsewhere is told apart from the lake's table.
+    #[must_use]
+    pub fn shown_as(&self, table: TableId, shown: TableId) -> Self {
+        Self { shown_as: Some((table, shown)), ..self.clone() }
+    }
+
+    fn shown<'a>(&'a self, table: &'a TableId) -> &'a TableId {
+        self.shown_as.as_ref().filter(|(known, _)| known == table).map_or(table, |(_, shown)| shown)
     }
 
     /// What the pipeline is asked for.
@@ -213,7 +225,7 @@ impl Status {
     /// A table stands elsewhere now.
     pub fn table(&self, table: &TableId, stage: TableStage) {
         let mut view = self.lock();
-        view.tables.entry(table.clone()).or_default().stage = stage;
+        view.tables.entry(self.shown(table).clone()).or_default().stage = stage;
         let stopped = view.tables.values().filter(|table| matches!(table.stage, TableStage::Stopped { .. })).count();
         drop(view);
         gauge!(names::STOPPED_TABLES).set(u32::try_from(stopped).unwrap_or(u32::MAX));
@@ -221,11 +233,12 @@ impl Status {
 
     /// A table is another process's now.
     pub fn forget(&self, table: &TableId) {
-        self.lock().tables.remove(table);
+        self.lock().tables.remove(self.shown(table));
     }
 
     /// A table got a commit.
     pub fn committed(&self, table: &TableId, rows: CommittedRows, commit: LastCommit) {
+        let table = self.shown(table);
         let label = table.to_string();
         counter!(names::COMMITS, "table" => label.clone()).increment(1);
         histogram!(names::COMMIT_SECONDS, "table" => label.clone()).record(commit.took);

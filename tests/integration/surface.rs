@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The answer's status and body; `None` while nobody listens.
-async fn ask(address: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) async fn ask(address: &str, path: &str) -> Option<(u16, String)> {
     request(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
 }
 

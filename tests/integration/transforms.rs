@@ -1,4 +1,5 @@
 //! Tables with a transform: what the lake has after each kind of change at the source.
 
+mod impressions;
 mod lookups;
 mod of_source;

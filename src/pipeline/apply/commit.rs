@@ -38,8 +38,8 @@ pub(super) struct Outcome {
     pub(super) table: TableId,
     pub(super) checkpoint: Checkpoint,
     pub(super) took: Duration,
-    /// The table, open; and what was done: `None` if an earlier attempt whose answer was lost did it.
-    pub(super) done: Result<(Table, Option<CommitSummary>)>,
+    /// The table, open, unless items are delivered; and what was done: `None` if an earlier attempt whose answer was lost did it.
+    pub(super) done: Result<(Option<Table>, Option<CommitSummary>)>,
     pub(super) fold: Fold,
 }
 
@@ -74,7 +74,11 @@ impl Job {
         Outcome { table: self.table, checkpoint: self.checkpoint, took: started.elapsed(), done, fold: self.fold }
     }
 
-    async fn attempt(&mut self) -> Result<(Table, Option<CommitSummary>), Failed> {
+    async fn attempt(&mut self) -> Result<(Option<Table>, Option<CommitSummary>), Failed> {
+        if let Some(delivery) = self.lake.delivery() {
+            delivery.write(&self.fold, self.before.as_ref(), &self.checkpoint).await.map_err(Failed::of)?;
+            return Ok((None, None));
+        }
         let mut table = match self.writer.take() {
             Some(table) => table,
             None => {
@@ -82,7 +86,7 @@ impl Job {
                     self.lake.open(&self.table, &self.fold.shape().spec(), self.fold.truncate()).await.map_err(Failed::of)?;
                 let found = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(Failed::of)?;
                 if found.as_ref() == Some(&self.checkpoint) {
-                    return Ok((table, None));
+                    return Ok((Some(table), None));
                 }
                 if found != self.before {
                     let taken = Error::new(Area::Lake, Kind::Conflict, "another binlake service writes to this lake")
@@ -94,7 +98,7 @@ impl Job {
         };
         let request = self.request().map_err(Failed::of)?;
         match table.commit(request).await {
-            Ok(summary) => Ok((table, Some(summary))),
+            Ok(summary) => Ok((Some(table), Some(summary))),
             // it was given to another worker
             Err(error) if self.lake.is_shared() => match table.ensure_ours().await {
                 Err(taken) if is_taken(&taken) => Err(Failed::ForGood(taken)),

@@ -1,10 +1,12 @@
 //! The tables as the apply loop meets them: found, opened, made.
 
+use super::delivery::Delivery;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::merge::{CHECKPOINT_KEY, Checkpoint};
 use crate::table::{Lake, Table, TableOptions, TableSpec};
 use object_store::path::Path;
+use std::sync::Arc;
 
 /// Where the tables are, and how they are written.
 #[derive(Debug, Clone)]
@@ -13,18 +15,30 @@ pub struct LakeWriter {
     options: TableOptions,
     /// Whether the tables are given out by leases.
     is_shared: bool,
+    /// Where items are written in the place of lake tables.
+    delivery: Option<Arc<Delivery>>,
 }
 
 impl LakeWriter {
     /// Writes the tables of `lake`.
     pub fn new(lake: Lake, options: TableOptions) -> Self {
-        Self { lake, options, is_shared: false }
+        Self { lake, options, is_shared: false, delivery: None }
     }
 
     /// The same for a worker that is given tables by leases: it takes them from whoever has them, and gives way to whoever takes them.
     #[must_use]
     pub(in crate::pipeline) fn shared(self) -> Self {
         Self { is_shared: true, ..self }
+    }
+
+    /// The same for a source table whose rows become items elsewhere.
+    #[must_use]
+    pub(in crate::pipeline) fn delivering(self, delivery: Arc<Delivery>) -> Self {
+        Self { delivery: Some(delivery), ..self }
+    }
+
+    pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
+        self.delivery.as_ref()
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -37,12 +51,18 @@ impl LakeWriter {
 
     /// The tables that the lake has.
     pub async fn tables(&self) -> Result<Vec<TableId>> {
+        if let Some(delivery) = &self.delivery {
+            return Ok(vec![delivery.source().clone()]);
+        }
         let found = self.lake.tables().await?;
         Ok(found.into_iter().map(|(database, name)| TableId::new(database, name)).collect())
     }
 
     /// The checkpoint of a table's last commit; `None` if there is no such table, or no commit of ours.
     pub async fn checkpoint(&self, table: &TableId) -> Result<Option<Checkpoint>> {
+        if let Some(delivery) = &self.delivery {
+            return delivery.claim().await;
+        }
         let at = |error: Error| error.with("table", table);
         if !Table::exists(self.lake.store(), &self.base(table)).await.map_err(at)? {
             return Ok(None);

@@ -6,6 +6,7 @@
 
 mod cadence;
 mod commit;
+mod delivery;
 mod lake;
 mod prefetch;
 mod progress;
@@ -13,6 +14,7 @@ mod shared;
 mod tables;
 
 pub use cadence::Cadence;
+pub(super) use delivery::Delivery;
 pub use lake::LakeWriter;
 pub(super) use shared::{Ground, apply_shared};
 
@@ -344,7 +346,7 @@ impl Apply {
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
-        let (columns, slices) = (writer.columns(), writer.slices(None)?);
+        let published = writer.as_ref().map(|writer| Ok((writer.columns(), writer.slices(None)?))).transpose()?;
         applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
         let resume = checkpoint.resume.clone();
         let last_cut = self.last_cut.as_ref();
@@ -355,8 +357,10 @@ impl Apply {
         if self.shared.is_none() && unneeded.is_some() {
             self.to_release = unneeded;
         }
-        // nobody listens where nobody asked
-        let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });
+        if let Some((columns, slices)) = published {
+            // nobody listens where nobody asked
+            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });
+        }
         Ok(())
     }
 

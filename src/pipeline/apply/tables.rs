@@ -246,13 +246,13 @@ impl AppliedTable {
         &mut self,
         status: &Status,
         table: &TableId,
-        writer: Table,
+        writer: Option<Table>,
         summary: Option<&CommitSummary>,
         checkpoint: &Checkpoint,
         took: Duration,
         fold: &Fold,
     ) {
-        self.writer = Some(writer);
+        self.writer = writer;
         self.is_running = false;
         self.last_cost = took;
         self.last_moved = Instant::now();

@@ -51,7 +51,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     let mut conn = connect(&options, config.source.connect_timeout).await?;
     let info = ServerInfo::read(&mut conn).await?;
     refuse_on_failure(&check_server(&info))?;
-    let rules = Arc::new(config.tables.clone());
+    let rules = Arc::new(config.captured());
     let mut catalog = load_catalog(&mut conn, |table| wanted(&rules, table)).await?;
     for Cascade { table, constraint, rules } in read_cascades(&mut conn, &info, &catalog).await? {
         tracing::warn!(%table, constraint, rules, "rows that this foreign key changes are not in the server's binlog: the lake keeps them as they were");

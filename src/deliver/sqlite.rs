@@ -1,0 +1,161 @@
+//! Items in a SQLite file: a table a target, an item a row, as JSON.
+
+use super::item::{Attribute, ItemChange, ItemKey, KeyKinds};
+use super::store::ItemStore;
+use super::template::text_of;
+use crate::error::{Area, Error, Kind, Result};
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Who owns each target, and how far it is.
+const CONTROL: &str =
+    "CREATE TABLE IF NOT EXISTS _binlake_deliveries (target TEXT PRIMARY KEY, owner TEXT NOT NULL, checkpoint TEXT) STRICT";
+/// A target's columns.
+const COLUMNS: &str = "(partition TEXT NOT NULL, sort TEXT NOT NULL, item TEXT NOT NULL, PRIMARY KEY (partition, sort)) STRICT";
+/// How long another process's transaction is waited for.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// A file of items.
+#[derive(Debug, Clone)]
+pub(super) struct SqliteItems {
+    path: PathBuf,
+    connection: Arc<Mutex<Connection>>,
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl SqliteItems {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(Area::Lake, Kind::Refused, "the file of items can't be opened").caused_by(error).with("path", path.display())
+        };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+        }
+        let opened = Connection::open(path).and_then(|connection| {
+            connection.busy_timeout(BUSY)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.execute_batch(CONTROL)?;
+            Ok(connection)
+        });
+        let connection = opened.map_err(|error| failed(error.into()))?;
+        Ok(Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// Runs `work` in one transaction, on a thread that may wait.
+    async fn transaction<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = self.connection.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let made = work(&transaction)?;
+            transaction.commit()?;
+            Ok(made)
+        });
+        let done = task.await.map_err(|error| Error::bug("writing items panicked").caused_by(error))?;
+        done.map_err(|error: rusqlite::Error| {
+            Error::new(Area::Lake, Kind::Refused, "the file of items can't be written")
+                .caused_by(error)
+                .with("path", self.path.display())
+        })
+    }
+}
+
+/// A key's attribute as text; `""` for none.
+fn key_text(attribute: Option<&Attribute>) -> String {
+    attribute.map(|attribute| text_of(&attribute.to_json())).unwrap_or_default()
+}
+
+#[async_trait]
+impl ItemStore for SqliteItems {
+    async fn claim(&self, target: &str, owner: &str) -> Result<Option<String>> {
+        let (target, owner) = (target.to_owned(), owner.to_owned());
+        self.transaction(move |transaction| {
+            let sql = "INSERT INTO _binlake_deliveries (target, owner) VALUES (?1, ?2) ON CONFLICT (target) DO UPDATE SET owner = ?2 \
+                       RETURNING checkpoint";
+            transaction.query_row(sql, params![target, owner], |row| row.get(0))
+        })
+        .await
+    }
+
+    async fn checkpoint(&self, target: &str) -> Result<Option<String>> {
+        let target = target.to_owned();
+        self.transaction(move |transaction| {
+            let sql = "SELECT checkpoint FROM _binlake_deliveries WHERE target = ?1";
+            transaction.query_row(sql, [target], |row| row.get(0)).optional().map(Option::flatten)
+        })
+        .await
+    }
+
+    /// The table is made with its first items, so that nobody sees it without them.
+    async fn prepare(&self, _: &str, _: &KeyKinds) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write(&self, target: &str, owner: &str, _: &KeyKinds, changes: &[ItemChange], checkpoint: Option<&str>) -> Result<()> {
+        let (table, changes) = (quoted(target), changes.to_vec());
+        let (target, owner, checkpoint) = (target.to_owned(), owner.to_owned(), checkpoint.map(str::to_owned));
+        let is_ours = self
+            .transaction(move |transaction| {
+                let sql = "SELECT owner FROM _binlake_deliveries WHERE target = ?1";
+                let known: Option<String> = transaction.query_row(sql, [&target], |row| row.get(0)).optional()?;
+                if known.as_ref() != Some(&owner) {
+                    return Ok(false);
+                }
+                transaction.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table} {COLUMNS}"))?;
+                for change in &changes {
+                    let key = change.key();
+                    let (partition, sort) = (key_text(Some(&key.partition)), key_text(key.sort.as_ref()));
+                    match change {
+                        ItemChange::Put(item) => transaction.execute(
+                            &format!("INSERT OR REPLACE INTO {table} (partition, sort, item) VALUES (?1, ?2, ?3)"),
+                            params![partition, sort, Value::Object(item.to_json()).to_string()],
+                        )?,
+                        ItemChange::Delete(_) => transaction.execute(
+                            &format!("DELETE FROM {table} WHERE partition = ?1 AND sort = ?2"),
+                            params![partition, sort],
+                        )?,
+                    };
+                }
+                if let Some(checkpoint) = checkpoint {
+                    let sql = "UPDATE _binlake_deliveries SET checkpoint = ?2 WHERE target = ?1";
+                    transaction.execute(sql, params![target, checkpoint])?;
+                }
+                Ok(true)
+            })
+            .await?;
+        if is_ours { Ok(()) } else { Err(overtaken()) }
+    }
+
+    async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>> {
+        let (sql, has_sort) = (format!("SELECT partition, sort FROM {}", quoted(target)), key.sort.is_some());
+        self.transaction(move |transaction| {
+            let mut statement = transaction.prepare(&sql)?;
+            let keys = statement.query_map([], |row| {
+                let (partition, sort): (String, String) = (row.get(0)?, row.get(1)?);
+                Ok(ItemKey { partition: Attribute::Text(partition), sort: has_sort.then_some(Attribute::Text(sort)) })
+            })?;
+            keys.collect()
+        })
+        .await
+    }
+
+    fn most_at_once(&self) -> (usize, usize) {
+        (10_000, 64 << 20)
+    }
+}
+
+/// The error of who isn't the owner any more.
+pub(super) fn overtaken() -> Error {
+    Error::new(Area::Lake, Kind::Conflict, "another process delivers these items now")
+        .remedy("run one service for a delivery, or let this one take over after the other has stopped")
+}

@@ -1,0 +1,150 @@
+//! Mappings as DMS documents them, and what every store of items promises.
+
+use super::*;
+use crate::event::{Column, SourceType, TableSchema};
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+fn customer() -> TableSchema {
+    let text = || SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 };
+    let column = |name: &str, source_type| Column { name: name.into(), source_type, nullable: true };
+    TableSchema {
+        table: "test.customer".parse().unwrap(),
+        columns: vec![
+            column("FirstName", text()),
+            column("LastName", text()),
+            column("Age", SourceType::Int { unsigned: false }),
+            column("HomePhone", text()),
+        ],
+        key: vec![0, 1],
+    }
+}
+
+fn mapping(action: &str, parameters: Value) -> Result<ItemMapping, String> {
+    let rules = json!({"rules": [
+        {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "rule-action": "include",
+         "object-locator": {"schema-name": "test", "table-name": "%"}},
+        {"rule-type": "object-mapping", "rule-id": "2", "rule-name": "to-items", "rule-action": action, "target-table-name": "customer_t",
+         "object-locator": {"schema-name": "test", "table-name": "customer"}, "mapping-parameters": parameters}]});
+    ItemMapping::parse(&rules.to_string(), &"test.customer".parse().unwrap())
+}
+
+fn shown(mapping: &ItemMapping, row: Value, is_delete: bool) -> String {
+    let row: Map<String, Value> = row.as_object().unwrap().clone();
+    match mapping.change(&customer(), &row, is_delete) {
+        Ok(ItemChange::Put(item)) => Value::Object(item.to_json()).to_string(),
+        Ok(ItemChange::Delete(key)) => format!("delete {:?}", key),
+        Err(error) => error.to_string(),
+    }
+}
+
+const KEY: &str = "${FirstName},${LastName}";
+
+#[test]
+fn records_become_records() {
+    let mapping = mapping(
+        "map-record-to-record",
+        json!({"partition-key-name": "CustomerName", "exclude-columns": ["FirstName", "LastName", "HomePhone"],
+               "attribute-mappings": [
+                   {"target-attribute-name": "CustomerName", "attribute-type": "scalar", "attribute-sub-type": "string", "value": KEY},
+                   {"target-attribute-name": "ContactDetails", "attribute-type": "document", "attribute-sub-type": "dynamodb-map",
+                    "value": {"M": {"Home": {"M": {"Phone": {"S": "${HomePhone}"}}}}}}]}),
+    )
+    .unwrap();
+    assert_eq!(mapping.key_columns().into_iter().collect::<Vec<_>>(), ["FirstName", "LastName"]);
+    let row = json!({"FirstName": "Ada", "LastName": "L", "Age": 36, "HomePhone": "1"});
+    assert_eq!(shown(&mapping, row.clone(), false), r#"{"Age":36,"ContactDetails":{"Home":{"Phone":"1"}},"CustomerName":"Ada,L"}"#);
+    assert!(shown(&mapping, row, true).contains("Ada,L"));
+    let row = json!({"FirstName": "Bo", "LastName": null, "Age": null});
+    assert_eq!(shown(&mapping, row, false), r#"{"ContactDetails":{"Home":{}},"CustomerName":"Bo,"}"#, "NULL is left out");
+    let row = json!({"FirstName": null, "LastName": null});
+    assert!(shown(&mapping, row, false).starts_with("a row can't be an item: the key is NULL attribute=CustomerName"));
+}
+
+#[test]
+fn records_become_documents() {
+    let mapping = mapping(
+        "map-record-to-document",
+        json!({"partition-key-name": "CustomerName", "exclude-columns": ["FirstName"],
+               "attribute-mappings": [{"target-attribute-name": "CustomerName", "value": "${FirstName}"}]}),
+    )
+    .unwrap();
+    let row = json!({"FirstName": "Ada", "LastName": "L", "Age": 36});
+    assert_eq!(shown(&mapping, row, false), r#"{"CustomerName":"Ada","_doc":{"Age":36,"LastName":"L"}}"#);
+}
+
+#[test]
+fn mappings_that_cannot_be_followed_are_refused() {
+    let attribute = |value: &str| json!([{"target-attribute-name": "k", "value": value}]);
+    let wrong = [
+        mapping("map-record-to-stars", json!({"partition-key-name": "k", "attribute-mappings": attribute(KEY)})),
+        mapping("map-record-to-record", json!({"partition-key-name": "k", "exclude-columns": ["k"]})),
+        mapping("map-record-to-document", json!({"partition-key-name": "k"})),
+        mapping("map-record-to-record", json!({"partition-key-name": "k", "attribute-mappings": attribute("x")})),
+        mapping("map-record-to-record", json!({"partition-key-name": "k", "attribute-mappings": attribute("${x")})),
+        mapping(
+            "map-record-to-record",
+            json!({"partition-key-name": "k", "attribute-mappings": attribute(KEY), "apply-during-cdc": "false"}),
+        ),
+        mapping(
+            "map-record-to-record",
+            json!({"partition-key-name": "k", "attribute-mappings":
+                [{"target-attribute-name": "k", "attribute-type": "scalar", "attribute-sub-type": "date", "value": KEY}]}),
+        ),
+        ItemMapping::parse("{", &"a.b".parse().unwrap()),
+        ItemMapping::parse(r#"{"rules": []}"#, &"a.b".parse().unwrap()),
+        ItemMapping::parse(
+            r#"{"rules": [{"rule-type": "transformation", "rule-id": "3", "rule-name": "lower"}]}"#,
+            &"a.b".parse().unwrap(),
+        ),
+    ];
+    let mut said = String::new();
+    for wrong in wrong {
+        writeln!(said, "{}", wrong.unwrap_err()).unwrap();
+    }
+    insta::assert_snapshot!(said);
+}
+
+fn kinds() -> KeyKinds {
+    KeyKinds { partition: ("code".into(), AttributeKind::Text), sort: Some(("name".into(), AttributeKind::Number)) }
+}
+
+fn put(code: &str, name: &str, value: &str) -> ItemChange {
+    let (code, name) = (Attribute::Text(code.into()), Attribute::Number(name.into()));
+    let attributes = [("code", code.clone()), ("name", name.clone()), ("value", Attribute::Text(value.into()))];
+    ItemChange::Put(Item {
+        key: ItemKey { partition: code, sort: Some(name) },
+        attributes: attributes.map(|(name, value)| (name.to_owned(), value)).into(),
+    })
+}
+
+/// What every store promises: `tests/integration` runs it on DynamoDB, too.
+async fn keeps_its_promises(store: &dyn ItemStore) {
+    let (target, kinds) = ("promises", kinds());
+    assert_eq!(store.claim(target, "a").await.unwrap(), None);
+    store.prepare(target, &kinds).await.unwrap();
+    store.prepare(target, &kinds).await.unwrap();
+    assert_eq!(store.checkpoint(target).await.unwrap(), None);
+    store.write(target, "a", &kinds, &[put("x", "1", "old"), put("y", "2", "y")], Some("one")).await.unwrap();
+    store
+        .write(target, "a", &kinds, &[put("x", "1", "new"), ItemChange::Delete(put("y", "2", "").key().clone())], None)
+        .await
+        .unwrap();
+    assert_eq!(store.keys(target, &kinds).await.unwrap().len(), 1);
+    // another takes over: what the first has under way doesn't count any more
+    assert_eq!(store.claim(target, "b").await.unwrap().as_deref(), Some("one"));
+    let late = store.write(target, "a", &kinds, &[put("y", "2", "again")], Some("two")).await.unwrap_err();
+    assert_eq!(late.kind(), crate::error::Kind::Conflict);
+    assert_eq!(store.keys(target, &kinds).await.unwrap().len(), 1);
+    store.write(target, "b", &kinds, &[], Some("three")).await.unwrap();
+    assert_eq!(store.checkpoint(target).await.unwrap().as_deref(), Some("three"));
+    assert_eq!(store.claim(target, "c").await.unwrap().as_deref(), Some("three"));
+}
+
+#[tokio::test]
+async fn a_file_keeps_the_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("items.db");
+    let store = super::sqlite::SqliteItems::open(&path).unwrap();
+    keeps_its_promises(&store).await;
+}

@@ -1,0 +1,112 @@
+//! A fold's changes as items: what a commit is for a delivery.
+
+use crate::deliver::{ItemChange, ItemMapping, ItemStore};
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::{TableId, TableSchema, row_values};
+use crate::merge::{Checkpoint, Fold};
+use crate::metrics as names;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A source table's way into a store of items.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Delivery {
+    store: Arc<dyn ItemStore>,
+    mapping: ItemMapping,
+    /// The name under which this process owns the target.
+    owner: Mutex<String>,
+}
+
+impl Delivery {
+    pub(in crate::pipeline) fn new(store: Arc<dyn ItemStore>, mapping: ItemMapping) -> Self {
+        Self { store, mapping, owner: Mutex::default() }
+    }
+
+    pub(super) fn source(&self) -> &TableId {
+        &self.mapping.source
+    }
+
+    /// Becomes the target's owner, and says how far it is.
+    pub(super) async fn claim(&self) -> Result<Option<Checkpoint>> {
+        let owner = uuid::Uuid::new_v4().to_string();
+        let checkpoint = self.store.claim(&self.mapping.target, &owner).await?;
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = owner;
+        checkpoint.as_deref().map(Checkpoint::from_json).transpose()
+    }
+
+    /// Writes a fold's changes and then its checkpoint. What was written of an attempt that failed is written again.
+    pub(super) async fn write(&self, fold: &Fold, before: Option<&Checkpoint>, checkpoint: &Checkpoint) -> Result<()> {
+        let schema = fold.shape().source();
+        self.ensure_key(schema)?;
+        let target = self.mapping.target.as_str();
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let key = self.mapping.key_kinds(schema);
+        self.store.prepare(target, &key).await?;
+        let (mut puts, mut deletes) = (BTreeMap::new(), BTreeMap::new());
+        for changes in fold.changes() {
+            let changes = changes?;
+            for row in 0..changes.rows.num_rows() {
+                let values = row_values(schema, &changes.rows, row);
+                let change = self.mapping.change(schema, &values, changes.is_delete.value(row))?;
+                match change {
+                    ItemChange::Put(_) => puts.insert(change.key().clone(), change),
+                    ItemChange::Delete(_) => deletes.insert(change.key().clone(), change),
+                };
+            }
+        }
+        if fold.truncate() && before.is_some() {
+            let stays: BTreeSet<String> = puts.keys().map(|key| format!("{key:?}")).collect();
+            let gone = self.store.keys(target, &key).await?.into_iter().filter(|key| !stays.contains(&format!("{key:?}")));
+            deletes.extend(gone.map(|key| (key.clone(), ItemChange::Delete(key))));
+        }
+        // two rows may make one item: as long as one of them is there, it stays
+        deletes.retain(|key, _| !puts.contains_key(key));
+        let counts = [("put", puts.len()), ("delete", deletes.len())];
+        let deletes: Vec<ItemChange> = deletes.into_values().collect();
+        let puts: Vec<ItemChange> = puts.into_values().collect();
+        let mut groups: Vec<&[ItemChange]> = self.groups(&deletes);
+        groups.extend(self.groups(&puts));
+        let last = groups.pop().unwrap_or_default();
+        for group in groups {
+            self.store.write(target, &owner, &key, group, None).await?;
+        }
+        self.store.write(target, &owner, &key, last, Some(&checkpoint.to_json()?)).await?;
+        for (operation, count) in counts {
+            let labels = [("target", target.to_owned()), ("operation", operation.to_owned())];
+            metrics::counter!(names::DELIVERED_ITEMS, &labels).increment(count as u64);
+        }
+        Ok(())
+    }
+
+    /// As many changes as the store takes at once.
+    fn groups<'a>(&self, changes: &'a [ItemChange]) -> Vec<&'a [ItemChange]> {
+        let (most, most_bytes) = self.store.most_at_once();
+        let mut groups = Vec::new();
+        let (mut first, mut bytes) = (0, 0);
+        for (i, change) in changes.iter().enumerate() {
+            if i > first && (i - first == most || bytes + change.bytes() > most_bytes) {
+                groups.push(&changes[first..i]);
+                (first, bytes) = (i, 0);
+            }
+            bytes += change.bytes();
+        }
+        if first < changes.len() {
+            groups.push(&changes[first..]);
+        }
+        groups
+    }
+
+    /// Rows are told apart by the table's key, items by the mapping's: they must be the same columns, or a row could leave its item behind.
+    fn ensure_key(&self, schema: &TableSchema) -> Result<()> {
+        let of_table: BTreeSet<String> = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
+        let of_items = self.mapping.key_columns();
+        if of_table == of_items {
+            return Ok(());
+        }
+        let joined = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(",");
+        Err(Error::new(Area::Lake, Kind::Data, "the items' key isn't made of the table's key")
+            .with("table_key", joined(of_table))
+            .with("item_key", joined(of_items))
+            .remedy("set `key` in the table's [[table]] to the columns of the items' key, or map the table's key"))
+    }
+}

@@ -1,0 +1,196 @@
+//! Scenario S2, run as written: a MySQL table without a primary key becomes items; impressions, as plain JSON, are joined with them and upserted; then
+//! the names change in MySQL, and later impressions have the new ones.
+
+use super::of_source::shown;
+use crate::dynamodb::DynamoDb;
+use crate::mysql::{Flavour, Server, eventually};
+use crate::readers::{duckdb, hudi_rs};
+use crate::service::Pipeline;
+use crate::surface::ask;
+use std::fs::File;
+use std::io::Write;
+use std::net::TcpListener;
+
+const MAPPING: &str = r#"{"rules": [
+  {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "object-locator": {"schema-name": "DATABASE", "table-name": "country_lookup_table"},
+   "rule-action": "include"},
+  {"rule-type": "object-mapping", "rule-id": "2", "rule-name": "2", "rule-action": "map-record-to-record",
+   "object-locator": {"schema-name": "DATABASE", "table-name": "country_lookup_table"}, "target-table-name": "TARGET",
+   "mapping-parameters": {"partition-key-name": "code", "sort-key-name": "countryname", "exclude-columns": ["code", "countryname"],
+     "attribute-mappings": [
+       {"target-attribute-name": "code", "attribute-type": "scalar", "attribute-sub-type": "string", "value": "${code}"},
+       {"target-attribute-name": "countryname", "attribute-type": "scalar", "attribute-sub-type": "string", "value": "${countryname}"}],
+     "apply-during-cdc": true}}]}"#;
+
+const TABLE: &str = r#"
+[[table]]
+stream = "jsonl:./impressions/"
+name = "mydev.impressions"
+key = ["uuid"]
+ordering = "orderdate"
+transform = """
+SELECT t.uuid, t.itemtype, t.saleschannel, t.orderpriority, t.orderdate, t.region, t.shipdate, t.unitssold, t.impressiontime,
+       c.code, c.combinedname
+FROM input t LEFT JOIN country c ON t.country = c.countryname
+"""
+[table.columns]
+uuid = "string"
+country = "string"
+itemtype = "string"
+saleschannel = "string"
+orderpriority = "string"
+orderdate = "string"
+region = "string"
+shipdate = "string"
+unitssold = "string"
+unitprice = "string"
+unitcost = "string"
+totalrevenue = "string"
+totalcost = "string"
+totalprofit = "string"
+impressiontime = "string"
+"#;
+
+/// Where the items are.
+struct Items {
+    to: String,
+    lookup: String,
+    target: String,
+}
+
+fn impression(uuid: u64, country: &str) -> String {
+    format!(
+        "{{\"uuid\": {uuid}, \"country\": \"{country}\", \"itemtype\": \"Snacks\", \"saleschannel\": \"Online\", \"orderpriority\": \"C\", \"orderdate\": \
+         \"2/15/11\", \"region\": \"Asia\", \"shipdate\": \"3/1/11\", \"unitssold\": \"5\", \"unitprice\": \"1.5\", \"unitcost\": \"1\", \"totalrevenue\": \"7.5\", \
+         \"totalcost\": \"5\", \"totalprofit\": \"2.5\", \"impressiontime\": \"2026-{}-01 00:00:00\"}}\n",
+        uuid % 15 + 1
+    )
+}
+
+fn add(pipeline: &Pipeline, lines: &str) {
+    let folder = pipeline.path().join("impressions");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut file = File::options().create(true).append(true).open(folder.join("all.jsonl")).unwrap();
+    file.write_all(lines.as_bytes()).unwrap();
+}
+
+const COUNTRIES: [&str; 5] = ["India", "USA", "Canada", "China", "Chad"];
+const COLUMNS: [&str; 2] = ["uuid", "combinedname"];
+
+async fn run_as_written(topic: &str, items: &Items) {
+    let server = Server::shared(Flavour::MySql);
+    server.create_repl_user().await;
+    let database = server.create_database(topic).await;
+    let mut client = server.client().await;
+    client
+        .run_all(&format!(
+            "USE {database};
+             CREATE TABLE country_lookup_table (code VARCHAR(5), countryname VARCHAR(40) NOT NULL, combinedname VARCHAR(40) NOT NULL);
+             INSERT INTO country_lookup_table VALUES ('IN','India','IN-India'), ('US','USA','US-USA'), ('CA','Canada','CA-Canada'), ('CN','China','CN-China')"
+        ))
+        .await;
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let tables = format!(
+        "[[deliver]]\nsource = '{database}.country_lookup_table'\nto = '{}'\nmapping = 'country-task.json'\n\
+         [lookup.country]\nurl = '{}'\nrefresh = '300ms'\n{TABLE}",
+        items.to, items.lookup
+    );
+    let pipeline = Pipeline::new(server, &tables);
+    pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
+    let mapping = MAPPING.replace("DATABASE", &database).replace("TARGET", &items.target);
+    std::fs::write(pipeline.path().join("country-task.json"), mapping).unwrap();
+    // the impressions may be there before the lookup: they wait for it
+    add(&pipeline, &(0..50).map(|i| impression(1000 + i, COUNTRIES[i as usize % 5])).collect::<String>());
+    let service = pipeline.run();
+    let rows = || shown(&pipeline, "mydev", "impressions", &COLUMNS);
+    eventually("all impressions are there", async || rows().len() == 50).await;
+    let old = ["IN-India", "US-USA", "CA-Canada", "CN-China", "NULL"];
+    let first: Vec<String> = (0..50).map(|i| format!("{} {}", 1000 + i, old[i % 5])).collect();
+    assert_eq!(rows(), first, "{}", pipeline.log_tail());
+
+    client
+        .run_all(
+            "UPDATE country_lookup_table SET combinedname = 'US-USA-US' WHERE code = 'US';
+             UPDATE country_lookup_table SET combinedname = 'CA-CAN-Canada' WHERE code = 'CA';
+             UPDATE country_lookup_table SET combinedname = 'CN-CHN-China' WHERE code = 'CN';
+             UPDATE country_lookup_table SET combinedname = 'IN-IND-India' WHERE code = 'IN'",
+        )
+        .await;
+    // the last of the four is seen by an impression: then all of them are
+    let mut next = 2000;
+    eventually("an impression has the new name", async || {
+        add(&pipeline, &impression(next, "India"));
+        next += 1;
+        rows().iter().any(|row| row.ends_with("IN-IND-India"))
+    })
+    .await;
+    add(&pipeline, &(0..5).map(|i| impression(9000 + i, COUNTRIES[i as usize])).collect::<String>());
+    let new = ["IN-IND-India", "US-USA-US", "CA-CAN-Canada", "CN-CHN-China", "NULL"];
+    let later: Vec<String> = (0..5).map(|i| format!("{} {}", 9000 + i, new[i])).collect();
+    eventually("later impressions have the new names", async || rows().iter().filter(|row| later.contains(row)).count() == 5).await;
+    assert!(first.iter().all(|row| rows().contains(row)), "earlier rows keep their names");
+
+    let (_, status) = ask(&address, "/status").await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let lookup = &status["lookups"][0];
+    assert_eq!((&lookup["name"], &lookup["items"]), (&"country".into(), &4.into()), "{status}");
+    assert!(lookup["hits"].as_u64() >= Some(44) && lookup["misses"].as_u64() >= Some(11), "{status}");
+    let place = items.to.split(':').next().unwrap();
+    assert_eq!(status["tables"][format!("{place}.{}", items.target)]["state"], "live", "{status}");
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
+    // as others read it
+    let asked = pipeline.ok(&["query", "SELECT * FROM mydev.impressions LIMIT 1", "--format", "csv"]);
+    let columns = "uuid,itemtype,saleschannel,orderpriority,orderdate,region,shipdate,unitssold,impressiontime,code,combinedname,_commit_ts,_position";
+    assert_eq!(asked.lines().next(), Some(columns));
+    let wanted = COLUMNS.map(str::to_owned);
+    let folder = pipeline.table("mydev", "impressions").folder().to_owned();
+    for found in
+        [hudi_rs(folder.to_str().unwrap(), &wanted, &[]), duckdb(&pipeline.lake().join("views.sql"), "mydev.impressions", &wanted)]
+    {
+        let mut found: Vec<String> = found
+            .into_iter()
+            .map(|row| row.into_iter().map(|value| value.unwrap_or_else(|| "NULL".into())).collect::<Vec<_>>().join(" "))
+            .collect();
+        found.sort();
+        assert_eq!(found, rows());
+    }
+}
+
+#[tokio::test]
+async fn impressions_with_items_in_a_file() {
+    let items = Items {
+        to: "sqlite:./data/items.db".into(),
+        lookup: "sqlite:./data/items.db#tgt_country_lookup_table".into(),
+        target: "tgt_country_lookup_table".into(),
+    };
+    run_as_written("s2_file", &items).await;
+}
+
+#[tokio::test]
+async fn impressions_with_items_in_dynamodb() {
+    let endpoint = DynamoDb::shared().await.endpoint();
+    let id = uuid::Uuid::new_v4();
+    let target = format!("tgt_country_lookup_table-{id}");
+    let items = Items {
+        to: format!("dynamodb://binlake-deliveries-{id}?region=us-east-1&endpoint={endpoint}"),
+        lookup: format!("dynamodb://{target}?region=us-east-1&endpoint={endpoint}"),
+        target: target.clone(),
+    };
+    run_as_written("s2_dynamodb", &items).await;
+    // the items are what DMS would have made, with nothing of ours in them
+    let scanned = DynamoDb::shared().await.client().await.scan().table_name(&target).send().await.unwrap();
+    let mut found: Vec<Vec<String>> = scanned
+        .items()
+        .iter()
+        .map(|item| {
+            let mut attributes: Vec<String> =
+                item.iter().map(|(name, value)| format!("{name}={}", value.as_s().unwrap())).collect();
+            attributes.sort();
+            attributes
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found[0], ["code=CA", "combinedname=CA-CAN-Canada", "countryname=Canada"]);
+    assert_eq!(found.len(), 4);
+}
