@@ -8,7 +8,25 @@ use std::path::{Path, PathBuf};
 /// A room, and the rooms that it may use besides itself and the ones open to all.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["config", "pipeline", "query", "source", "table", "state", "admin", "stream", "event", "merge", "publish", "format"]),
+    (
+        "cli",
+        &[
+            "config",
+            "pipeline",
+            "query",
+            "source",
+            "table",
+            "state",
+            "admin",
+            "stream",
+            "event",
+            "merge",
+            "publish",
+            "format",
+            "transform",
+            "lookup",
+        ],
+    ),
     (
         "config",
         &["source", "stream", "merge", "table", "state", "admin", "event", "format", "publish", "transform", "lookup", "deliver"],

@@ -11,15 +11,19 @@ use super::{Answer, Global};
 use crate::admin::grouped;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::event::{SourcePosition, TableId};
-use crate::merge::Checkpoint;
+use crate::event::{SourcePosition, TableId, TableSchema};
+use crate::merge::{Checkpoint, LakeShape, TableRule};
+use crate::pipeline::read_lookups;
 use crate::setting::parse_duration;
 use crate::source::CatalogTable;
 use crate::table::Lake;
+use crate::transform::BoundTransform;
+use arrow::datatypes::Schema;
 use clap::Args;
 use compare::{Bucket, Difference, Exact, Shape, Sums};
 use rows::{Source, lake_table, read_lake};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The pause between two rounds.
@@ -52,6 +56,8 @@ pub(super) struct Verify {
 #[derive(Debug)]
 struct Compared {
     table: CatalogTable,
+    /// The lake's shape, where the table has a transform.
+    transformed: Option<LakeShape>,
     shape: Shape,
     outcome: Outcome,
     rows: (u64, u64),
@@ -76,6 +82,7 @@ impl Verify {
         ensure_comparable(&config, &self.table)?;
         let lake = Lake::open(&config.lake.url)?;
         let (source, catalog) = Source::open(&config).await?;
+        read_lookups(&config, &lake).await?;
         let mut tables = self.select(&config, catalog)?;
         let until = Instant::now() + self.wait;
         loop {
@@ -106,14 +113,43 @@ impl Verify {
             return Err(unknown(table));
         }
         let chosen = catalog.tables.into_values().filter(|table| self.table.is_empty() || self.table.contains(&table.schema.table));
-        let compared = chosen.map(|table| Compared {
-            shape: Shape { columns: table.schema.arrow(), key: table.schema.key.clone() },
-            table,
-            outcome: Outcome::Open(None),
-            rows: (0, 0),
-            before: BTreeMap::new(),
+        let compared = chosen.map(|table| {
+            let treatment = config.tables.rule_for(&table.schema.table).map(TableRule::treatment).unwrap_or_default();
+            let transformed = match treatment.transform {
+                Some(_) => Some(LakeShape::treated(Arc::new(table.schema.clone()), &treatment).map_err(Error::into_config)?),
+                None => None,
+            };
+            let shape = match transformed.as_ref().and_then(LakeShape::transform) {
+                Some(transform) => compared_columns(transform, &table.schema),
+                None => Shape { columns: table.schema.arrow(), key: table.schema.key.clone() },
+            };
+            let outcome = match transformed.as_ref().and_then(LakeShape::transform) {
+                Some(transform) if !transform.filter_is_of_row() => {
+                    Outcome::Incomparable("lookups decide which of its rows are in the lake".into())
+                }
+                _ => Outcome::Open(None),
+            };
+            Ok(Compared { shape, transformed, table, outcome, rows: (0, 0), before: BTreeMap::new() })
         });
-        Ok(compared.collect())
+        compared.collect()
+    }
+}
+
+/// Of a transformed table, the columns that are computed of the source's rows alone.
+fn compared_columns(transform: &BoundTransform, schema: &TableSchema) -> Shape {
+    let of_row: Vec<_> = transform.columns().filter(|column| column.is_of_row).map(|column| column.field.clone()).collect();
+    let key = schema.key.iter().filter_map(|&i| of_row.iter().position(|field| *field.name() == schema.columns[i].name)).collect();
+    Shape { columns: Arc::new(Schema::new(of_row)), key }
+}
+
+/// What isn't compared of a table, and why.
+fn left_out(compared: &Compared) -> String {
+    let Some(transform) = compared.transformed.as_ref().and_then(LakeShape::transform) else { return String::new() };
+    let left: Vec<&str> =
+        transform.columns().filter(|column| !column.is_of_row).map(|column| column.field.name().as_str()).collect();
+    match left.as_slice() {
+        [] => ", as its transform has them".into(),
+        left => format!(", as its transform has them, without {} (not of the source's row alone)", left.join(", ")),
     }
 }
 
@@ -141,6 +177,11 @@ async fn round(config: &Config, source: &Source, lake: &Lake, tables: &mut [Comp
     let (position, failed) = source
         .read(config, open, |table, batch| {
             let Some(&i) = index.get(table) else { return Ok(()) };
+            let transformed = match tables[i].transformed.as_ref().and_then(LakeShape::transform) {
+                Some(transform) => transform.source_rows(batch)?,
+                None => None,
+            };
+            let batch = transformed.as_ref().unwrap_or(batch);
             match &tables[i].outcome {
                 Outcome::Open(Some(buckets)) => exact.entry(i).or_default().add(&tables[i].shape, batch, buckets),
                 _ => sums.entry(i).or_insert_with(Sums::new).add(&tables[i].shape, batch),
@@ -218,7 +259,9 @@ fn report(compared: &Compared, position: &SourcePosition, limit: usize) -> Strin
     let at = position.position_text().replace('\n', "");
     let (source, lake) = compared.rows;
     match &compared.outcome {
-        Outcome::Equal if source == lake => format!("{table}: equal, {} rows, at {at}\n", grouped(source)),
+        Outcome::Equal if source == lake => {
+            format!("{table}: equal, {} rows, at {at}{}\n", grouped(source), left_out(compared))
+        }
         Outcome::Equal | Outcome::Open(_) => format!("{table}: equal, {} rows and changing, at {at}\n", grouped(source)),
         Outcome::Incomparable(reason) => format!("{table}: can't be compared: {reason}\n"),
         Outcome::Differs(keys) => {

@@ -6,6 +6,7 @@ use super::transformed::TransformedColumns;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableSchema;
 use crate::table::TableSpec;
+use crate::transform::BoundTransform;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -145,6 +146,11 @@ impl LakeShape {
     /// The columns of sorted rows before the table's transform.
     pub(super) fn carried(&self) -> &SchemaRef {
         &self.columns
+    }
+
+    /// The table's transform, bound to this shape.
+    pub fn transform(&self) -> Option<&BoundTransform> {
+        self.transformed.as_ref().map(|transformed| transformed.bound())
     }
 
     /// What the table's transform makes of them.

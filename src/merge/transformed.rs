@@ -78,6 +78,10 @@ impl TransformedColumns {
         Ok(Self { bound, columns: Arc::new(Schema::new(fields)), from })
     }
 
+    pub(super) fn bound(&self) -> &BoundTransform {
+        &self.bound
+    }
+
     pub(super) fn columns(&self) -> &SchemaRef {
         &self.columns
     }

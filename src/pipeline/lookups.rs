@@ -20,8 +20,11 @@ fn joined(config: &Config) -> Vec<Arc<Lookup>> {
     config.lookups.iter().filter(|(name, _)| joined.contains(name)).map(|(_, lookup)| lookup.clone()).collect()
 }
 
-/// Reads the lookups once.
-pub(super) async fn read_lookups(config: &Config, lake: &Lake) -> Result<()> {
+/// Reads the lookups that transforms join once.
+///
+/// # Errors
+/// If one can't be read.
+pub async fn read_lookups(config: &Config, lake: &Lake) -> Result<()> {
     for lookup in joined(config) {
         read(&lookup, lake).await?;
     }

@@ -19,6 +19,7 @@ pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
 pub use backfill::backfill;
 pub use capture::{BackfillRequest, Follower, Link, Pace, Snapshots, Until};
 pub use foreign::{RETRY_FOLDER, retry_lot};
+pub use lookups::read_lookups;
 pub use registrar::describe_table;
 pub use requests::Requests;
 pub use run::{Halves, open_stream_to_read, run};

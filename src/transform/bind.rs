@@ -28,6 +28,8 @@ pub struct OutputColumn {
     pub field: Field,
     /// The input's column that it is, unchanged; `None`: it is computed, or a lookup's.
     pub passes: Option<String>,
+    /// Whether it is computed of the source's row alone: of no lookup, and of nothing that the stream adds.
+    pub is_of_row: bool,
 }
 
 /// A table's transform for one shape of the table.
@@ -41,12 +43,19 @@ pub struct BoundTransform {
     pub(super) filter: Option<Arc<dyn PhysicalExpr>>,
     pub(super) outputs: Vec<(OutputColumn, Arc<dyn PhysicalExpr>)>,
     pub(super) key: Vec<String>,
+    /// Whether `filter` reads the source's row alone.
+    pub(super) filter_is_of_row: bool,
 }
 
 impl BoundTransform {
     /// The columns that it gives, in their order; without those of `own`.
     pub fn columns(&self) -> impl Iterator<Item = &OutputColumn> {
         self.outputs.iter().map(|(column, _)| column)
+    }
+
+    /// Whether `WHERE`, if there is one, reads the source's row alone.
+    pub fn filter_is_of_row(&self) -> bool {
+        self.filter_is_of_row
     }
 
     /// Whether rows may be dropped by `WHERE`.
@@ -80,6 +89,11 @@ impl Transform {
             let lookup = tables.lookup_of(right)?;
             joins.push(Join::new(lookup, left.schema(), right.schema(), on, &compile)?);
         }
+        let is_of_row = |expr: &Expr| {
+            let of_row = |i: usize| i < input.fields().len() && !own.contains(&input.field(i).name().as_str());
+            expr.column_refs().into_iter().all(|column| wide.index_of_column(column).is_ok_and(of_row))
+        };
+        let filter_is_of_row = parts.filter.is_none_or(is_of_row);
         let filter = parts.filter.map(|filter| compile(filter, wide)).transpose()?;
         let mut outputs = Vec::new();
         for (expr, field) in parts.outputs.iter().zip(plan.schema().fields()) {
@@ -100,11 +114,11 @@ impl Transform {
             let passes = passes.filter(|_| given == data_type);
             let is_key = key.contains(field.name());
             let field = Field::new(field.name(), data_type, !is_key);
-            outputs.push((OutputColumn { field, passes }, compiled));
+            outputs.push((OutputColumn { field, passes, is_of_row: is_of_row(&plain) }, compiled));
         }
         check_outputs(&outputs, key, own)?;
         let wide = Arc::new(wide.as_arrow().clone());
-        Ok(BoundTransform { input: input.clone(), joins, wide, filter, outputs, key: key.to_vec() })
+        Ok(BoundTransform { input: input.clone(), joins, wide, filter, outputs, key: key.to_vec(), filter_is_of_row })
     }
 }
 

@@ -3,10 +3,10 @@
 use super::bind::BoundTransform;
 use super::join::{Index, engine_bug};
 use crate::error::{Area, Error, Kind, Result};
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_empty_array, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
@@ -85,6 +85,32 @@ impl BoundTransform {
         }
         let is_delete = BooleanArray::new(BooleanBuffer::collect_bool(rows.num_rows(), |i| places.is_null(i)), None);
         Ok(Transformed { columns, is_delete, dropped })
+    }
+
+    /// What rows of the source are in the lake, in the columns that are computed of them alone; `None` if lookups decide which rows there are.
+    ///
+    /// # Errors
+    /// `Data` if a row's expression fails.
+    pub fn source_rows(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        if !self.filter_is_of_row {
+            return Ok(None);
+        }
+        let columns = self.input.fields().iter().map(|field| {
+            // what the stream adds isn't read
+            rows.column_by_name(field.name()).cloned().unwrap_or_else(|| new_null_array(field.data_type(), rows.num_rows()))
+        });
+        let fields = self.input.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let mut rows = RecordBatch::try_new(schema, columns.collect()).map_err(engine_bug)?;
+        if let Some(filter) = &self.filter {
+            let passing = self.passing(filter, &rows)?;
+            rows = filter_record_batch(&rows, &passing).map_err(engine_bug)?;
+        }
+        let computed = self.outputs.iter().filter(|(column, _)| column.is_of_row).map(|(column, expr)| {
+            let name = column.field.name();
+            Ok((name.clone(), self.evaluate(expr, &rows, name, column.field.data_type())?, true))
+        });
+        RecordBatch::try_from_iter_with_nullable(computed.collect::<Result<Vec<_>>>()?).map(Some).map_err(engine_bug)
     }
 
     fn input_of(&self, rows: &RecordBatch) -> Result<RecordBatch> {

@@ -65,5 +65,7 @@ async fn another_replicated_table_is_joined() {
     let service = pipeline.run();
     let columns = ["id", "location", "combinedname"];
     comes_to(&pipeline, &database, "sales", &columns, &["1 India IN-India", "2 Chad NULL", "3 NULL NULL"]).await;
+    let verified = pipeline.ok(&["verify"]);
+    assert!(verified.contains("without combinedname (not of the source's row alone)"), "{verified}");
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
 }

@@ -81,6 +81,8 @@ async fn a_transformed_table_through_every_kind_of_change() {
         "csv",
     ]);
     assert_eq!(asked.trim(), "shout,at\nDI,true");
+    let verified = pipeline.ok(&["verify"]);
+    assert!(verified.contains("equal, 3 rows") && verified.contains("as its transform has them"), "{verified}");
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
 }
