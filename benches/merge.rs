@@ -115,6 +115,7 @@ fn spec() -> TableSpec {
         name: "tickets".to_owned(),
         columns: tickets::columns(),
         record_key: vec!["ticketactivity_id".to_owned()],
+        sort_prefix: Vec::new(),
         ordering_field: "_commit_ts".to_owned(),
         partition_columns: Vec::new(),
     }

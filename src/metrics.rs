@@ -52,6 +52,8 @@ pub const FOREIGN_RECORDS: &str = "binlake_foreign_records_total";
 pub const DEAD_LETTERS: &str = "binlake_dead_letters_total";
 /// Values of records that were not of their column's type and became NULL. Label `table`.
 pub const BAD_VALUES: &str = "binlake_bad_values_total";
+/// Valid times of histories that were NULL, unreadable or empty periods; the system time, or no end, took their place.
+pub const INVALID_VALID_TIMES: &str = "binlake_invalid_valid_times_total";
 /// Rows that lost against a newer one by the table's ordering. Label `table`.
 pub const LATE_ROWS: &str = "binlake_late_rows_total";
 /// Rows that found their item in a lookup. Label `lookup`.
@@ -125,6 +127,7 @@ pub fn describe() {
     describe_counter!(FOREIGN_RECORDS, Unit::Count, "Records read from streams that others write");
     describe_counter!(DEAD_LETTERS, Unit::Count, "Records in the dead-letter area, as they came");
     describe_counter!(BAD_VALUES, Unit::Count, "Values of records that became NULL");
+    describe_counter!(INVALID_VALID_TIMES, Unit::Count, "Valid times of histories that could not be read");
     describe_counter!(LATE_ROWS, Unit::Count, "Rows that lost against a newer one by the table's ordering");
     describe_counter!(LOOKUP_HITS, Unit::Count, "Rows that found their item in the lookup");
     describe_counter!(LOOKUP_MISSES, Unit::Count, "Rows that have no item in the lookup");

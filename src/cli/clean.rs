@@ -33,6 +33,7 @@ impl Clean {
         let spec = TableSpec {
             columns: view.latest_columns(),
             record_key: view.record_key(),
+            sort_prefix: view.sort_prefix(),
             ordering_field: COMMIT_TS.into(),
             partition_columns: view.partition_columns(),
             database,

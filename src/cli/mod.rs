@@ -6,6 +6,7 @@ mod ddl;
 mod dead_letter;
 mod demo;
 mod doctor;
+mod erase;
 mod generate;
 mod later;
 mod list;
@@ -90,6 +91,7 @@ enum Command {
     Savepoint(later::Savepoint),
     Restore(later::Restore),
     Clean(clean::Clean),
+    Erase(erase::Erase),
     Ddl(ddl::Ddl),
     Cluster(later::Cluster),
     Verify(verify::Verify),
@@ -156,6 +158,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Tables(args) => args.run(global).await,
         Command::Timeline(args) => args.run(global).await,
         Command::Clean(args) => args.run(global).await,
+        Command::Erase(args) => args.run(global).await,
         Command::Ddl(args) => args.run(global).await,
         Command::Verify(args) => args.run(global).await,
         Command::Doctor(args) => args.run(global).await,

@@ -4,6 +4,7 @@ use super::{Answer, Global};
 use crate::error::{Error, Result};
 use crate::query::{AsOf, Engine, OutputFormat, QueryOptions, write_rows};
 use crate::table::Lake;
+use crate::time::Timestamp;
 use clap::Args;
 
 /// Answers SQL over the lake
@@ -16,8 +17,15 @@ use clap::Args;
 /// (2026-11-21T14:00:00Z; without a zone: UTC). A table is then seen as its
 /// last commit at or before that left it, by the lake's clock: when binlake
 /// began the commit. When the source committed a row is in _commit_ts.
+/// A table with a history is seen by what the source had committed then, also
+/// long after its commits are gone.
 /// It also takes a position as _position has it (a GTID or a GTID set, or
 /// file:offset): a table is then seen as of its first commit that has it.
+///
+/// --valid-at shows what was true at that time, as is known now, or, beside
+/// --as-of, as was known then. Histories can be asked by functions as well:
+/// as_of('table', system, valid), history('table', key),
+/// changes('table', first, last), diff('table', valid, first, last).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +39,7 @@ pub(super) struct Query {
     /// See the tables as they were then
     #[arg(long, value_name = "WHEN")]
     as_of: Option<String>,
-    /// Not in this version yet: the state of the world then, with history
+    /// See what was true then: for tables with a history
     #[arg(long, value_name = "TIME")]
     valid_at: Option<String>,
     /// How the rows are written: table, csv (NULL is empty) or json (an array)
@@ -44,16 +52,21 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        if self.valid_at.is_some() {
-            return Err(
-                Error::config("`--valid-at` is not in this version yet").remedy("--as-of shows a table as of an earlier commit")
-            );
-        }
+        let valid_at = self.valid_at.as_deref().map(valid_time).transpose()?;
         let as_of = self.as_of.as_deref().map(str::parse::<AsOf>).transpose()?;
         let lake = Lake::open(&global.lake_config()?.lake.url)?;
-        let engine = Engine::new(lake, QueryOptions { as_of, meta_columns: self.meta_columns });
+        let engine = Engine::new(lake, QueryOptions { as_of, valid_at, meta_columns: self.meta_columns });
         let (schema, rows) = engine.query(&self.sql).await?;
         write_rows(schema, rows, self.format, &mut std::io::BufWriter::new(std::io::stdout())).await?;
         Ok(Answer::Done)
     }
+}
+
+fn valid_time(text: &str) -> Result<Timestamp> {
+    let wrong = || {
+        Error::config(format!("`{text}` is no time"))
+            .with("option", "--valid-at")
+            .remedy("write 2026-11-21, or 2026-11-21T14:00:00Z")
+    };
+    Timestamp::parse(text.trim()).ok_or_else(wrong)
 }

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// Sections and keys that the format has and this version does not: said at once rather than passed over.
-const LATER: [(&str, &str); 4] = [("source", "dir"), ("table", "history"), ("table", "lookups"), ("table", "mask")];
+const LATER: [(&str, &str); 3] = [("source", "dir"), ("table", "lookups"), ("table", "mask")];
 
 /// The file's tree.
 pub(super) struct Document<'a> {

@@ -2,7 +2,7 @@
 
 use crate::event::{Column, InvalidText, TableId, TableSchema, ZeroDates};
 use crate::format::{BadValues, ColumnSpec, PlainColumn};
-use crate::merge::{PartitionBy, TablePattern, TableRule, TinyInt1};
+use crate::merge::{HistoryRule, PartitionBy, TablePattern, TableRule, TinyInt1};
 use crate::stream::RecordStreamUrl;
 use crate::transform::Transform;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -92,6 +92,8 @@ struct TableSection {
     columns: Option<Columns>,
     infer: Option<bool>,
     ordering: Option<String>,
+    #[serde(default, deserialize_with = "HistoryRule::deserialize_optional")]
+    history: Option<HistoryRule>,
     bad_values: Option<BadValues>,
     transform: Option<Transform>,
 }
@@ -120,6 +122,7 @@ impl TableSection {
             tinyint1: self.tinyint1,
             ordering: self.ordering,
             transform: self.transform,
+            history: self.history,
         }
     }
 
@@ -185,6 +188,16 @@ impl TableSection {
                 "`partition_by` names `{}`, which is not in the key; plain records don't say where a row was before, so add it to `key`",
                 by.column
             ));
+        }
+        if let (Some(history), Some(ordering)) = (&mut self.history, &self.ordering) {
+            for column in [&mut history.valid_time, &mut history.valid_to].into_iter().flatten() {
+                *column = column.replace('.', "_");
+            }
+            if history.valid_time.as_ref() != Some(ordering) {
+                return Err(format!(
+                    "`history` beside `ordering` takes the same column as valid time; write history = {{ valid_time = \"{ordering}\" }}"
+                ));
+            }
         }
         let bad_values = self.bad_values.unwrap_or_default();
         let rule = self.rule(TablePattern::Exact(table.clone()));

@@ -84,7 +84,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("transform is no SQL", with("transform = 'SELEC * FROM input'")),
         ("transform joins no lookup", with("transform = 'SELECT t.* FROM input t LEFT JOIN contry c ON t.a = c.a'\n[lookup.country]\nurl = 'file:c.csv'")),
         ("transform of declared columns", "[[table]]\nstream = 'jsonl:a/'\nname = 'a.b'\nkey = ['id']\ncolumns = { id = 'int' }\ntransform = 'SELECT id, price FROM input'".into()),
-        ("later: history", with("history = { valid_time = 'updated_at' }")),
+        ("a history that is no history", with("history = { valid_tme = 'updated_at' }")),
         ("wrong lookup url", with("[lookup.country]\nurl = 'redis:country'")),
         ("wrong lookup file", with("[lookup.country]\nurl = 'file:country.xls'")),
         ("wrong lookup key", with("[lookup.country]\nurl = 'file:c.csv'\nmising = 'null'")),

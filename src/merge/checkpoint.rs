@@ -12,6 +12,9 @@ pub const CHECKPOINT_KEY: &str = "binlake.checkpoint";
 /// The key in `extraMetadata` of the source's position as text, for people.
 pub const POSITION_KEY: &str = "binlake.position";
 
+/// The key in `extraMetadata` of a history that says since which system time it has every change.
+pub const HISTORY_START_KEY: &str = "binlake.history_start";
+
 const VERSION: u32 = 1;
 
 /// How far a table is. A sample of each version is in `tests/data/state/`.
@@ -34,6 +37,9 @@ pub struct Checkpoint {
     pub source_schema: TableSchema,
     /// `complete`: all rows of the source's table up to `position` are in the table.
     pub snapshot: SnapshotStage,
+    /// Of a table with a history: the system time of the last transaction that both have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_time: Option<Timestamp>,
 }
 
 /// From here on the stream has all that the pipeline's tables lacked when the checkpoint was written, those without a commit, too:
@@ -83,6 +89,7 @@ impl Checkpoint {
             source_commit_time,
             source_schema,
             snapshot: SnapshotStage::Complete,
+            system_time: None,
         }
     }
 

@@ -1,14 +1,17 @@
 //! What one commit brings to a table: sorted, each key once, read from memory and from spilled runs.
 
+use super::history::HistoryFold;
 use super::kway::{MergedRuns, Sequence};
 use super::partition::PartitionNames;
-use super::piece::{Piece, SortedPieces};
+use super::piece::{Piece, SortedPiece, SortedPieces};
 use super::shape::LakeShape;
 use super::spill::{Run, RunReader};
+use super::transformed::TransformedColumns;
 use crate::error::Result;
 use crate::table::SortedChanges;
+use crate::transform::Frozen;
 use arrow::array::RecordBatch;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes of a batch that is given to the table.
 const BATCH_BYTES: usize = 8 << 20;
@@ -25,6 +28,10 @@ pub struct Fold {
     pub(super) pieces: Vec<Arc<Piece>>,
     pub(super) runs: Vec<Arc<Run>>,
     pub(super) names: PartitionNames,
+    /// All changes, where the table has a history.
+    pub(super) history: Option<HistoryFold>,
+    /// The content of the lookups that the table's transform joins, once the commit has begun.
+    pub(super) frozen: Arc<OnceLock<Frozen>>,
 }
 
 impl Fold {
@@ -62,6 +69,11 @@ impl Fold {
         pieces.chain(self.runs.iter().filter_map(|run| run.label.first_commit_time))
     }
 
+    /// All changes of each key, where the table has a history.
+    pub(super) fn history(&self) -> Option<&HistoryFold> {
+        self.history.as_ref()
+    }
+
     /// The changes, sorted by (partition path, key), each key once. All work is done when the iterator is read.
     pub fn changes(&self) -> Box<dyn Iterator<Item = Result<SortedChanges>> + Send> {
         if self.pieces.is_empty() && self.runs.is_empty() {
@@ -87,9 +99,19 @@ impl Fold {
     fn open(&self) -> Result<Box<dyn Iterator<Item = Result<SortedChanges>> + Send>> {
         let folded = self.folded()?;
         let Some(transformed) = self.shape.transformed() else { return Ok(folded) };
-        let (transformed, lookups) = (transformed.clone(), transformed.freeze()?);
+        let (transformed, lookups) = (transformed.clone(), self.frozen(transformed)?);
         let (shape, truncate) = (self.shape.clone(), self.truncate);
         Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate))))
+    }
+
+    /// The lookups' content, for the table and its history alike.
+    pub(super) fn frozen(&self, transformed: &TransformedColumns) -> Result<Frozen> {
+        if let Some(frozen) = self.frozen.get() {
+            return Ok(frozen.clone());
+        }
+        let frozen = transformed.freeze()?;
+        // who was first is right
+        Ok(self.frozen.get_or_init(|| frozen).clone())
     }
 
     /// Before the table's transform.
@@ -98,9 +120,7 @@ impl Fold {
         let batch_bytes = if self.runs.is_empty() { BATCH_BYTES } else { MERGED_BATCH_BYTES };
         let memory = SortedPieces::new(&self.shape, self.pieces.clone(), self.fill.as_ref(), &mut names, batch_bytes)?;
         if self.runs.is_empty() {
-            return Ok(Box::new(
-                memory.map(|piece| piece.map(|piece| SortedChanges { rows: piece.rows, is_delete: piece.is_delete })),
-            ));
+            return Ok(Box::new(memory.map(|piece| piece.map(SortedPiece::into_changes))));
         }
         let mut sequences: Vec<Sequence> = Vec::with_capacity(self.runs.len() + 1);
         for run in &self.runs {
@@ -109,6 +129,6 @@ impl Fold {
         if memory.len() > 0 {
             sequences.push(Box::new(memory));
         }
-        Ok(Box::new(MergedRuns::new(&self.shape, names.ranks(), sequences)?))
+        Ok(Box::new(MergedRuns::new(&self.shape, names.ranks(), sequences)?.map(|piece| piece.map(SortedPiece::into_changes))))
     }
 }

@@ -1,12 +1,13 @@
 //! Several sorted sequences become one, with each key's last arrival.
 
+use super::history::Trace;
 use super::order::{KeyMaker, Keys, Newness};
 use super::piece::{SortedPiece, count_late};
 use super::shape::{LakeShape, arrow_error};
 use crate::error::{Error, Result};
-use crate::table::SortedChanges;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::interleave;
+use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -56,20 +57,27 @@ pub(super) struct MergedRuns {
     loaded: Vec<Loaded>,
     chosen: Vec<Spot>,
     failed: bool,
+    keeps_all: bool,
+    /// Those of the rows.
+    columns: SchemaRef,
 }
 
 impl MergedRuns {
     /// `ranks` has the rank of each partition number.
     pub(super) fn new(shape: &Arc<LakeShape>, ranks: Vec<u32>, sequences: Vec<Sequence>) -> Result<Self> {
+        Self::of(shape, shape.carried().clone(), false, ranks, sequences)
+    }
+
+    fn of(shape: &Arc<LakeShape>, rows: SchemaRef, keeps_all: bool, ranks: Vec<u32>, sequences: Vec<Sequence>) -> Result<Self> {
         let key_names = shape.key_names();
         let key_columns: Vec<usize> =
-            key_names.iter().map(|name| shape.carried().index_of(name).map_err(arrow_error)).collect::<Result<_>>()?;
-        let types: Vec<_> = key_columns.iter().map(|&i| shape.carried().field(i).data_type().clone()).collect();
+            key_names.iter().map(|name| rows.index_of(name).map_err(arrow_error)).collect::<Result<_>>()?;
+        let types: Vec<_> = key_columns.iter().map(|&i| rows.field(i).data_type().clone()).collect();
         let ordering = match shape.ordering() {
             None => None,
             Some(name) => {
-                let column = shape.carried().index_of(name).map_err(arrow_error)?;
-                Some((column, Newness::new(shape.carried().field(column).data_type())?))
+                let column = rows.index_of(name).map_err(arrow_error)?;
+                Some((column, Newness::new(rows.field(column).data_type())?))
             }
         };
         let mut merged = Self {
@@ -83,6 +91,8 @@ impl MergedRuns {
             loaded: Vec::new(),
             chosen: Vec::new(),
             failed: false,
+            keeps_all,
+            columns: rows,
         };
         for mut sequence in sequences {
             if let Some(slot) = merged.load(&mut sequence)? {
@@ -96,6 +106,11 @@ impl MergedRuns {
         Ok(merged)
     }
 
+    /// The same, with all rows, in the lake's columns: `sequences` may have a key more than once, in the order of arrival.
+    pub(super) fn all(shape: &Arc<LakeShape>, sequences: Vec<Sequence>) -> Result<Self> {
+        Self::of(shape, shape.columns().clone(), true, Vec::new(), sequences)
+    }
+
     /// The next piece of a sequence that has rows.
     fn load(&mut self, sequence: &mut Sequence) -> Result<Option<usize>> {
         let piece = loop {
@@ -107,7 +122,8 @@ impl MergedRuns {
         };
         let columns: Vec<ArrayRef> = self.key_columns.iter().map(|&i| piece.rows.column(i).clone()).collect();
         let keys = self.maker.keys(&columns)?;
-        let ranks = piece.partitions.iter().map(|number| self.ranks[*number as usize]).collect();
+        // where all rows are kept, partitions don't count
+        let ranks = piece.partitions.iter().filter_map(|number| self.ranks.get(*number as usize).copied()).collect();
         let newness = match &self.ordering {
             Some((column, newness)) => Some(newness.of(piece.rows.column(*column))?),
             None => None,
@@ -174,11 +190,11 @@ impl MergedRuns {
         Ok(())
     }
 
-    fn step(&mut self) -> Result<Option<SortedChanges>> {
+    fn step(&mut self) -> Result<Option<SortedPiece>> {
         while let Some(&first) = self.heap.first() {
             let spot = self.spot(first);
             match self.chosen.last().copied() {
-                Some(last) if self.compare_keys(last, spot).is_eq() => {
+                Some(last) if !self.keeps_all && self.compare_keys(last, spot).is_eq() => {
                     if self.is_older(spot, last) {
                         count_late(&self.shape, 1);
                     } else if let Some(last) = self.chosen.last_mut() {
@@ -199,9 +215,9 @@ impl MergedRuns {
     }
 
     /// The chosen rows; lets go of the pieces that are used up.
-    fn gather(&mut self) -> Result<SortedChanges> {
+    fn gather(&mut self) -> Result<SortedPiece> {
         let indices: Vec<(usize, usize)> = self.chosen.iter().map(|spot| (spot.slot, spot.row)).collect();
-        let columns: Vec<ArrayRef> = (0..self.shape.carried().fields().len())
+        let columns: Vec<ArrayRef> = (0..self.columns.fields().len())
             .map(|i| {
                 let values: Vec<&dyn Array> = self.loaded.iter().map(|loaded| loaded.piece.rows.column(i).as_ref()).collect();
                 interleave(&values, &indices).map_err(arrow_error)
@@ -209,7 +225,16 @@ impl MergedRuns {
             .collect::<Result<_>>()?;
         let deleted = self.chosen.iter().map(|spot| self.loaded[spot.slot].piece.is_delete.value(spot.row));
         let is_delete = BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deleted), None);
-        let rows = RecordBatch::try_new(self.shape.carried().clone(), columns).map_err(arrow_error)?;
+        let rows = RecordBatch::try_new(self.columns.clone(), columns).map_err(arrow_error)?;
+        let mut trace = self.keeps_all.then(Trace::default);
+        if let Some(trace) = &mut trace {
+            for spot in &self.chosen {
+                let of = self.loaded[spot.slot].piece.trace.as_ref();
+                let of = of.ok_or_else(|| Error::bug("a change came without what its history needs"))?;
+                trace.operations.push(of.operations[spot.row]);
+                trace.orders.push(of.orders[spot.row]);
+            }
+        }
         self.chosen.clear();
         let mut kept: Vec<Option<Loaded>> = std::mem::take(&mut self.loaded).into_iter().map(Some).collect();
         for &cursor in &self.heap {
@@ -218,12 +243,12 @@ impl MergedRuns {
             self.cursors[cursor].slot = self.loaded.len();
             self.loaded.push(loaded);
         }
-        Ok(SortedChanges { rows, is_delete })
+        Ok(SortedPiece { rows, is_delete, partitions: Vec::new(), arrivals: Vec::new(), trace })
     }
 }
 
 impl Iterator for MergedRuns {
-    type Item = Result<SortedChanges>;
+    type Item = Result<SortedPiece>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {

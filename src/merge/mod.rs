@@ -2,11 +2,12 @@
 //!
 //! [`TablePending`] collects one table's sections lane by lane; [`Fold`] is what a commit takes from it: the last change of each
 //! (partition path, key), sorted, in the lake's columns ([`LakeShape`]), read from memory and from sorted runs on local disk.
-//! A table's transform runs between the fold and the table: on the last
-//! change of each key, in the lake's own order. [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
+//! A table's transform runs between the fold and the table: on the last change of each key, in the lake's own order. [`HistoryInput`] folds all changes into
+//! the table's history, where it has one. [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
 
 mod checkpoint;
 mod fold;
+mod history;
 mod kway;
 mod order;
 mod partition;
@@ -17,8 +18,12 @@ mod shape;
 mod spill;
 mod transformed;
 
-pub use checkpoint::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY, Resume, SnapshotStage};
+pub use checkpoint::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, Resume, SnapshotStage};
 pub use fold::Fold;
+pub use history::{
+    BaseRows, HISTORY_SUFFIX, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, Late, OPEN_END, OnInvalid, PLACE, Questions,
+    SYSTEM_FROM, SYSTEM_TO, Unit, VALID_FROM, VALID_TO, athena_questions, erasable, history_of, is_history, is_own_column,
+};
 pub use pending::{Committed, TablePending};
 pub use rule::{PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1, Treatment};
 pub use shape::{COMMIT_TS, LakeShape, POSITION};

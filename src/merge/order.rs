@@ -141,22 +141,9 @@ pub(super) struct Entry {
 ///
 /// With `newness` (of each batch) a row that is older than one before it loses; equal ones are kept by arrival. Says how many lost so.
 pub(super) fn last_of_each(keys: &[Keys], ranks: &[Vec<u32>], newness: Option<&[Rows]>) -> (Vec<Entry>, u64) {
-    let mut entries = Vec::with_capacity(keys.iter().map(|keys| keys.prefixes.len()).sum());
-    for (batch, keys) in keys.iter().enumerate() {
-        let ranks = ranks.get(batch);
-        for (row, prefix) in keys.prefixes.iter().enumerate() {
-            let rank = ranks.map_or(0, |ranks| ranks[row]);
-            entries.push(Entry { prefix: *prefix, rank, batch: batch as u32, row: row as u32 });
-        }
-    }
+    let mut entries = sorted(keys, ranks);
     let rest = |a: &Entry, b: &Entry| keys[a.batch as usize].compare_rest(a.row as usize, &keys[b.batch as usize], b.row as usize);
     let exact = keys.iter().all(|keys| keys.rows.is_none());
-    // stable: equal keys stay in the order of arrival, and runs that are sorted already cost a comparison a row
-    if exact {
-        entries.sort_by_key(|entry| (entry.rank, entry.prefix));
-    } else {
-        entries.sort_by(|a, b| (a.rank, a.prefix).cmp(&(b.rank, b.prefix)).then_with(|| rest(a, b)));
-    }
     let same = |a: &Entry, b: &Entry| (a.rank, a.prefix) == (b.rank, b.prefix) && (exact || rest(a, b).is_eq());
     let is_older = |a: &Entry, b: &Entry| {
         newness.is_some_and(|all| all[a.batch as usize].row(a.row as usize) < all[b.batch as usize].row(b.row as usize))
@@ -181,6 +168,27 @@ pub(super) fn last_of_each(keys: &[Keys], ranks: &[Vec<u32>], newness: Option<&[
     }
     entries.truncate(kept);
     (entries, late)
+}
+
+/// Sorts the rows of all batches by (partition, key), and those of one key in the order of arrival.
+pub(super) fn sorted(keys: &[Keys], ranks: &[Vec<u32>]) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(keys.iter().map(|keys| keys.prefixes.len()).sum());
+    for (batch, keys) in keys.iter().enumerate() {
+        let ranks = ranks.get(batch);
+        for (row, prefix) in keys.prefixes.iter().enumerate() {
+            let rank = ranks.map_or(0, |ranks| ranks[row]);
+            entries.push(Entry { prefix: *prefix, rank, batch: batch as u32, row: row as u32 });
+        }
+    }
+    let rest = |a: &Entry, b: &Entry| keys[a.batch as usize].compare_rest(a.row as usize, &keys[b.batch as usize], b.row as usize);
+    let exact = keys.iter().all(|keys| keys.rows.is_none());
+    // stable: equal keys stay in the order of arrival, and runs that are sorted already cost a comparison a row
+    if exact {
+        entries.sort_by_key(|entry| (entry.rank, entry.prefix));
+    } else {
+        entries.sort_by(|a, b| (a.rank, a.prefix).cmp(&(b.rank, b.prefix)).then_with(|| rest(a, b)));
+    }
+    entries
 }
 
 #[cfg(test)]

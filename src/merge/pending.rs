@@ -10,12 +10,14 @@
 //!   changes nothing, as the last change of each key is the same, provided that no commit is made at a cut which lies before one that was reached;
 //! - rows keep the shape that they came in until they are sorted, and are then brought to the shape as of the cut, by name.
 
+mod on_disk;
+
 use super::fold::Fold;
 use super::partition::PartitionNames;
-use super::piece::{Piece, Place, SortedPieces};
+use super::piece::{Piece, Place};
 use super::rule::Treatment;
 use super::shape::{LakeShape, data};
-use super::spill::{Run, RunLabel, SpillFolder};
+use super::spill::Run;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Epoch, GtidSet, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp};
 use crate::transform::Transform;
@@ -52,6 +54,8 @@ struct Truncation {
     stamp: TransactionStamp,
     /// Numbers rise in the order of the source.
     generation: u64,
+    /// How many pieces had come before.
+    arrival: u64,
 }
 
 /// One table's rows, truncations and shapes that wait for their commit.
@@ -81,6 +85,8 @@ pub struct TablePending {
     last_generation: u64,
     pieces: Vec<Arc<Piece>>,
     runs: Vec<Arc<Run>>,
+    /// What was spilled, with all changes of each key, for a history.
+    full_runs: Vec<Arc<Run>>,
     names: PartitionNames,
     arrivals: u64,
 }
@@ -105,6 +111,7 @@ impl TablePending {
             last_generation: 0,
             pieces: Vec::new(),
             runs: Vec::new(),
+            full_runs: Vec::new(),
             names: PartitionNames::default(),
             arrivals: 0,
         }
@@ -174,7 +181,7 @@ impl TablePending {
         match section {
             Section::Rows(batch) => {
                 let place = Place { closing, generation: self.generation(lane), arrival: self.arrivals };
-                let piece = Piece::new(place, batch, |i| is_covered(&batch.transactions[i]))?;
+                let piece = Piece::new(place, batch, self.treatment.keeps_all, |i| is_covered(&batch.transactions[i]))?;
                 if let Some(piece) = piece {
                     self.first_seen.get_or_insert_with(|| batch.schema.clone());
                     self.arrivals += 1;
@@ -220,7 +227,8 @@ impl TablePending {
             Some(known) => known.generation,
             None => {
                 self.last_generation += 1;
-                self.truncations.push(Truncation { closing, stamp: stamp.clone(), generation: self.last_generation });
+                let (generation, arrival) = (self.last_generation, self.arrivals);
+                self.truncations.push(Truncation { closing, stamp: stamp.clone(), generation, arrival });
                 self.last_generation
             }
         };
@@ -242,6 +250,7 @@ impl TablePending {
             .remedy("the stream is read again from the last commit"));
         }
         self.runs.retain(|run| !is_void(run.label.last_closing));
+        self.full_runs.retain(|run| !is_void(run.label.last_closing));
         self.pieces.retain(|piece| !is_void(piece.place.closing));
         self.shapes.retain(|shape| !is_void(shape.closing));
         self.truncations.retain(|truncation| !is_void(truncation.closing));
@@ -264,6 +273,8 @@ impl TablePending {
             pieces: self.pieces.iter().filter(|piece| is_in(piece.place.closing, piece.place.generation)).cloned().collect(),
             runs: self.runs.iter().filter(|run| is_in(run.label.last_closing, run.label.generation)).cloned().collect(),
             names: self.names.clone(),
+            history: self.treatment.keeps_all.then(|| self.history(at)),
+            frozen: Arc::default(),
             shape,
         };
         self.taken = Some((at, position.clone()));
@@ -275,6 +286,7 @@ impl TablePending {
     pub fn done(&mut self, at: CutPoint, position: SourcePosition, schema: Arc<TableSchema>) {
         self.pieces.retain(|piece| piece.place.closing > at);
         self.runs.retain(|run| run.label.last_closing > at);
+        self.full_runs.retain(|run| run.label.last_closing > at);
         self.shapes.retain(|shape| shape.closing > at);
         self.truncations.retain(|truncation| truncation.closing > at);
         self.committed = Some(Committed { at: Some(at), position, schema });
@@ -310,6 +322,7 @@ impl TablePending {
     pub fn drop_up_to(&mut self, at: CutPoint) {
         self.pieces.retain(|piece| piece.place.closing > at);
         self.runs.retain(|run| run.label.last_closing > at);
+        self.full_runs.retain(|run| run.label.last_closing > at);
         self.shapes.retain(|shape| shape.closing > at);
         self.truncations.retain(|truncation| truncation.closing > at);
         self.snapshot_began = self.snapshot_began.filter(|began| *began > at);
@@ -324,51 +337,7 @@ impl TablePending {
     pub fn forget_rows(&mut self) {
         self.pieces.clear();
         self.runs.clear();
-    }
-
-    /// Moves rows to local disk: those up to `reached` as one run, those of each window that isn't closed yet as one of its own.
-    /// Returns how many bytes of memory that freed.
-    pub fn spill(&mut self, folder: &SpillFolder, reached: Option<CutPoint>) -> Result<usize> {
-        let before = self.bytes();
-        let mut groups: HashMap<(bool, Option<CutPoint>, u64), Vec<Arc<Piece>>> = HashMap::new();
-        let (kept, moved): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pieces)
-            .into_iter()
-            .partition(|piece| self.taken.as_ref().is_some_and(|(taken, _)| piece.place.closing <= *taken));
-        self.pieces = kept;
-        let generation = reached.and_then(|reached| self.last_truncation(reached)).unwrap_or(0);
-        for piece in moved {
-            let is_reached = reached.is_some_and(|reached| piece.place.closing <= reached);
-            if is_reached && piece.place.generation < generation {
-                // no commit will want it, and it may not fit the shape that came with the truncation
-                continue;
-            }
-            let group = (is_reached, (!is_reached).then_some(piece.place.closing), piece.place.generation);
-            groups.entry(group).or_default().push(piece);
-        }
-        for pieces in groups.into_values() {
-            if let Some(run) = self.write_run(folder, pieces)? {
-                self.runs.push(Arc::new(run));
-            }
-        }
-        Ok(before - self.bytes())
-    }
-
-    fn write_run(&mut self, folder: &SpillFolder, pieces: Vec<Arc<Piece>>) -> Result<Option<Run>> {
-        let closings = || pieces.iter().map(|piece| piece.place.closing);
-        let (Some(first), Some(last)) = (closings().min(), closings().max()) else { return Ok(None) };
-        // rows wait as they came: the table's transform may not be ready yet
-        let Some(schema) = self.schema_at(last)? else { return Ok(None) };
-        let treatment = Treatment { transform: None, ..self.treatment.clone() };
-        let shape = Arc::new(LakeShape::treated(schema, &treatment)?);
-        let label = RunLabel {
-            first_closing: first,
-            last_closing: last,
-            generation: pieces[0].place.generation,
-            first_commit_time: pieces.iter().filter_map(|piece| piece.first_commit_time()).min(),
-        };
-        let fill = self.fill_at(last, &shape)?;
-        let sorted = SortedPieces::new(&shape, pieces, fill.as_ref(), &mut self.names, RUN_BATCH_BYTES)?;
-        Run::write(folder, &shape, label, sorted).map(Some)
+        self.full_runs.clear();
     }
 
     /// The shape as of the cut `at`, with the table's transform.

@@ -1,11 +1,13 @@
 //! A batch of changes as it waits for its commit, and sorted batches made of such pieces.
 
-use super::order::{Entry, KeyMaker, Keys, Newness, last_of_each};
+use super::history::{SourceOrder, Trace};
+use super::order::{Entry, KeyMaker, Keys, Newness, last_of_each, sorted};
 use super::partition::{PartitionNames, evaluate};
 use super::shape::{LakeShape, Origin, adapt, arrow_error, data};
 use crate::error::{Error, Result};
 use crate::event::{ChangeBatch, CutPoint, Operation};
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
+use crate::table::SortedChanges;
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, filter_record_batch, interleave};
 use std::fmt::Write;
@@ -75,16 +77,31 @@ pub(super) struct Piece {
     stamps: UInt32Array,
     transactions: Stamps,
     is_snapshot: bool,
+    trace: Option<PieceTrace>,
+}
+
+/// What a history needs of a piece besides.
+#[derive(Debug)]
+struct PieceTrace {
+    operations: UInt8Array,
+    /// Each transaction's place.
+    orders: Vec<SourceOrder>,
 }
 
 impl Piece {
     /// Takes `batch` without the rows of the transactions that `is_covered` names; `None` if nothing remains.
-    pub(super) fn new(place: Place, batch: &ChangeBatch, is_covered: impl Fn(usize) -> bool) -> Result<Option<Self>> {
+    /// `is_traced`: with what a history needs.
+    pub(super) fn new(
+        place: Place,
+        batch: &ChangeBatch,
+        is_traced: bool,
+        is_covered: impl Fn(usize) -> bool,
+    ) -> Result<Option<Self>> {
         check(batch)?;
         let covered: Vec<bool> = (0..batch.transactions.len()).map(is_covered).collect();
         let deletes = batch.operations.values().iter().map(|code| *code == Operation::Delete.code());
         let is_delete = BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deletes), None);
-        let (rows, is_delete, stamps) = if covered.contains(&true) {
+        let (rows, is_delete, stamps, operations) = if covered.contains(&true) {
             let kept = batch.stamps.values().iter().map(|stamp| !covered[*stamp as usize]);
             let mask = BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(kept), None);
             let filtered = |array: &dyn Array| filter(array, &mask).map_err(arrow_error);
@@ -92,9 +109,10 @@ impl Piece {
                 filter_record_batch(&batch.rows, &mask).map_err(arrow_error)?,
                 BooleanArray::from(filtered(&is_delete)?.to_data()),
                 UInt32Array::from(filtered(&batch.stamps)?.to_data()),
+                UInt8Array::from(filtered(&batch.operations)?.to_data()),
             )
         } else {
-            (batch.rows.clone(), is_delete, batch.stamps.clone())
+            (batch.rows.clone(), is_delete, batch.stamps.clone(), batch.operations.clone())
         };
         if rows.num_rows() == 0 {
             return Ok(None);
@@ -103,7 +121,23 @@ impl Piece {
         let values: usize = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
         let bytes = values + transactions.bytes() + rows.num_rows() * SORT_BYTES_A_ROW;
         let is_snapshot = batch.transactions[stamps.value(0) as usize].is_snapshot;
-        Ok(Some(Self { place, bytes, rows, is_delete, stamps, transactions, is_snapshot }))
+        let trace = is_traced.then(|| PieceTrace {
+            operations,
+            orders: (0..).zip(batch.transactions.iter()).map(|(i, stamp)| SourceOrder::of(stamp, place.arrival, i)).collect(),
+        });
+        Ok(Some(Self { place, bytes, rows, is_delete, stamps, transactions, is_snapshot, trace }))
+    }
+
+    /// The transactions that it has rows of, with their commit times.
+    pub(super) fn source_transactions(&self) -> impl Iterator<Item = (SourceOrder, i64)> {
+        let mut last = None;
+        let stamps = self.stamps.values().iter().map(|stamp| *stamp as usize);
+        // rows of one transaction follow each other
+        let stamps = stamps.filter(move |stamp| last.replace(*stamp) != Some(*stamp));
+        let trace = self.trace.iter();
+        trace
+            .zip(std::iter::once(stamps))
+            .flat_map(|(trace, stamps)| stamps.map(|stamp| (trace.orders[stamp], self.transactions.commit_times[stamp])))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -141,6 +175,15 @@ pub(super) struct SortedPiece {
     pub(super) partitions: Vec<u32>,
     /// Each row's arrival.
     pub(super) arrivals: Vec<u64>,
+    /// Where all changes are kept: what a history needs of each.
+    pub(super) trace: Option<Trace>,
+}
+
+impl SortedPiece {
+    /// What a table takes of it.
+    pub(super) fn into_changes(self) -> SortedChanges {
+        SortedChanges { rows: self.rows, is_delete: self.is_delete }
+    }
 }
 
 /// Pieces, sorted and folded: gives their rows out in the lake's columns.
@@ -155,6 +198,7 @@ pub(super) struct SortedPieces {
     next: usize,
     row_bytes: Vec<usize>,
     most_bytes: usize,
+    keeps_all: bool,
 }
 
 impl SortedPieces {
@@ -167,6 +211,26 @@ impl SortedPieces {
         names: &mut PartitionNames,
         most_bytes: usize,
     ) -> Result<Self> {
+        Self::sorted(shape, pieces, fill, Some(names), most_bytes)
+    }
+
+    /// Sorts `pieces` by key and keeps all rows, those of a key in the order of arrival.
+    pub(super) fn all(
+        shape: &Arc<LakeShape>,
+        pieces: Vec<Arc<Piece>>,
+        fill: Option<&RecordBatch>,
+        most_bytes: usize,
+    ) -> Result<Self> {
+        Self::sorted(shape, pieces, fill, None, most_bytes)
+    }
+
+    fn sorted(
+        shape: &Arc<LakeShape>,
+        pieces: Vec<Arc<Piece>>,
+        fill: Option<&RecordBatch>,
+        mut names: Option<&mut PartitionNames>,
+        most_bytes: usize,
+    ) -> Result<Self> {
         let key = &shape.source().key;
         let types: Vec<_> = key.iter().map(|&i| shape.source_arrow().field(i).data_type().clone()).collect();
         let maker = KeyMaker::new(shape.key_names(), &types)?;
@@ -177,12 +241,12 @@ impl SortedPieces {
             let adapted = adapt(&piece.rows, shape.source_arrow(), fill)?;
             let key_columns: Vec<_> = key.iter().map(|&i| adapted[i].clone()).collect();
             keys.push(maker.keys(&key_columns)?);
-            if shape.partition_by().is_some() {
+            if let Some(names) = names.as_deref_mut().filter(|_| shape.partition_by().is_some()) {
                 partitions.push(names.numbers(shape.partition_columns(), &partition_values(shape, &adapted)?)?);
             }
             columns.push(adapted);
         }
-        let of_number = names.ranks();
+        let of_number = names.as_deref().map(PartitionNames::ranks).unwrap_or_default();
         let ranks: Vec<Vec<u32>> =
             partitions.iter().map(|numbers| numbers.iter().map(|number| of_number[*number as usize]).collect()).collect();
         let newness = match shape.ordering().and_then(|name| shape.source().index_of(name)) {
@@ -192,10 +256,16 @@ impl SortedPieces {
                 Some(columns.iter().map(|columns| newness.of(&columns[ordering])).collect::<Result<Vec<_>>>()?)
             }
         };
-        let (entries, late) = last_of_each(&keys, &ranks, newness.as_deref());
-        count_late(shape, late);
+        let keeps_all = names.is_none();
+        let entries = if keeps_all {
+            sorted(&keys, &[])
+        } else {
+            let (entries, late) = last_of_each(&keys, &ranks, newness.as_deref());
+            count_late(shape, late);
+            entries
+        };
         let row_bytes = pieces.iter().map(|piece| piece.bytes / piece.len().max(1) + 1).collect();
-        Ok(Self { shape: shape.clone(), pieces, columns, partitions, entries, next: 0, row_bytes, most_bytes })
+        Ok(Self { shape: shape.clone(), pieces, columns, partitions, entries, next: 0, row_bytes, most_bytes, keeps_all })
     }
 
     /// Rows in all.
@@ -237,11 +307,25 @@ impl SortedPieces {
             rows,
             is_delete: BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deleted), None),
             partitions: match self.shape.partition_by() {
-                Some(_) => indices.iter().map(|(piece, row)| self.partitions[*piece][*row]).collect(),
-                None => Vec::new(),
+                Some(_) if !self.keeps_all => indices.iter().map(|(piece, row)| self.partitions[*piece][*row]).collect(),
+                _ => Vec::new(),
             },
             arrivals: indices.iter().map(|(piece, _)| self.pieces[*piece].place.arrival).collect(),
+            trace: if self.keeps_all { Some(self.trace(&indices)?) } else { None },
         })
+    }
+}
+
+impl SortedPieces {
+    fn trace(&self, indices: &[(usize, usize)]) -> Result<Trace> {
+        let mut trace = Trace::default();
+        for (piece, row) in indices {
+            let piece = &self.pieces[*piece];
+            let of = piece.trace.as_ref().ok_or_else(|| Error::bug("a change came without what its history needs"))?;
+            trace.operations.push(of.operations.value(*row));
+            trace.orders.push(of.orders[piece.stamps.value(*row) as usize]);
+        }
+        Ok(trace)
     }
 }
 

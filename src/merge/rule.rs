@@ -1,5 +1,6 @@
 //! `[[table]]`: which source tables are replicated, and how.
 
+use super::history::{HISTORY_SUFFIX, HistoryRule};
 use crate::event::{InvalidText, TableId, ValuePolicies, ZeroDates};
 use crate::transform::Transform;
 use globset::{GlobBuilder, GlobMatcher};
@@ -37,6 +38,9 @@ pub struct TableRule {
     /// The `SELECT` whose columns the lake table has; `None`: the source's own.
     #[serde(default)]
     pub transform: Option<Transform>,
+    /// How the table's history is kept; `None`: there is none.
+    #[serde(default, deserialize_with = "HistoryRule::deserialize_optional")]
+    pub history: Option<HistoryRule>,
 }
 
 /// How a table's rows become those of its lake table.
@@ -48,6 +52,8 @@ pub struct Treatment {
     pub ordering: Option<String>,
     /// See [`TableRule::transform`].
     pub transform: Option<Transform>,
+    /// Whether a history needs all changes.
+    pub keeps_all: bool,
 }
 
 impl TableRule {
@@ -62,13 +68,19 @@ impl TableRule {
             invalid_text: InvalidText::default(),
             tinyint1: TinyInt1::default(),
             ordering: None,
+            history: None,
             transform: None,
         }
     }
 
     /// What it says about the way from the source's rows to the lake's.
     pub fn treatment(&self) -> Treatment {
-        Treatment { partition_by: self.partition_by.clone(), ordering: self.ordering.clone(), transform: self.transform.clone() }
+        Treatment {
+            partition_by: self.partition_by.clone(),
+            ordering: self.ordering.clone(),
+            transform: self.transform.clone(),
+            keeps_all: self.history.is_some(),
+        }
     }
 
     /// What it says about values.
@@ -268,6 +280,12 @@ impl TableRules {
     /// The same, to be changed.
     pub fn rules_mut(&mut self) -> &mut [TableRule] {
         &mut self.rules
+    }
+
+    /// The table whose history has the name of `table`, where there is one.
+    pub fn history_owner(&self, table: &TableId) -> Option<TableId> {
+        let owner = TableId::new(table.database(), table.name().strip_suffix(HISTORY_SUFFIX)?);
+        self.rule_for(&owner).filter(|rule| rule.history.is_some()).map(|_| owner)
     }
 
     /// The rules, in the order of the configuration.

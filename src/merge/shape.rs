@@ -165,6 +165,7 @@ impl LakeShape {
             name: self.source.table.name().to_owned(),
             columns: self.columns().clone(),
             record_key: self.key_names(),
+            sort_prefix: Vec::new(),
             ordering_field: self.ordering.clone().unwrap_or_else(|| COMMIT_TS.to_owned()),
             partition_columns: self.partition_columns.clone(),
         }

@@ -1,11 +1,12 @@
 //! Sorted runs on local disk: Arrow IPC in files without a name, which vanish with the process however it ends.
 
+use super::history::{SourceOrder, Trace};
 use super::piece::SortedPiece;
 use super::shape::{LakeShape, adapt, arrow_error};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::CutPoint;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array, UInt32Array, UInt64Array, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, UInt8Type, UInt32Type, UInt64Type};
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Columns beside the lake's, at the end of each batch of a run.
-const OWN_COLUMNS: usize = 3;
+const OWN_COLUMNS: usize = 5;
 
 /// Where runs are written.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ fn spill_error(path: &Path, what: &'static str, error: impl Into<Box<dyn std::er
 pub(super) struct Run {
     pub(super) label: RunLabel,
     pub(super) rows: usize,
+    /// The transactions whose rows it has, where a history needs them.
+    pub(super) transactions: Vec<(SourceOrder, i64)>,
     path: PathBuf,
     file: File,
 }
@@ -76,6 +79,8 @@ impl Run {
         fields.push(Arc::new(Field::new("_is_delete", DataType::Boolean, false)));
         fields.push(Arc::new(Field::new("_partition", DataType::UInt32, false)));
         fields.push(Arc::new(Field::new("_arrival", DataType::UInt64, false)));
+        fields.push(Arc::new(Field::new("_operation", DataType::UInt8, true)));
+        fields.push(Arc::new(Field::new("_order", DataType::UInt64, true)));
         let schema = Arc::new(Schema::new(fields));
         let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).map_err(arrow_error)?;
         let mut writer = StreamWriter::try_new_with_options(BufWriter::new(file), &schema, options).map_err(failed)?;
@@ -88,6 +93,16 @@ impl Run {
             columns.push(Arc::new(piece.is_delete));
             columns.push(Arc::new(UInt32Array::from(partitions)));
             columns.push(Arc::new(UInt64Array::from(piece.arrivals)));
+            match piece.trace {
+                Some(trace) => {
+                    columns.push(Arc::new(UInt8Array::from(trace.operations)));
+                    columns.push(Arc::new(UInt64Array::from_iter_values(trace.orders.iter().map(|order| order.0))));
+                }
+                None => {
+                    columns.push(new_null_array(&DataType::UInt8, piece.rows.num_rows()));
+                    columns.push(new_null_array(&DataType::UInt64, piece.rows.num_rows()));
+                }
+            }
             let batch = RecordBatch::try_new(schema.clone(), columns).map_err(arrow_error)?;
             writer.write(&batch).map_err(failed)?;
         }
@@ -96,7 +111,17 @@ impl Run {
         let file = buffered
             .into_inner()
             .map_err(|error| spill_error(&folder.0, "a sorted run can't be written to local disk", error.into_error()))?;
-        Ok(Self { label, rows, path: folder.0.clone(), file })
+        Ok(Self { label, rows, transactions: Vec::new(), path: folder.0.clone(), file })
+    }
+}
+
+impl Run {
+    /// The same, with the transactions that it has rows of.
+    pub(super) fn with_transactions(mut self, mut transactions: Vec<(SourceOrder, i64)>) -> Self {
+        transactions.sort_unstable();
+        transactions.dedup();
+        self.transactions = transactions;
+        self
     }
 }
 
@@ -145,6 +170,10 @@ impl RunReader {
                 None => Vec::new(),
             },
             arrivals: own(2).as_primitive::<UInt64Type>().values().to_vec(),
+            trace: (own(3).null_count() == 0).then(|| Trace {
+                operations: own(3).as_primitive::<UInt8Type>().values().to_vec(),
+                orders: own(4).as_primitive::<UInt64Type>().values().iter().map(|order| SourceOrder(*order)).collect(),
+            }),
         })
     }
 }

@@ -47,7 +47,7 @@ impl Feed {
             key: vec!["position".into()],
             ..fed.rule.clone()
         });
-        let letters = letters.map(|rule| TableRule { partition_by: None, ordering: None, transform: None, ..rule });
+        let letters = letters.map(|rule| TableRule { partition_by: None, ordering: None, transform: None, history: None, ..rule });
         TableRules::new(self.tables.iter().map(|fed| fed.rule.clone()).chain(letters).collect())
     }
 

@@ -3,6 +3,7 @@
 //! The view lists the files by name: DuckDB has no Hudi reader, and a glob would find old slices as well. It begins with an empty, typed
 //! row set, so that the columns have the table's order and types even where older files lack them or have narrower ones.
 
+use crate::merge::{HISTORY_SUFFIX, Questions};
 use arrow::datatypes::{DataType, Schema};
 use std::fmt::Write;
 
@@ -27,6 +28,34 @@ pub fn view_statement<'a>(database: &str, table: &str, columns: &Schema, files: 
         );
     }
     sql.push_str(");\n");
+    sql
+}
+
+/// How the open end of a period is written.
+const OPEN_END: &str = "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'";
+
+/// Macros for the questions to the history `history`: `<table>_as_of(system, valid)`, `<table>_as_of_system(…)`, `<table>_as_of_valid(…)`,
+/// `<table>_history_of(key …)`, `<table>_changes(first, last)` and `<table>_diff(valid, first, last)`. Each ends with `;` and a newline.
+pub fn history_macros(database: &str, history: &str, columns: &Schema) -> String {
+    let table = history.strip_suffix(HISTORY_SUFFIX).unwrap_or(history);
+    let questions = Questions::new(format!("{}.{}", identifier(database), identifier(history)), columns);
+    let keys: Vec<String> = (1..=questions.key().len()).map(|number| format!("_key{number}")).collect();
+    let (system, valid) = ("_system::TIMESTAMPTZ", "_valid::TIMESTAMPTZ");
+    let (first, last) = ("_first::TIMESTAMPTZ", "_last::TIMESTAMPTZ");
+    let macros = [
+        ("as_of", "_system, _valid", questions.as_of(Some(system), Some(valid), OPEN_END)),
+        ("as_of_system", "_system", questions.as_of(Some(system), None, OPEN_END)),
+        ("as_of_valid", "_valid", questions.as_of(None, Some(valid), OPEN_END)),
+        ("history_of", &keys.join(", "), questions.history(&keys)),
+        ("changes", "_first, _last", questions.changes(first, last)),
+        ("diff", "_valid, _first, _last", questions.diff(valid, first, last)),
+    ];
+    let mut sql = String::new();
+    for (suffix, parameters, question) in macros {
+        let name = identifier(&format!("{table}_{suffix}"));
+        // writing to a String doesn't fail
+        let _ = writeln!(sql, "CREATE OR REPLACE MACRO {}.{name}({parameters}) AS TABLE\n{question};", identifier(database));
+    }
     sql
 }
 
@@ -93,6 +122,14 @@ mod tests {
         ]);
         let files = ["/lake/it's/[t]/a_0-0-0_20261121141230755.parquet", "s3://b/k*.parquet"];
         insta::assert_snapshot!(view_statement("shop", "or\"ders", &columns, files));
+    }
+
+    #[test]
+    fn macros_of_a_history() {
+        let rows = Schema::new(vec![Field::new("id", DataType::Int32, false), Field::new("v", DataType::Utf8, true)]);
+        let table = "shop.prices".parse().unwrap();
+        let shape = crate::merge::HistoryShape::new(&table, &rows, &["id".to_owned()], None).unwrap();
+        insta::assert_snapshot!(history_macros("shop", "prices_history", shape.columns()));
     }
 
     #[test]

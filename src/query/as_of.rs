@@ -67,6 +67,15 @@ fn wrong(text: &str) -> Error {
 }
 
 impl AsOf {
+    /// The time; `None`: it is a position.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        match &self.moment {
+            // an instant has milliseconds: a time as it was written has more
+            Moment::Instant(instant) => Timestamp::parse(&self.text).or_else(|| instant.to_timestamp()),
+            Moment::Position => None,
+        }
+    }
+
     /// The latest instant of the table that counts.
     pub(super) async fn resolve(&self, view: &TableView) -> Result<InstantTime> {
         match &self.moment {

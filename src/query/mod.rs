@@ -6,6 +6,7 @@
 mod as_of;
 mod engine;
 mod find_table;
+mod history;
 mod lake_table;
 mod output;
 mod row_count;

@@ -71,6 +71,7 @@ async fn lake(folder: &std::path::Path) -> (Lake, Vec<String>) {
         name: name.into(),
         columns: columns(false),
         record_key: vec!["id".into()],
+        sort_prefix: Vec::new(),
         ordering_field: "_commit_ts".into(),
         partition_columns: vec!["sport".into()],
     };
@@ -110,7 +111,7 @@ async fn a_statement_sees_the_table_as_of_one_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, instants) = lake(folder.path()).await;
     let now = QueryOptions::default();
-    let then = |text: &str| QueryOptions { as_of: Some(text.parse::<AsOf>().unwrap()), meta_columns: false };
+    let then = |text: &str| QueryOptions { as_of: Some(text.parse::<AsOf>().unwrap()), meta_columns: false, valid_at: None };
     let all = "SELECT * FROM Shop.Tickets ORDER BY id";
     assert_eq!(
         ask(&lake, now.clone(), all).await.unwrap(),
@@ -129,7 +130,7 @@ async fn a_statement_sees_the_table_as_of_one_commit() {
     let sql = "WITH t AS (SELECT sport FROM shop.orders WHERE sport > 'h') SELECT count(*) AS n FROM t";
     assert_eq!(ask(&lake, now.clone(), sql).await.unwrap(), "n\n1\n");
     let sql = "SELECT DISTINCT _hoodie_commit_time FROM Tickets WHERE id = 2";
-    let meta = QueryOptions { meta_columns: true, as_of: None };
+    let meta = QueryOptions { meta_columns: true, ..QueryOptions::default() };
     assert_eq!(ask(&lake, meta, sql).await.unwrap(), format!("_hoodie_commit_time\n{}\n", instants[1]));
     assert_eq!(ask(&lake, now, "SELECT 1 + 1 AS two").await.unwrap(), "two\n2\n");
 }
@@ -155,7 +156,7 @@ async fn what_cannot_be_answered_is_said_in_one_line() {
         ("SELECT * FROM Tickets", Some("2001-01-01")),
         ("SELECT * FROM Tickets", Some("no:position")),
     ] {
-        let options = QueryOptions { as_of: as_of.map(|text: &str| text.parse().unwrap()), meta_columns: false };
+        let options = QueryOptions { as_of: as_of.map(|text: &str| text.parse().unwrap()), meta_columns: false, valid_at: None };
         let error = ask(&lake, options, sql).await.unwrap_err();
         assert_eq!(error.exit_code(), 2, "{sql}");
         shown.push_str(&format!("{sql}\n  {}\n", error.to_string().replace(&instants[0], "<first instant>")));

@@ -123,7 +123,11 @@ impl Rows<'_> {
         }
         if is_moved {
             self.push(before, Operation::Delete, None, None)?;
-            return self.push(after, Operation::Create, None, None);
+            // where the key stays it is still one update to a history
+            let key = &self.tracked.schema.key;
+            let stays = !self.lanes.keeps_before_images() && key.iter().all(|i| before.get(*i) == after.get(*i));
+            let (operation, changed) = if stays { (Operation::Update, Some(&*changed)) } else { (Operation::Create, None) };
+            return self.push(after, operation, changed, None);
         }
         let before = self.lanes.keeps_before_images().then_some(before);
         self.push(after, Operation::Update, Some(changed), before)

@@ -43,15 +43,35 @@ const FIELD_IDS_KEY: &str = "binlake.field_ids";
 /// when the table is opened again, and [`Table::extra_metadata`] then tells whether it took effect.
 #[derive(Debug)]
 pub struct Table {
-    view: TableView,
+    pub(super) view: TableView,
     pub(super) spec: TableSpec,
     record_key: Vec<String>,
     options: TableOptions,
-    fence: Fence,
+    pub(super) fence: Fence,
     writer: WriterIdentity,
-    index: KeyIndex,
+    pub(super) index: KeyIndex,
+    /// Whether nothing of a file that is rewritten is copied.
+    writes_whole_files: bool,
     /// Whether no commit has failed, or is under way.
     usable: bool,
+}
+
+/// A commit whose files are written.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) time: InstantTime,
+    pub(super) action: Action,
+    pub(super) commit: CommitMetadata,
+    columns: SchemaRef,
+    record_key: Vec<String>,
+    rows: RewriteOutput,
+}
+
+impl Prepared {
+    /// What the fence log says of it.
+    pub(super) fn header(&self) -> CommitHeader {
+        CommitHeader { instant: self.time.clone(), replaces: self.action == Action::ReplaceCommit }
+    }
 }
 
 impl Table {
@@ -98,7 +118,17 @@ impl Table {
             .await
             .map_err(|error| error.with("table", &table))?;
         let record_key = view.record_key();
-        Ok(Self { view, spec: spec.clone(), record_key, options, fence, writer, index: KeyIndex::default(), usable: true })
+        Ok(Self {
+            view,
+            spec: spec.clone(),
+            record_key,
+            options,
+            fence,
+            writer,
+            index: KeyIndex::default(),
+            writes_whole_files: false,
+            usable: true,
+        })
     }
 
     /// As [`Table::open`], for a commit that replaces all rows (`truncate`): the table's key may be another one than `spec`'s until then.
@@ -114,14 +144,44 @@ impl Table {
 
     /// Commits once: see [`CommitRequest`].
     pub async fn commit(&mut self, request: CommitRequest) -> Result<CommitSummary> {
-        if !std::mem::take(&mut self.usable) {
-            return Err(Error::bug("a table was used after its commit had failed"));
-        }
-        let table = format!("{}.{}", self.spec.database, self.spec.name);
-        let summary = self.commit_once(request).await.map_err(|error| error.with("table", table))?;
+        self.begin_use()?;
+        let summary = self.commit_once(request).await.map_err(|error| self.at(error))?;
+        self.after_commit().await;
+        Ok(summary)
+    }
+
+    async fn commit_once(&mut self, request: CommitRequest) -> Result<CommitSummary> {
+        let prepared = self.prepare(request).await?;
+        let json = prepared.commit.render()?;
+        self.ensure_alone(&prepared.time, prepared.action).await?;
+        self.fence.append(&self.view.store, prepared.header(), &json).await?;
+        self.show(prepared, json).await
+    }
+
+    /// Takes the table out of use, until [`Self::after_commit`] says that all went well.
+    pub(super) fn begin_use(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.usable) { Ok(()) } else { Err(Error::bug("a table was used after its commit had failed")) }
+    }
+
+    /// Looks after the table when a commit is done.
+    pub(super) async fn after_commit(&mut self) {
         services::after_commit(&mut self.view, &mut self.fence, &self.options).await;
         self.usable = true;
-        Ok(summary)
+    }
+
+    /// From now on every file that a change touches is made anew as a whole: nothing of its former rows stays in pages, dictionaries or statistics.
+    pub fn writes_whole_files(&mut self) {
+        self.writes_whole_files = true;
+    }
+
+    /// Whether savepoints keep files that cleaning would delete.
+    pub fn has_savepoints(&self) -> bool {
+        self.view.timeline.savepoints().next().is_some()
+    }
+
+    /// Says in an error which table it is about.
+    pub(super) fn at(&self, error: Error) -> Error {
+        error.with("table", format!("{}.{}", self.spec.database, self.spec.name))
     }
 
     /// An error that [`is_taken`](super::is_taken) knows if another session has the table. Also after a commit has failed: who takes the table
@@ -135,7 +195,8 @@ impl Table {
         services::clean::run_now(&mut self.view, retained_commits).await
     }
 
-    async fn commit_once(&mut self, request: CommitRequest) -> Result<CommitSummary> {
+    /// Writes a commit's files. It has not taken effect then.
+    pub(super) async fn prepare(&mut self, request: CommitRequest) -> Result<Prepared> {
         self.refresh().await?;
         let previous_columns = self.view.instants().last().map(|_| self.view.latest_columns());
         let record_key = request.record_key.unwrap_or_else(|| self.record_key.clone());
@@ -152,6 +213,8 @@ impl Table {
             store: self.view.store.object_store().clone(),
             base: self.view.store.base().clone(),
             table: format!("{}.{}", self.spec.database, self.spec.name),
+            sort_prefix: self.spec.sort_prefix.clone(),
+            copies_nothing: self.writes_whole_files,
             record_key: record_key.clone(),
             partition_columns: self.spec.partition_columns.clone(),
             options: self.options.clone(),
@@ -186,16 +249,18 @@ impl Table {
         if record_key != self.record_key || self.view.extra_metadata(RECORD_KEY_KEY).is_some() {
             commit.extra_metadata.insert(RECORD_KEY_KEY.to_owned(), Some(record_key.join(",")));
         }
-        let json = commit.render()?;
-        self.ensure_alone(&time, action).await?;
-        let header = CommitHeader { instant: time.clone(), replaces: action == Action::ReplaceCommit };
-        self.fence.append(&self.view.store, header, &json).await?;
+        Ok(Prepared { time, action, commit, columns: request.columns, record_key, rows })
+    }
+
+    /// Puts a commit that took effect on the timeline.
+    pub(super) async fn show(&mut self, prepared: Prepared, json: Vec<u8>) -> Result<CommitSummary> {
+        let Prepared { time, action, commit, columns, record_key, rows } = prepared;
         if let Creation::Taken(_) = self.view.store.create(&completed_path(&time, action), json).await? {
             return Err(
                 Error::new(Area::Lake, Kind::Corrupt, "another writer has a commit of the same instant").with("instant", time)
             );
         }
-        self.view.apply_commit(&time, action, &commit, request.columns);
+        self.view.apply_commit(&time, action, &commit, columns);
         self.index.retain(&self.view.slices(None)?);
         self.view.write_key().await?;
         self.spec.record_key.clone_from(&record_key);
@@ -304,7 +369,7 @@ impl Table {
     }
 
     /// Makes sure that no one else changed the table since `refresh`.
-    async fn ensure_alone(&self, time: &InstantTime, action: Action) -> Result<()> {
+    pub(super) async fn ensure_alone(&self, time: &InstantTime, action: Action) -> Result<()> {
         let folder = self.view.store.list_folder(".hoodie").await?;
         let now = timeline_of(&folder.entries);
         let ours_is_gone = now.states(time, action).is_none();

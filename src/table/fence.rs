@@ -27,6 +27,8 @@ const KEPT_ENTRIES: u64 = 16;
 
 /// The version of the entries' format.
 const VERSION: u32 = 1;
+/// The version of entries that await another table's.
+const AWAITING_VERSION: u32 = 2;
 
 /// The first line of an entry; a commit's JSON follows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +38,23 @@ pub(super) struct EntryHeader {
     pub(super) writer: WriterIdentity,
     /// The number of the newest entry with a commit, this one included: it is kept, for it may have the only copy of our last checkpoint
     /// once another writer has archived our commits.
-    last_commit_entry: Option<u64>,
+    pub(super) last_commit_entry: Option<u64>,
     /// The commit; `None` in a claim.
     pub(super) commit: Option<CommitHeader>,
+    /// The commit takes effect only with another table's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) awaits: Option<Awaited>,
+}
+
+/// The commit of another table with which one takes effect: the other table's fence log decides for both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Awaited {
+    /// The name of the other table's folder, beside this one's.
+    pub(super) sibling: String,
+    /// Its instant.
+    pub(super) instant: InstantTime,
+    /// The number of its entry in the other table's log.
+    pub(super) entry: u64,
 }
 
 /// Which instant an entry commits.
@@ -102,7 +118,13 @@ impl Fence {
             Some(before) => Self::read(store, before).await?.header.last_commit_entry,
             None => None,
         };
-        let header = EntryHeader { version: VERSION, writer: WriterIdentity::unknown(), last_commit_entry: before, commit: None };
+        let header = EntryHeader {
+            version: VERSION,
+            writer: WriterIdentity::unknown(),
+            last_commit_entry: before,
+            commit: None,
+            awaits: None,
+        };
         Ok(Some(Entry { number: last, header, body: Bytes::new() }))
     }
 
@@ -112,6 +134,16 @@ impl Fence {
             Some(number) if number == entry.number => Ok(Some(entry)),
             Some(number) => Self::read(store, number).await.map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// The entry with this number, and the number of the last one.
+    pub(super) async fn entry(store: &TableStore, number: u64) -> Result<(Option<Entry>, u64)> {
+        let numbers = Self::numbers(store).await?;
+        let last = numbers.last().copied().unwrap_or(0);
+        match numbers.contains(&number) {
+            true => Ok((Some(Self::read(store, number).await?), last)),
+            false => Ok((None, last)),
         }
     }
 
@@ -128,7 +160,7 @@ impl Fence {
         let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| corrupt("an entry of the fence log is cut off"))?;
         let header: EntryHeader = serde_json::from_slice(&bytes[..end])
             .map_err(|error| corrupt("an entry of the fence log is damaged").caused_by(error))?;
-        if header.version != VERSION {
+        if header.version != VERSION && header.version != AWAITING_VERSION {
             return Err(Error::new(Area::Lake, Kind::Refused, "a newer binlake has written the table")
                 .with("path", &path)
                 .with("version", header.version)
@@ -141,7 +173,7 @@ impl Fence {
     pub(super) async fn claim(store: &TableStore, writer: WriterIdentity, last: Option<&Entry>) -> Result<Claim> {
         let number = last.map_or(0, |entry| entry.number) + 1;
         let last_commit_entry = last.and_then(|entry| entry.header.last_commit_entry);
-        let header = EntryHeader { version: VERSION, writer: writer.clone(), last_commit_entry, commit: None };
+        let header = EntryHeader { version: VERSION, writer: writer.clone(), last_commit_entry, commit: None, awaits: None };
         let created = store.create(&path_of(number), render(&header, &[])?).await?;
         if created != Creation::Created || !Self::behind(store, number).await?.is_empty() {
             return Ok(Claim::Overtaken);
@@ -151,9 +183,39 @@ impl Fence {
 
     /// Creates the entry that makes a commit take effect. An error of kind `Conflict`: the table was taken by another session.
     pub(super) async fn append(&mut self, store: &TableStore, commit: CommitHeader, json: &[u8]) -> Result<()> {
-        let number = self.last + 1;
-        let header =
-            EntryHeader { version: VERSION, writer: self.writer.clone(), last_commit_entry: Some(number), commit: Some(commit) };
+        self.append_as(store, commit, None, json).await
+    }
+
+    /// Creates the entry of a commit that takes effect with another table's.
+    pub(super) async fn append_awaiting(
+        &mut self,
+        store: &TableStore,
+        commit: CommitHeader,
+        awaited: Awaited,
+        json: &[u8],
+    ) -> Result<()> {
+        self.append_as(store, commit, Some(awaited), json).await
+    }
+
+    /// What the last entry awaited was done.
+    pub(super) fn took_effect(&mut self) {
+        self.last_commit_entry = Some(self.last);
+    }
+
+    /// The number of the next entry.
+    pub(super) fn next_entry(&self) -> u64 {
+        self.last + 1
+    }
+
+    async fn append_as(&mut self, store: &TableStore, commit: CommitHeader, awaits: Option<Awaited>, json: &[u8]) -> Result<()> {
+        let (number, is_commit) = (self.next_entry(), awaits.is_none());
+        let header = EntryHeader {
+            version: if is_commit { VERSION } else { AWAITING_VERSION },
+            writer: self.writer.clone(),
+            last_commit_entry: if is_commit { Some(number) } else { self.last_commit_entry },
+            commit: Some(commit),
+            awaits,
+        };
         match store.create(&path_of(number), render(&header, json)?).await? {
             Creation::Created => {}
             Creation::Taken(_) => return Err(Self::lost_to(store).await),
@@ -161,7 +223,10 @@ impl Fence {
         if !Self::behind(store, number).await?.is_empty() {
             return Err(Self::lost_to(store).await);
         }
-        (self.last, self.last_commit_entry) = (number, Some(number));
+        self.last = number;
+        if is_commit {
+            self.last_commit_entry = Some(number);
+        }
         Ok(())
     }
 

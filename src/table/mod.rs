@@ -6,7 +6,7 @@
 //!
 //! - the files: `rewrite` (with `base_file`, `splice`, `file_group`, `record_key`, `partition_path`);
 //! - the timeline: `properties`, `timeline`, `commit_metadata` (JSON), `avro_schema`, `avro_file` (the other actions), `file_groups` (which files count);
-//! - who may write: `writer`, `fence`; what a crash left: `recovery`; what keeps a table small: `services`.
+//! - who may write: `writer`, `fence`; two tables at once: `pair`; what a crash left: `recovery`; what keeps a table small: `services`.
 
 mod avro_file;
 mod avro_schema;
@@ -22,11 +22,13 @@ mod file_groups;
 mod file_slice;
 mod instant;
 mod lake;
+mod pair;
 mod partition_path;
 mod properties;
 mod record_key;
 mod recovery;
 mod rewrite;
+mod row_reader;
 mod s3;
 mod s3_credentials;
 mod services;
@@ -47,7 +49,9 @@ pub use fence::is_taken;
 pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use instant::InstantTime;
 pub use lake::Lake;
+pub use pair::COMMITTED_WITH;
 pub use partition_path::partition_path_at;
+pub use row_reader::{FoundRows, RowReader};
 pub use view::TableView;
 pub use write_stat::{RuntimeStats, WriteStat};
 
@@ -68,6 +72,9 @@ pub struct TableSpec {
     pub columns: SchemaRef,
     /// Names of the record key's columns.
     pub record_key: Vec<String>,
+    /// Names of columns by which the rows of a file group are sorted before the record key: where new rows are greater in them than old ones,
+    /// they all go to a partition's end. Each row's values in them must be known with its key; mostly empty.
+    pub sort_prefix: Vec<String>,
     /// Name of the column by which Hudi writers order changes of one key (`precombine`).
     pub ordering_field: String,
     /// Names of the partition columns, hive style; empty for an unpartitioned table.
@@ -108,7 +115,7 @@ pub struct CommitRequest {
     pub fill: Option<RecordBatch>,
     /// Whether all present rows go before `changes` apply.
     pub truncate: bool,
-    /// The changes, sorted by (partition path as text, key in the order of `arrow::row` over the record key's columns).
+    /// The changes, sorted by (partition path as text, key in the order of `arrow::row` over the columns of the sort prefix and the record key).
     pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
     /// A change loses against a present row whose value in this column is greater; `None`: changes win.
     pub ordering: Option<String>,

@@ -12,6 +12,9 @@ pub(super) const PROPERTIES_FILE: &str = ".hoodie/hoodie.properties";
 /// What Spark's writer says about its metadata table; absent or empty where there is none.
 const METADATA_PREFIX: &str = "hoodie.table.metadata.partitions";
 
+/// Our own: see `TableSpec::sort_prefix`.
+const SORT_PREFIX: &str = "binlake.table.sort.prefix";
+
 /// A table's properties, in the order of the file; unknown ones are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableProperties {
@@ -45,7 +48,11 @@ impl TableProperties {
             ("hoodie.datasource.write.partitionpath.urlencode", hive_style.to_string()),
             ("hoodie.table.version", "6".to_owned()),
         ];
-        Self { entries: entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
+        let mut entries: Vec<(String, String)> = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        if !spec.sort_prefix.is_empty() {
+            entries.push((SORT_PREFIX.to_owned(), spec.sort_prefix.join(",")));
+        }
+        Self { entries }
     }
 
     /// Reads the file's text.
@@ -102,6 +109,11 @@ impl TableProperties {
     /// Names of the record key's columns.
     pub(super) fn record_key(&self) -> Vec<String> {
         self.list("hoodie.table.recordkey.fields")
+    }
+
+    /// Names of the columns by which rows are sorted before the record key.
+    pub(super) fn sort_prefix(&self) -> Vec<String> {
+        self.list(SORT_PREFIX)
     }
 
     /// Takes another record key, with what else follows from it; says whether it is another one.
@@ -310,6 +322,7 @@ mod tests {
             name: "np".to_owned(),
             columns: Arc::new(Schema::empty()),
             record_key: names(key),
+            sort_prefix: Vec::new(),
             ordering_field: "created_at".to_owned(),
             partition_columns: names(partition),
         }

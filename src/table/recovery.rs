@@ -12,6 +12,7 @@ use super::TableSpec;
 use super::avro_file;
 use super::commit_metadata::CommitMetadata;
 use super::fence::{Claim, CommitHeader, Entry, Fence, taken_by};
+use super::pair::{self, Outcome};
 use super::properties::PROPERTIES_FILE;
 use super::services::rollback;
 use super::store::{Creation, TableStore};
@@ -43,7 +44,10 @@ pub(super) async fn take_over(
     is_polite: bool,
 ) -> Result<(TableView, Fence)> {
     for _ in 0..CLAIM_TRIES {
-        let last = Fence::last_entry(&store).await?;
+        let last = match pair::last_entry(&store).await? {
+            (_, Outcome::Undecided) => return Err(pair::undecided(&store)),
+            (last, Outcome::Decided) => last,
+        };
         let other = last.as_ref().map(|entry| &entry.header.writer);
         if let Some(other) = other.filter(|other| is_polite && other.is_alive_beside_us()) {
             return Err(taken_by(other));
@@ -82,7 +86,7 @@ pub(super) async fn take_over(
 
 /// Reads the table once a commit that had taken effect is finished.
 pub(super) async fn settled_view(store: TableStore) -> Result<TableView> {
-    let last = Fence::last_entry(&store).await?;
+    let (last, _) = pair::last_entry(&store).await?;
     if let Some(last) = &last {
         mend(&store, last).await?;
     }

@@ -288,6 +288,11 @@ impl TableView {
         self.properties.record_key()
     }
 
+    /// Names of the columns by which rows are sorted before the record key.
+    pub fn sort_prefix(&self) -> Vec<String> {
+        self.properties.sort_prefix()
+    }
+
     /// Names of the partition columns.
     pub fn partition_columns(&self) -> Vec<String> {
         self.properties.partition_columns()

@@ -47,7 +47,7 @@ fn a_wrong_command_line_or_configuration_exits_with_2() {
         &["query"],
         &["query", "SELECT 1", "--format", "xml"],
         &["query", "SELECT 1", "--as-of", "yesterday"],
-        &["query", "SELECT 1", "--valid-at", "2026-01-01"],
+        &["query", "SELECT 1", "--valid-at", "soon"],
         &["rollback", "shop.orders", "20260101000000000"],
         &["savepoint", "shop.orders"],
         &["restore", "shop.orders", "20260101000000000"],

@@ -4,12 +4,13 @@
 //! commit: our own means that it is done; the one that we started from means that it isn't; any other is another service's, which gave
 //! the table a commit since: then this one gives way.
 
+use super::history::{Done, OpenTable};
 use super::lake::LakeWriter;
 use super::prefetch::prefetched;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, POSITION_KEY};
-use crate::table::{CommitRequest, CommitSummary, Table, is_taken};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, HistoryRule, POSITION_KEY};
+use crate::table::{CommitRequest, is_taken};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -25,7 +26,9 @@ pub(super) struct Job {
     pub(super) table: TableId,
     pub(super) lake: LakeWriter,
     /// The table, if it is open.
-    pub(super) writer: Option<Table>,
+    pub(super) writer: Option<OpenTable>,
+    /// How its history is kept; `None`: there is none.
+    pub(super) history: Option<HistoryRule>,
     pub(super) fold: Fold,
     /// What the last commit said.
     pub(super) before: Option<Checkpoint>,
@@ -39,7 +42,7 @@ pub(super) struct Outcome {
     pub(super) checkpoint: Checkpoint,
     pub(super) took: Duration,
     /// The table, open, unless items are delivered; and what was done: `None` if an earlier attempt whose answer was lost did it.
-    pub(super) done: Result<(Option<Table>, Option<CommitSummary>)>,
+    pub(super) done: Result<(Option<OpenTable>, Option<Done>)>,
     pub(super) fold: Fold,
 }
 
@@ -74,33 +77,33 @@ impl Job {
         Outcome { table: self.table, checkpoint: self.checkpoint, took: started.elapsed(), done, fold: self.fold }
     }
 
-    async fn attempt(&mut self) -> Result<(Option<Table>, Option<CommitSummary>), Failed> {
+    async fn attempt(&mut self) -> Result<(Option<OpenTable>, Option<Done>), Failed> {
         if let Some(delivery) = self.lake.delivery() {
             delivery.write(&self.fold, self.before.as_ref(), &self.checkpoint).await.map_err(Failed::of)?;
             return Ok((None, None));
         }
-        let mut table = match self.writer.take() {
-            Some(table) => table,
+        let mut open = match self.writer.take() {
+            Some(open) => open,
             None => {
                 let table =
                     self.lake.open(&self.table, &self.fold.shape().spec(), self.fold.truncate()).await.map_err(Failed::of)?;
                 let found = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(Failed::of)?;
                 if found.as_ref() == Some(&self.checkpoint) {
-                    return Ok((Some(table), None));
+                    let open = self.with_history(table).await.map_err(Failed::of)?;
+                    return Ok((Some(open), None));
                 }
                 if found != self.before {
                     let taken = Error::new(Area::Lake, Kind::Conflict, "another binlake service writes to this lake")
                         .remedy("run one service for a lake, or let this one take over after the other has stopped");
                     return Err(Failed::ForGood(taken));
                 }
-                table
+                self.with_history(table).await.map_err(Failed::of)?
             }
         };
-        let request = self.request().map_err(Failed::of)?;
-        match table.commit(request).await {
-            Ok(summary) => Ok((Some(table), Some(summary))),
+        match self.commit_on(&mut open).await {
+            Ok(done) => Ok((Some(open), Some(done))),
             // it was given to another worker
-            Err(error) if self.lake.is_shared() => match table.ensure_ours().await {
+            Err(error) if self.lake.is_shared() => match open.table.ensure_ours().await {
                 Err(taken) if is_taken(&taken) => Err(Failed::ForGood(taken)),
                 _ if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
                 _ => Err(Failed::of(error)),
@@ -111,7 +114,7 @@ impl Job {
         }
     }
 
-    fn request(&self) -> Result<CommitRequest> {
+    pub(super) fn request(&self) -> Result<CommitRequest> {
         Ok(CommitRequest {
             columns: self.fold.shape().columns().clone(),
             record_key: Some(self.fold.shape().key_names()),

@@ -7,6 +7,7 @@
 mod cadence;
 mod commit;
 mod delivery;
+mod history;
 mod lake;
 mod prefetch;
 mod progress;
@@ -20,7 +21,7 @@ pub(super) use shared::{Ground, apply_shared};
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, TableId};
-use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules};
+use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules, history_of};
 use crate::pipeline::share::Need;
 use crate::pipeline::status::{Status, TableStage};
 use crate::stream::{Consumer, CutReached, EventLog, LaneEvent, LogPosition, find_last_cut};
@@ -110,8 +111,9 @@ impl Apply {
         // A new stream, or one that was lost, knows no table yet, but the lake may have it already.
         for table in lake.tables().await? {
             if !tables.contains_key(&table) && config.rules.rule_for(&table).is_some() {
-                let checkpoint = lake.checkpoint(&table).await?;
-                tables.insert(table.clone(), AppliedTable::new(&table, &config.rules, checkpoint, &stream_id));
+                // one without a commit needs nothing yet, and a history goes with its table
+                let Some(checkpoint) = lake.checkpoint(&table).await? else { continue };
+                tables.insert(table.clone(), AppliedTable::new(&table, &config.rules, Some(checkpoint), &stream_id));
             }
         }
         Ok(Self::over(Ground { log, lake, config, status, commits_done }, tables, durable))
@@ -339,14 +341,17 @@ impl Apply {
         if !self.tables.contains_key(&table) {
             return Ok(());
         }
-        let (writer, summary) = match done {
+        let (writer, done) = match done {
             Ok(done) => done,
             Err(error) if self.is_given_way(&table, &error) => return Ok(()),
             Err(error) if error.kind() == Kind::Data && self.outlives(&table, &checkpoint) => return Ok(()),
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
-        let published = writer.as_ref().map(|writer| Ok((writer.columns(), writer.slices(None)?))).transpose()?;
+        let published = writer.as_ref().map(|writer| Ok((writer.table.columns(), writer.table.slices(None)?))).transpose()?;
+        let history = writer.as_ref().and_then(|writer| writer.history.as_ref());
+        let history = history.map(|history| Ok((history.columns(), history.slices(None)?))).transpose()?;
+        let (summary, of_history) = done.map_or((None, None), |done| (Some(done.table), done.history));
         applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
         let resume = checkpoint.resume.clone();
         let last_cut = self.last_cut.as_ref();
@@ -357,8 +362,12 @@ impl Apply {
         if self.shared.is_none() && unneeded.is_some() {
             self.to_release = unneeded;
         }
+        // nobody listens where nobody asked
+        if let Some((columns, slices)) = history {
+            let (table, checkpoint) = (history_of(&table), checkpoint.clone());
+            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary: of_history, columns, slices });
+        }
         if let Some((columns, slices)) = published {
-            // nobody listens where nobody asked
             let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });
         }
         Ok(())

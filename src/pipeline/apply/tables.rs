@@ -2,14 +2,15 @@
 
 use super::cadence::Cadence;
 use super::commit::Job;
+use super::history::OpenTable;
 use super::lake::LakeWriter;
-use crate::error::Result;
+use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, TableState};
-use crate::merge::{Checkpoint, Fold, Resume, TablePending, TableRule, TableRules};
+use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, TablePending, TableRule, TableRules};
 use crate::metrics as names;
 use crate::pipeline::status::{CommittedRows, LastCommit, Status};
 use crate::stream::CutReached;
-use crate::table::{CommitSummary, Table};
+use crate::table::CommitSummary;
 use crate::time::Timestamp;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -50,7 +51,10 @@ pub(super) struct AppliedTable {
     /// The furthest position of a cut at which the table was whole: what waits may have all of it.
     furthest: Option<SourcePosition>,
     checkpoint: Option<Checkpoint>,
-    writer: Option<Table>,
+    writer: Option<OpenTable>,
+    history: Option<HistoryRule>,
+    /// The table whose history has this one's name.
+    history_owner: Option<TableId>,
     last_started: Option<Instant>,
     last_cost: Duration,
     /// When the checkpoint was last known to be current.
@@ -60,6 +64,7 @@ pub(super) struct AppliedTable {
 impl AppliedTable {
     pub(super) fn new(table: &TableId, rules: &TableRules, checkpoint: Option<Checkpoint>, stream_id: &str) -> Self {
         let treatment = rules.rule_for(table).map(TableRule::treatment).unwrap_or_default();
+        let history = rules.rule_for(table).and_then(|rule| rule.history.clone());
         let committed = checkpoint.as_ref().map(|checkpoint| checkpoint.committed(stream_id));
         Self {
             pending: TablePending::new(table.clone(), treatment, committed),
@@ -69,6 +74,8 @@ impl AppliedTable {
             furthest: checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
             checkpoint,
             writer: None,
+            history,
+            history_owner: rules.history_owner(table),
             last_started: None,
             last_cost: Duration::ZERO,
             last_moved: Instant::now(),
@@ -201,7 +208,13 @@ impl AppliedTable {
     pub(super) fn has_news(&self, cut: &CutReached) -> bool {
         let Some(position) = self.position_at(cut) else { return false };
         let has_moved = self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.position != position);
-        self.pending.has_changes(cut.point) || has_moved
+        self.pending.has_changes(cut.point) || has_moved || self.lacks_history()
+    }
+
+    /// Whether the last commit was one without the history that the table is to have.
+    fn lacks_history(&self) -> bool {
+        let has_none = |checkpoint: &Checkpoint| checkpoint.system_time.is_none();
+        self.history.is_some() && self.checkpoint.as_ref().is_some_and(has_none)
     }
 
     /// When a commit at `cut` is due; `None`: not at all.
@@ -212,6 +225,9 @@ impl AppliedTable {
             return Some(self.last_started.map_or_else(Instant::now, |started| started + wait));
         }
         let checkpoint = self.checkpoint.as_ref()?;
+        if self.lacks_history() {
+            return Some(Instant::now());
+        }
         Some(self.last_moved + cadence.checkpoint_wait(checkpoint.position != position))
     }
 
@@ -225,6 +241,11 @@ impl AppliedTable {
         stream_id: &str,
     ) -> Result<Option<Job>> {
         let Some(position) = self.position_at(cut) else { return Ok(None) };
+        if let Some(owner) = &self.history_owner {
+            return Err(Error::new(Area::Lake, Kind::Data, "the table has the name of another table's history")
+                .with("other", owner)
+                .remedy("rename it at the source, leave it out with `exclude`, or set `history = false` for the other"));
+        }
         let Some(fold) = self.pending.take(cut.point, &position)? else { return Ok(None) };
         let schema = fold.shape().source().as_ref().clone();
         let checkpoint = Checkpoint::new(stream_id, cut.point, resume, position, cut.cut.source_commit_time, schema);
@@ -234,6 +255,7 @@ impl AppliedTable {
             table: table.clone(),
             lake: lake.clone(),
             writer: self.writer.take(),
+            history: self.history.clone(),
             fold,
             before: self.checkpoint.clone(),
             checkpoint,
@@ -246,7 +268,7 @@ impl AppliedTable {
         &mut self,
         status: &Status,
         table: &TableId,
-        writer: Option<Table>,
+        writer: Option<OpenTable>,
         summary: Option<&CommitSummary>,
         checkpoint: &Checkpoint,
         took: Duration,

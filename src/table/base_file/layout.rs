@@ -109,10 +109,12 @@ pub(in super::super) fn assign_field_ids(stored: Option<&str>, columns: &Schema,
 pub(in super::super) struct FileLayout {
     /// The table's columns, without Hudi's; all nullable but the key.
     pub(in super::super) columns: SchemaRef,
-    /// Indices into `columns` of the record key.
+    /// Indices into `columns` of what rows are sorted by and told apart: the sort prefix, then the record key.
     pub(in super::super) key: Vec<usize>,
-    /// Names of the record key's columns.
+    /// Names of these columns.
     pub(in super::super) key_names: Vec<String>,
+    /// How many of them are the sort prefix.
+    pub(in super::super) prefix: usize,
     /// How the record key is written.
     pub(in super::super) key_form: RecordKeyForm,
     /// The Parquet schema: Hudi's columns, then `columns`.
@@ -121,8 +123,15 @@ pub(in super::super) struct FileLayout {
 
 impl FileLayout {
     /// The layout of files with `columns`.
-    pub(in super::super) fn new(columns: &Schema, record_key: &[String], partition_columns: usize, ids: &FieldIds) -> Result<Self> {
-        let key = record_key
+    pub(in super::super) fn new(
+        columns: &Schema,
+        sort_prefix: &[String],
+        record_key: &[String],
+        partition_columns: usize,
+        ids: &FieldIds,
+    ) -> Result<Self> {
+        let key_names = [sort_prefix, record_key].concat();
+        let key = key_names
             .iter()
             .map(|name| {
                 columns.index_of(name).map_err(|_| Error::config("a record key column is not in the table").with("column", name))
@@ -144,8 +153,9 @@ impl FileLayout {
         let root = Type::group_type_builder("binlake_record").with_fields(types).build().map_err(unexpected)?;
         Ok(Self {
             columns: Arc::new(Schema::new(fields)),
-            key_form: RecordKeyForm::of(key.len(), partition_columns),
-            key_names: record_key.to_vec(),
+            key_form: RecordKeyForm::of(record_key.len(), partition_columns),
+            prefix: sort_prefix.len(),
+            key_names,
             key,
             parquet: Arc::new(SchemaDescriptor::new(Arc::new(root))),
         })
@@ -252,7 +262,7 @@ mod tests {
         let sizes: Vec<i32> = [1, 2, 3, 9, 10, 12, 18, 19, 20, 38].into_iter().map(decimal_bytes).collect();
         assert_eq!(sizes, [1, 1, 2, 4, 5, 6, 8, 9, 9, 16]);
         let ids = assign_field_ids(None, &columns(), &[]).unwrap();
-        let layout = FileLayout::new(&columns(), &["id".to_owned()], 0, &ids).unwrap();
+        let layout = FileLayout::new(&columns(), &[], &["id".to_owned()], 0, &ids).unwrap();
         let price = layout.parquet.column(6);
         assert_eq!((price.physical_type(), price.type_length()), (Physical::FIXED_LEN_BYTE_ARRAY, 4));
     }

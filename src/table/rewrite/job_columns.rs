@@ -87,9 +87,10 @@ impl Work<'_> {
                 let key = layout
                     .key
                     .iter()
+                    .skip(layout.prefix)
                     .map(|i| changed_column(self.changes, *i, layout.columns.field(*i).data_type()))
                     .collect::<Result<Vec<_>>>()?;
-                Arc::new(record_keys(layout.key_form, &layout.key_names, &key)?)
+                Arc::new(record_keys(layout.key_form, &layout.key_names[layout.prefix..], &key)?)
             }
         })
     }

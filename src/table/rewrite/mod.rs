@@ -47,6 +47,10 @@ pub(super) struct RewriteInput {
     pub base: Path,
     /// `database.table`: file ids are derived from it.
     pub table: String,
+    /// See [`super::TableSpec::sort_prefix`].
+    pub sort_prefix: Vec<String>,
+    /// Whether nothing is copied from files that are rewritten.
+    pub copies_nothing: bool,
     /// Names of the record key's columns.
     pub record_key: Vec<String>,
     /// Names of the partition columns.
@@ -115,7 +119,7 @@ pub(super) async fn rewrite(input: RewriteInput) -> Result<RewriteOutput> {
 
 fn rewrite_blocking(input: RewriteInput, runtime: tokio::runtime::Handle) -> Result<RewriteOutput> {
     let field_ids = assign_field_ids(input.field_ids.as_deref(), &input.columns, &input.replaced_columns)?;
-    let layout = FileLayout::new(&input.columns, &input.record_key, input.partition_columns.len(), &field_ids)?;
+    let layout = FileLayout::new(&input.columns, &input.sort_prefix, &input.record_key, input.partition_columns.len(), &field_ids)?;
     let table = input.table.clone();
     let output = plan::run(input, layout, runtime).map_err(|error| error.with("table", table))?;
     Ok(RewriteOutput { field_ids: field_ids.to_json(), ..output })

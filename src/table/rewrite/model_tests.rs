@@ -149,6 +149,8 @@ impl Harness {
             record_key.push("sub".to_owned());
         }
         let input = RewriteInput {
+            sort_prefix: Vec::new(),
+            copies_nothing: false,
             store: Arc::clone(&self.store),
             base: Path::from("lake/t"),
             table: "shop.t".to_owned(),

@@ -72,6 +72,7 @@ pub(super) fn run(input: RewriteInput, layout: FileLayout, runtime: tokio::runti
         options: input.options,
         index: input.index,
         rewrite_all,
+        copies_nothing: input.copies_nothing,
         limit,
         jobs: 0,
     };
@@ -120,6 +121,7 @@ pub(super) struct Planner<'a> {
     options: TableOptions,
     index: super::super::file_group::KeyIndex,
     rewrite_all: bool,
+    copies_nothing: bool,
     pub(super) limit: Limit,
     jobs: u32,
 }
@@ -227,7 +229,7 @@ impl Planner<'_> {
         bound: Option<&[u8]>,
         changes: &mut ChangeCursor,
     ) -> Result<()> {
-        let copy = CopyMap::new(file, &self.context.layout).map(Arc::new);
+        let copy = if self.copies_nothing { None } else { CopyMap::new(file, &self.context.layout).map(Arc::new) };
         let count = file.metadata.num_row_groups();
         let sizes = file.metadata.row_groups().iter().map(|group| u64::try_from(group.compressed_size()).unwrap_or(0));
         let mut rest: u64 = sizes.clone().sum();

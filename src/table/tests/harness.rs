@@ -34,6 +34,7 @@ pub(super) fn spec(partitioned: bool) -> TableSpec {
         name: "orders".to_owned(),
         columns: schema(),
         record_key: vec!["id".to_owned()],
+        sort_prefix: Vec::new(),
         ordering_field: "value".to_owned(),
         partition_columns: if partitioned { vec!["part".to_owned()] } else { Vec::new() },
     }
@@ -121,10 +122,15 @@ pub(super) async fn commit(
 
 /// The rows that a reader of the table's files finds, now or as of an instant. Panics over a key that is there twice.
 pub(super) async fn read(store: &Arc<dyn ObjectStore>, as_of: Option<&InstantTime>) -> Rows {
-    let view = TableView::open(store.clone(), base()).await.unwrap();
+    rows_at(store, &base(), as_of).await
+}
+
+/// The same of the table at `base`.
+pub(super) async fn rows_at(store: &Arc<dyn ObjectStore>, base: &Path, as_of: Option<&InstantTime>) -> Rows {
+    let view = TableView::open(store.clone(), base.clone()).await.unwrap();
     let mut rows = Rows::new();
     for slice in view.slices(as_of).unwrap() {
-        let path = Path::parse(format!("{}/{}", base(), slice.path())).unwrap();
+        let path = Path::parse(format!("{base}/{}", slice.path())).unwrap();
         let bytes: Bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
         assert_eq!(bytes.len() as u64, slice.file_bytes);
         for batch in ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap() {

@@ -6,6 +6,7 @@ mod faulty;
 mod golden;
 mod harness;
 mod histories;
+mod pairs;
 mod reshaped;
 mod samples;
 mod writers;

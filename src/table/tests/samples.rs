@@ -102,6 +102,7 @@ async fn make_tables_for_other_readers() {
             name: name.to_owned(),
             columns: schema(),
             record_key: vec!["id".to_owned()],
+            sort_prefix: Vec::new(),
             ordering_field: "_commit_ts".to_owned(),
             partition_columns: if partitioned { vec!["sport".to_owned()] } else { Vec::new() },
         };

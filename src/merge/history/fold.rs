@@ -1,0 +1,249 @@
+//! All changes of a commit for a table's history, and what they make of it.
+
+use super::changes::{ChangeSequence, base_piece};
+use super::join::{Join, Lasting, Reset};
+use super::keys::{KeyBytes, unexpected};
+use super::output::Sorter;
+use super::rule::HistoryRule;
+use super::shape::{BOUNDED, HistoryShape, OPEN, partition_of, time_type};
+use super::source_order::{SourceOrder, SystemTimes};
+use super::versions::{FIRST_TIME, OPEN_END};
+use crate::error::{Error, Result};
+use crate::event::Operation;
+use crate::merge::Fold;
+use crate::merge::kway::{MergedRuns, Sequence};
+use crate::merge::piece::{Piece, SortedPiece, SortedPieces};
+use crate::merge::spill::{Run, RunReader};
+use crate::table::{RowReader, SortedChanges, Table};
+use crate::time::Timestamp;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::Schema;
+use std::sync::Arc;
+
+/// Bytes of a batch of changes.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// All changes of a table up to a cut.
+#[derive(Debug, Clone)]
+pub(in crate::merge) struct HistoryFold {
+    pub(in crate::merge) pieces: Vec<Arc<Piece>>,
+    pub(in crate::merge) runs: Vec<Arc<Run>>,
+    pub(in crate::merge) truncations: Vec<Truncated>,
+}
+
+/// All rows of the table went.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::merge) struct Truncated {
+    pub(in crate::merge) order: SourceOrder,
+    pub(in crate::merge) source_commit_time: i64,
+    /// Whether a snapshot's rows come in their place.
+    pub(in crate::merge) is_snapshot: bool,
+}
+
+/// Rows that a table had before its history began, or went on.
+#[derive(Debug)]
+pub struct BaseRows {
+    /// Reads the table, as of the commit that the fold builds upon, in its columns from now on.
+    pub reader: RowReader,
+    /// When the source had committed what the table has.
+    pub source_commit_time: Timestamp,
+}
+
+/// A history that a commit's changes are folded into.
+#[derive(Debug)]
+pub struct HistoryInput<'a> {
+    /// The commit's changes.
+    pub fold: &'a Fold,
+    /// How the history is kept.
+    pub rule: &'a HistoryRule,
+    /// The history, open for writing.
+    pub history: &'a Table,
+    /// The system time of the last transaction that it has; `None`: it has none.
+    pub previous_system_time: Option<Timestamp>,
+    /// What the table has, where the history doesn't go on from the table's last commit.
+    pub base: Option<BaseRows>,
+}
+
+/// What a commit changes in the history table.
+pub struct HistoryChanges {
+    /// The history's shape from now on.
+    pub shape: HistoryShape,
+    /// The system time of the last transaction.
+    pub system_time: Timestamp,
+    /// The system time of the first transaction.
+    pub first_time: Timestamp,
+    /// The system time of the rows that the table had before its history began, or went on.
+    pub base_time: Option<Timestamp>,
+    /// Sorted as the history table wants them. To be read outside of the runtime's own threads.
+    pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
+}
+
+impl std::fmt::Debug for HistoryChanges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HistoryChanges").field("shape", &self.shape).field("system_time", &self.system_time).finish_non_exhaustive()
+    }
+}
+
+impl HistoryInput<'_> {
+    /// Folds; the work is done when the changes are read.
+    pub fn changes(self) -> Result<HistoryChanges> {
+        let Self { fold, rule, history, previous_system_time, base } = self;
+        let all = fold.history().ok_or_else(|| Error::bug("a table's history lacks its changes"))?;
+        let lake = fold.shape();
+        let has_rows = !history.instants().is_empty();
+        let previous_columns = has_rows.then(|| history.columns());
+        let shape = HistoryShape::new(&lake.source().table, lake.columns(), &lake.key_names(), previous_columns.as_deref())?;
+        let of_base = base.iter().map(|base| (SourceOrder::FIRST, base.source_commit_time.as_micros()));
+        let of_pieces = all.pieces.iter().flat_map(|piece| piece.source_transactions());
+        let of_runs = all.runs.iter().flat_map(|run| run.transactions.iter().copied());
+        let of_truncations = all.truncations.iter().map(|truncated| (truncated.order, truncated.source_commit_time));
+        let previous = previous_system_time.map_or(FIRST_TIME, Timestamp::as_micros);
+        let times = SystemTimes::new(of_base.chain(of_pieces).chain(of_runs).chain(of_truncations), previous);
+        let reset = |truncated: &Truncated| Reset { at: times.of(truncated.order), is_snapshot: truncated.is_snapshot };
+        let mut resets: Vec<Reset> = all.truncations.iter().map(reset).collect();
+        let base_time = base.as_ref().map(|_| times.of(SourceOrder::FIRST));
+        if let Some(at) = base_time.filter(|_| has_rows) {
+            resets.push(Reset { at, is_snapshot: true });
+        }
+        resets.sort_unstable_by_key(|reset| reset.at);
+        let system_time = Timestamp::from_micros(times.last());
+        let first_time = Timestamp::from_micros(times.first());
+        let reader = history.row_reader(shape.columns())?;
+        let maker = KeyBytes::new(&lake.key_names(), lake.columns())?;
+        let lasting = Lasting::new(RecordBatch::new_empty(shape.columns().clone()), &maker)?;
+        let others = Sorter::new(&shape)?;
+        let fill = fold.fill().map(|fill| new_columns(&fill, previous_columns.as_deref())).transpose()?.flatten();
+        let join = Join { shape: shape.clone(), rule: rule.clone(), maker, times, resets, reader, others, lasting, fill };
+        let fold = fold.clone();
+        let mut state = State::Begin(Box::new((join, fold, base)));
+        let changes = std::iter::from_fn(move || state.step().transpose());
+        let base_time = base_time.map(Timestamp::from_micros);
+        Ok(HistoryChanges { shape, system_time, first_time, base_time, changes: Box::new(changes.fuse()) })
+    }
+}
+
+/// How far the fold is.
+enum State {
+    Begin(Box<(Join, Fold, Option<BaseRows>)>),
+    /// Changed keys.
+    Changed(Box<(Join, ChangeSequence)>),
+    /// All keys, because rows were reset, or have new columns.
+    All(Box<(Join, ChangeSequence)>, Option<RecordBatch>, Box<dyn Iterator<Item = Result<RecordBatch>> + Send>),
+    /// What lies elsewhere than in `_open`.
+    Others(Box<dyn Iterator<Item = Result<SortedChanges>> + Send>),
+    Over,
+}
+
+impl State {
+    fn step(&mut self) -> Result<Option<SortedChanges>> {
+        loop {
+            // what fails is over
+            match std::mem::replace(self, State::Over) {
+                State::Begin(begun) => {
+                    let (mut join, fold, base) = *begun;
+                    let sequence = ChangeSequence::new(sequence(&fold, base)?, fold.shape().columns().clone());
+                    *self = match (join.resets.first(), &join.fill) {
+                        (None, None) => State::Changed(Box::new((join, sequence))),
+                        (reset, fill) => {
+                            let bound = reset.filter(|_| fill.is_none()).map(|reset| [time(OPEN_END), time(reset.at)]);
+                            let mut all = |keys: &RecordBatch| Ok(BooleanArray::from(vec![true; keys.num_rows()]));
+                            let bound = bound.as_ref().map(|bound| &bound[..]);
+                            let rows = join.reader.scan(&partition_of(BOUNDED), bound, &mut all)?;
+                            join.lasting = Lasting::new(join.filled(rows)?, &join.maker)?;
+                            let open = join.reader.clone().stream(&partition_of(OPEN))?;
+                            State::All(Box::new((join, sequence)), None, Box::new(open))
+                        }
+                    };
+                }
+                State::All(mut parts, rest, mut open) => match rest.map(Ok).or_else(|| open.next()).transpose()? {
+                    Some(rows) if rows.num_rows() == 0 => *self = State::All(parts, None, open),
+                    Some(rows) => {
+                        let (join, sequence) = &mut *parts;
+                        let (changes, rest) = join.next_of_all(sequence, &rows)?;
+                        *self = State::All(parts, rest, open);
+                        return Ok(Some(changes));
+                    }
+                    None => *self = State::Changed(parts),
+                },
+                State::Changed(mut parts) => {
+                    let (join, sequence) = &mut *parts;
+                    match join.next(sequence)? {
+                        Some(changes) => {
+                            *self = State::Changed(parts);
+                            return Ok(Some(changes));
+                        }
+                        None => {
+                            let (mut join, _) = *parts;
+                            join.rest()?;
+                            *self = State::Others(Box::new(join.others.sorted()?));
+                        }
+                    }
+                }
+                State::Others(mut others) => {
+                    let next = others.next().transpose()?;
+                    if next.is_some() {
+                        *self = State::Others(others);
+                    }
+                    return Ok(next);
+                }
+                State::Over => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The columns of `fill` that the history lacks, where there are any.
+fn new_columns(fill: &RecordBatch, previous: Option<&Schema>) -> Result<Option<RecordBatch>> {
+    let schema = fill.schema();
+    let is_new = |i: &usize| previous.is_some_and(|previous| previous.index_of(schema.field(*i).name()).is_err());
+    let columns: Vec<usize> = (0..fill.num_columns()).filter(is_new).collect();
+    let columns = fill.project(&columns).map_err(unexpected)?;
+    Ok((columns.num_columns() > 0).then_some(columns))
+}
+
+fn time(time: i64) -> ArrayRef {
+    let array = TimestampMicrosecondArray::from(vec![time]).with_data_type(time_type());
+    Arc::new(array)
+}
+
+/// All changes as the table's transform makes them: a row that it drops is a delete.
+fn transformed(fold: &Fold, rows: Sequence) -> Result<Sequence> {
+    let shape = fold.shape().clone();
+    let Some(transformed) = shape.transformed().cloned() else { return Ok(rows) };
+    let lookups = fold.frozen(&transformed)?;
+    Ok(Box::new(rows.map(move |piece| {
+        let piece = piece?;
+        let changes = SortedChanges { rows: piece.rows, is_delete: piece.is_delete };
+        let made = transformed.run(&shape, &changes, &lookups, false)?;
+        let mut trace = piece.trace;
+        for (row, operation) in trace.iter_mut().flat_map(|trace| trace.operations.iter_mut().enumerate()) {
+            if made.is_delete.value(row) {
+                *operation = Operation::Delete.code();
+            }
+        }
+        let (partitions, arrivals) = (piece.partitions, piece.arrivals);
+        Ok(SortedPiece { rows: made.rows, is_delete: made.is_delete, partitions, arrivals, trace })
+    })))
+}
+
+/// All changes by key, each key's in the order of arrival, behind what the table had.
+fn sequence(fold: &Fold, base: Option<BaseRows>) -> Result<Sequence> {
+    let shape = fold.shape();
+    let all = fold.history().ok_or_else(|| Error::bug("a table's history lacks its changes"))?;
+    let memory: Sequence = Box::new(SortedPieces::all(shape, all.pieces.clone(), fold.fill.as_ref(), BATCH_BYTES)?);
+    let memory = transformed(fold, memory)?;
+    let mut sequences = Vec::new();
+    for partition in base.iter().flat_map(|base| base.reader.partitions().into_iter().map(move |path| (path, &base.reader))) {
+        let (path, reader) = partition;
+        let rows = reader.clone().stream(&path)?;
+        sequences.push(Box::new(rows.map(|rows| rows.map(base_piece))) as Sequence);
+    }
+    for run in &all.runs {
+        sequences.push(transformed(fold, Box::new(RunReader::new(run, shape, fold.fill.clone())?))?);
+    }
+    if sequences.is_empty() {
+        return Ok(memory);
+    }
+    sequences.push(memory);
+    Ok(Box::new(MergedRuns::all(shape, sequences)?))
+}

@@ -1,0 +1,113 @@
+//! `history = …` of a `[[table]]`.
+
+use super::versions::Late;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+
+/// How a table's history is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryRule {
+    /// The column that says since when a row is true; `None`: since the source committed it.
+    pub valid_time: Option<String>,
+    /// The column that says until when; `None`: until further notice.
+    pub valid_to: Option<String>,
+    /// What becomes of versions that begin after a fact which came late.
+    pub late: Late,
+    /// What becomes of a row whose valid time is NULL or can't be read.
+    pub on_invalid_valid_time: OnInvalid,
+    /// What an integer in these columns counts, since 1970.
+    pub unit: Unit,
+    /// How text in these columns is written (as in `strftime`); `None`: ISO 8601.
+    pub format: Option<String>,
+}
+
+/// What becomes of a row whose valid time is NULL or can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInvalid {
+    /// It counts from its system time on.
+    #[default]
+    SystemTime,
+    /// The table stops.
+    Stop,
+}
+
+/// What an integer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Unit {
+    /// Seconds.
+    #[default]
+    #[serde(rename = "s")]
+    Seconds,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Millis,
+    /// Microseconds.
+    #[serde(rename = "us")]
+    Micros,
+}
+
+impl Unit {
+    /// Microseconds in one.
+    pub(super) fn micros(self) -> i64 {
+        match self {
+            Self::Seconds => 1_000_000,
+            Self::Millis => 1_000,
+            Self::Micros => 1,
+        }
+    }
+}
+
+impl HistoryRule {
+    /// Reads `true`, `false` or a table.
+    pub fn deserialize_optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        struct BoolOrTable;
+        impl<'de> Visitor<'de> for BoolOrTable {
+            type Value = Option<HistoryRule>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, or { valid_time = \"column\", … }")
+            }
+
+            fn visit_bool<E>(self, is_on: bool) -> Result<Self::Value, E> {
+                Ok(is_on.then(HistoryRule::default))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                HistoryRule::deserialize(MapAccessDeserializer::new(map)).map(Some)
+            }
+        }
+        deserializer.deserialize_any(BoolOrTable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Section {
+        #[serde(default, deserialize_with = "HistoryRule::deserialize_optional")]
+        history: Option<HistoryRule>,
+    }
+
+    fn read(text: &str) -> Result<Option<HistoryRule>, String> {
+        toml::from_str::<Section>(text).map(|section| section.history).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn true_false_or_a_table() {
+        assert_eq!(read("").unwrap(), None);
+        assert_eq!(read("history = false").unwrap(), None);
+        assert_eq!(read("history = true").unwrap(), Some(HistoryRule::default()));
+        let full =
+            read("history = { valid_time = 'a', valid_to = 'b', late = 'to_end', on_invalid_valid_time = 'stop', unit = 'ms' }");
+        let full = full.unwrap().unwrap();
+        assert_eq!((full.late, full.on_invalid_valid_time, full.unit), (Late::ToEnd, OnInvalid::Stop, Unit::Millis));
+        assert!(read("history = { valid_tme = 'a' }").unwrap_err().contains("valid_tme"));
+        assert!(read("history = 1").unwrap_err().contains("true, false, or"));
+    }
+}

@@ -1,0 +1,182 @@
+//! Since when a row is true, and until when: from its columns.
+
+use super::rule::{HistoryRule, OnInvalid};
+use super::versions::{FIRST_TIME, OPEN_END};
+use crate::error::Result;
+use crate::merge::shape::{POSITION, data};
+use crate::time::Timestamp;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+
+const DAY: i64 = 86_400_000_000;
+/// 9999-12-31, which as a date means no end.
+const LAST_DAY: i64 = OPEN_END - DAY + 1;
+
+/// What a column says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Time(i64),
+    Null,
+    Unreadable,
+}
+
+/// The periods of a batch's rows, as far as their columns say.
+#[derive(Debug)]
+pub(super) struct ValidTimes<'a> {
+    rule: &'a HistoryRule,
+    rows: &'a RecordBatch,
+    from: Option<Vec<Said>>,
+    to: Option<Vec<Said>>,
+}
+
+impl<'a> ValidTimes<'a> {
+    /// Of rows with the lake's columns.
+    ///
+    /// # Errors
+    /// `Data` if the table lacks a column that the rule names, or if it is of a type that is no time.
+    pub(super) fn new(rule: &'a HistoryRule, rows: &'a RecordBatch) -> Result<Self> {
+        let read = |name: &Option<String>, option: &'static str| match name {
+            None => Ok(None),
+            Some(name) => {
+                let column = rows.column_by_name(name).ok_or_else(|| {
+                    data("`history` names a column that the table lacks")
+                        .with("option", option)
+                        .with("column", name)
+                        .remedy("correct `history` in the table's [[table]]")
+                })?;
+                times(column, rule).map(Some).map_err(|error| error.with("column", name))
+            }
+        };
+        Ok(Self { rule, rows, from: read(&rule.valid_time, "valid_time")?, to: read(&rule.valid_to, "valid_to")? })
+    }
+
+    /// The period of the row at `row`, which is known since `system_time`.
+    pub(super) fn of(&self, row: usize, system_time: i64) -> Result<(i64, i64)> {
+        let from = match self.from.as_ref().map(|from| from[row]) {
+            None => system_time,
+            Some(Said::Time(time)) if (FIRST_TIME..LAST_DAY).contains(&time) => time,
+            Some(_) => {
+                self.invalid(row, self.rule.valid_time.as_deref())?;
+                system_time
+            }
+        };
+        let to = match self.to.as_ref().map(|to| to[row]) {
+            None | Some(Said::Null) => OPEN_END,
+            Some(Said::Time(time)) if time >= LAST_DAY => OPEN_END,
+            Some(Said::Time(time)) if time > from => time,
+            Some(_) => {
+                self.invalid(row, self.rule.valid_to.as_deref())?;
+                OPEN_END
+            }
+        };
+        Ok((from, to))
+    }
+
+    fn invalid(&self, row: usize, column: Option<&str>) -> Result<()> {
+        metrics::counter!(crate::metrics::INVALID_VALID_TIMES).increment(1);
+        if self.rule.on_invalid_valid_time == OnInvalid::SystemTime {
+            return Ok(());
+        }
+        let position = self.rows.column_by_name(POSITION).and_then(|column| column.as_string_opt::<i32>());
+        Err(data("a row's valid time is NULL or can't be read")
+            .with("column", column.unwrap_or_default())
+            .with("position", position.filter(|texts| texts.is_valid(row)).map(|texts| texts.value(row)).unwrap_or_default())
+            .remedy(
+                "correct the row at the source and run `binlake backfill --table`, or set on_invalid_valid_time = \"system_time\"",
+            ))
+    }
+}
+
+/// The times in a column, as the rule reads them.
+fn times(column: &ArrayRef, rule: &HistoryRule) -> Result<Vec<Said>> {
+    let counted = |number: Option<i64>| number.and_then(|number| number.checked_mul(rule.unit.micros()));
+    let read = |said: &dyn Fn(usize) -> Option<i64>| -> Vec<Said> {
+        let of = |row: usize| match column.is_null(row) {
+            true => Said::Null,
+            false => said(row).map_or(Said::Unreadable, Said::Time),
+        };
+        (0..column.len()).map(of).collect()
+    };
+    Ok(match column.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let values = column.as_primitive::<TimestampMicrosecondType>();
+            read(&|row| Some(values.value(row)))
+        }
+        DataType::Date32 => {
+            let values = column.as_primitive::<Date32Type>();
+            read(&|row| Some(i64::from(values.value(row)) * DAY))
+        }
+        DataType::Int32 => {
+            let values = column.as_primitive::<Int32Type>();
+            read(&|row| counted(Some(i64::from(values.value(row)))))
+        }
+        DataType::Int64 => {
+            let values = column.as_primitive::<Int64Type>();
+            read(&|row| counted(Some(values.value(row))))
+        }
+        DataType::Decimal128(_, 0) => {
+            let values = column.as_primitive::<Decimal128Type>();
+            read(&|row| counted(i64::try_from(values.value(row)).ok()))
+        }
+        DataType::Utf8 => {
+            let values = column.as_string::<i32>();
+            read(&|row| text(values.value(row), rule.format.as_deref()))
+        }
+        other => {
+            return Err(data("a column of this type is no valid time")
+                .with("type", other)
+                .remedy("name a DATE, DATETIME, TIMESTAMP, integer or text column in `history`"));
+        }
+    })
+}
+
+fn text(text: &str, format: Option<&str>) -> Option<i64> {
+    use chrono::{NaiveDate, NaiveDateTime};
+    let Some(format) = format else { return Timestamp::parse(text.trim()).map(Timestamp::as_micros) };
+    let time = NaiveDateTime::parse_from_str(text, format).ok();
+    let time = time.or_else(|| NaiveDate::parse_from_str(text, format).ok()?.and_hms_opt(0, 0, 0));
+    Some(time?.and_utc().timestamp_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Date32Array, Int64Array, StringArray};
+    use std::sync::Arc;
+
+    fn periods(rule: &HistoryRule, from: ArrayRef, to: ArrayRef) -> Vec<(i64, i64)> {
+        let rows = RecordBatch::try_from_iter([("f", from), ("t", to)]).unwrap();
+        let times = ValidTimes::new(rule, &rows).unwrap();
+        (0..rows.num_rows()).map(|row| times.of(row, 77).unwrap()).collect()
+    }
+
+    #[test]
+    fn dates_numbers_and_texts() {
+        let rule = HistoryRule { valid_time: Some("f".into()), valid_to: Some("t".into()), ..HistoryRule::default() };
+        let to: ArrayRef = Arc::new(Date32Array::from(vec![None, Some(2), Some(2_932_896), Some(0)]));
+        let from: ArrayRef = Arc::new(Date32Array::from(vec![Some(1), Some(1), Some(1), Some(1)]));
+        assert_eq!(periods(&rule, from, to.clone()), [(DAY, OPEN_END), (DAY, 2 * DAY), (DAY, OPEN_END), (DAY, OPEN_END)]);
+        let from: ArrayRef = Arc::new(Int64Array::from(vec![Some(5), None, Some(i64::MAX), Some(6)]));
+        let found: Vec<i64> = periods(&rule, from, to.clone()).iter().map(|period| period.0).collect();
+        assert_eq!(found, [5_000_000, 77, 77, 6_000_000]);
+        let from: ArrayRef = Arc::new(StringArray::from(vec!["1970-01-02", "1970-01-01T00:00:01Z", "nonsense", "10000-01-01"]));
+        let found: Vec<i64> = periods(&rule, from, to.clone()).iter().map(|period| period.0).collect();
+        assert_eq!(found, [DAY, 1_000_000, 77, 77]);
+        let rule = HistoryRule { format: Some("%m/%d/%y".into()), valid_to: None, ..rule };
+        let from: ArrayRef = Arc::new(StringArray::from(vec!["1/2/70", "13/1/70", "", "01/03/70"]));
+        let found: Vec<i64> = periods(&rule, from, to).iter().map(|period| period.0).collect();
+        assert_eq!(found, [DAY, 77, 77, 2 * DAY]);
+    }
+
+    #[test]
+    fn a_table_that_stops_says_where() {
+        let rule = HistoryRule { valid_time: Some("f".into()), on_invalid_valid_time: OnInvalid::Stop, ..HistoryRule::default() };
+        let from: ArrayRef = Arc::new(Int64Array::from(vec![None]));
+        let position: ArrayRef = Arc::new(StringArray::from(vec!["b.1:4"]));
+        let rows = RecordBatch::try_from_iter([("f", from), (POSITION, position)]).unwrap();
+        let error = ValidTimes::new(&rule, &rows).unwrap().of(0, 1).unwrap_err().to_string();
+        assert!(error.contains("column=f") && error.contains("position=b.1:4"), "{error}");
+        let lacks = HistoryRule { valid_time: Some("g".into()), ..rule };
+        assert!(ValidTimes::new(&lacks, &rows).unwrap_err().to_string().contains("column=g"));
+    }
+}

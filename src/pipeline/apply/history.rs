@@ -1,0 +1,115 @@
+//! A table's history in its commits: opened with it, folded beside it, committed with it.
+//!
+//! A history goes on from the commit that it was last made with. Where the table has another one by now (the history is new, or was switched off for a
+//! while), it starts from the table's rows as they are: what differs from what it knows became so at that moment, as far as it can tell.
+
+use super::commit::Job;
+use super::lake::LakeWriter;
+use crate::error::{Area, Error, Kind, Result};
+use crate::event::TableId;
+use crate::merge::{
+    BaseRows, CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HistoryInput, HistoryRule, HistoryShape, POSITION_KEY, history_of,
+};
+use crate::table::{CommitRequest, CommitSummary, Table};
+use std::collections::BTreeMap;
+
+/// A table open for writing, with its history where it has one.
+#[derive(Debug)]
+pub(super) struct OpenTable {
+    pub(super) table: Table,
+    pub(super) history: Option<Table>,
+}
+
+/// What a commit did to a table, and to its history.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) table: CommitSummary,
+    pub(super) history: Option<CommitSummary>,
+}
+
+impl LakeWriter {
+    /// Opens a table's history, the table itself being open already: it decides whether the history's last commit counts.
+    pub(super) async fn open_history(&self, table: &TableId, shape: &HistoryShape) -> Result<Table> {
+        let name = history_of(table);
+        self.open(&name, &shape.spec(), false).await.map_err(|error| {
+            let error = error.with("table", &name);
+            if error.kind() != Kind::Refused {
+                return error;
+            }
+            Error::new(Area::Lake, Kind::Data, "the table's history can't be written")
+                .caused_by(error)
+                .remedy("move the history's folder away (a new one then starts from the table's rows), or set `history = false`")
+        })
+    }
+}
+
+impl Job {
+    /// Opens the history that the rule wants.
+    pub(super) async fn with_history(&self, table: Table) -> Result<OpenTable> {
+        let history = match &self.history {
+            None => None,
+            Some(_) => {
+                let lake = self.fold.shape();
+                let shape = HistoryShape::new(&lake.source().table, lake.columns(), &lake.key_names(), None)?;
+                Some(self.lake.open_history(&self.table, &shape).await?)
+            }
+        };
+        Ok(OpenTable { table, history })
+    }
+
+    /// Commits on the table, and on its history with it.
+    pub(super) async fn commit_on(&mut self, open: &mut OpenTable) -> Result<Done> {
+        let OpenTable { table, history } = open;
+        match (history, self.history.clone()) {
+            (Some(history), Some(rule)) => {
+                let of_history = self.history_request(&rule, table, history)?;
+                let request = self.request()?;
+                let (summary, of_history) = table.commit_with(request, history, of_history).await?;
+                Ok(Done { table: summary, history: Some(of_history) })
+            }
+            _ => Ok(Done { table: table.commit(self.request()?).await?, history: None }),
+        }
+    }
+
+    fn history_request(&mut self, rule: &HistoryRule, table: &Table, history: &Table) -> Result<CommitRequest> {
+        let known = history.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+        let before = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+        let base = match &before {
+            Some(before) if known.as_ref() != Some(before) && !self.fold.truncate() => Some(BaseRows {
+                reader: table.row_reader(self.fold.shape().columns())?,
+                source_commit_time: before.source_commit_time,
+            }),
+            _ => None,
+        };
+        let input = HistoryInput {
+            fold: &self.fold,
+            rule,
+            history,
+            previous_system_time: known.as_ref().and_then(|known| known.system_time),
+            base,
+        };
+        let folded = input.changes()?;
+        self.checkpoint.system_time = Some(folded.system_time);
+        let start = match (folded.base_time, history.extra_metadata(HISTORY_START_KEY)) {
+            (None, Some(start)) => start.to_owned(),
+            (Some(base), _) => base.to_string(),
+            (None, None) => folded.first_time.to_string(),
+        };
+        if let Some(base) = folded.base_time {
+            tracing::info!(table = %self.table, history_start = %base, "the history starts from the table's rows");
+        }
+        Ok(CommitRequest {
+            columns: folded.shape.columns().clone(),
+            record_key: Some(folded.shape.record_key()),
+            fill: None,
+            truncate: false,
+            changes: folded.changes,
+            ordering: None,
+            extra_metadata: BTreeMap::from([
+                (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
+                (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
+                (HISTORY_START_KEY.to_owned(), start),
+            ]),
+        })
+    }
+}
