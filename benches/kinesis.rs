@@ -35,7 +35,7 @@ fn kinesis_url(stand_in: &StandIn) -> String {
 
 fn pipeline(source: &Source, stream: &str) -> Pipeline {
     Pipeline::from_text(&format!(
-        "[source]\nurl = \"{}\"\n[stream]\n{stream}\n[lake]\nurl = \"file:./data/lake\"\n[admin]\nlisten = \"off\"\n\
+        "[source]\nurl = \"{}\"\n[stream]\n{stream}\n[lake]\nurl = \"file:./data/lake\"\ncommit_interval = \"2s\"\n[admin]\nlisten = \"off\"\n\
          [[table]]\nsource = \"sports.ticket_activity\"\n",
         source.server.repl_url()
     ))

@@ -169,6 +169,11 @@ impl LaneProtocol {
         self.producers.keys().next_back().copied()
     }
 
+    /// How many epochs were seen above one and below another.
+    pub fn epochs_between(&self, above: Epoch, below: Epoch) -> usize {
+        self.producers.keys().filter(|epoch| **epoch > above && **epoch < below).count()
+    }
+
     /// The producer that opened a lane last: its epoch, and its number, drawn at random.
     pub fn opened_by(&self, lane: Lane) -> Option<(Epoch, u32)> {
         self.lanes.get(usize::from(lane.0)).and_then(|lane| lane.opened_by)

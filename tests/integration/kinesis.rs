@@ -3,6 +3,7 @@
 mod fan_out;
 pub(crate) mod faults;
 mod kcl;
+mod large;
 mod order;
 pub(crate) mod proxy;
 pub(crate) mod push;

@@ -150,25 +150,39 @@ async fn show(putter: &Putter) {
     }
 }
 
-/// What came of it, in two lines.
+/// What came of it, in lines of a terminal's width.
 fn summary(counts: &PutCounts, made: u64, took: Duration, shards: u32) -> String {
     let [accepted, bytes, throttled, again, calls] =
         [&counts.accepted, &counts.accepted_bytes, &counts.throttled, &counts.retried, &counts.calls]
             .map(|count| count.load(Ordering::Relaxed));
-    let seconds = took.as_secs_f64();
+    let (seconds, megabytes) = (took.as_secs_f64(), bytes as f64 / 1e6);
+    let rate = accepted as f64 / seconds;
+    let each = accepted as f64 / calls.max(1) as f64;
     let millis =
         |share| counts.latencies.within(share).map_or_else(|| "-".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1e3));
+    let [p50, p90, p99, p999, most] = [0.5, 0.9, 0.99, 0.999, 1.0].map(millis);
     format!(
-        "{accepted} of {made} records accepted ({:.1} MB), {throttled} times throttled, {again} sent again, in {seconds:.1} s: {:.0} records/s, {:.2} MB/s, {shards} shards\n\
-         latency p50 {} ms, p90 {} ms, p99 {} ms, p99.9 {} ms, most {} ms; {calls} calls of {:.0} records",
-        bytes as f64 / 1e6,
-        accepted as f64 / seconds,
-        bytes as f64 / 1e6 / seconds,
-        millis(0.5),
-        millis(0.9),
-        millis(0.99),
-        millis(0.999),
-        millis(1.0),
-        accepted as f64 / calls.max(1) as f64,
+        "accepted    {accepted} of {made} records in {seconds:.1} s\n\
+         rate        {rate:.0} records/s, {:.2} MB/s, on {shards} shards\n\
+         throttled   {throttled} records; {again} sent again, for whatever reason\n\
+         latency ms  p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, most {most}\n\
+         calls       {calls} of {each:.0} records",
+        megabytes / seconds,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_fits_a_terminal() {
+        let counts = PutCounts::default();
+        for counter in [&counts.accepted, &counts.accepted_bytes, &counts.throttled, &counts.retried, &counts.calls] {
+            counter.store(10_u64.pow(12), Ordering::Relaxed);
+        }
+        let text = summary(&counts, 10_u64.pow(12), Duration::from_secs(86_400), 10_000);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("11574074 records/s") && text.contains("p50 -"), "{text}");
+    }
 }

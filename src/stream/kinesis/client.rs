@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// The limit where the stream doesn't say another.
 const MOST_RECORD_BYTES: usize = 1 << 20;
 /// How long one attempt of a call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Credentials that don't work are fetched anew this often, at most.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a stream may take until it can be used.

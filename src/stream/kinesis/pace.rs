@@ -50,11 +50,11 @@ impl Pace {
         }
     }
 
-    /// When the shard may be given something: now, or later.
+    /// When the shard may be given something: now, or later; where that is far off, when it is to be asked again, since the rate grows meanwhile.
     pub(super) fn ready_at(&mut self, now: Instant) -> Instant {
         self.refill(now);
         let credited = match self.rate {
-            Some(rate) if self.credit < 0.0 => now + Duration::from_secs_f64(-self.credit / rate),
+            Some(rate) if self.credit < 0.0 => now + Duration::from_secs_f64((-self.credit / rate).min(1.0)),
             _ => now,
         };
         credited.max(self.paused_until)
@@ -81,6 +81,8 @@ impl Pace {
         self.measure(now);
         let took = self.taken_before.max(self.taken.1);
         let before = self.rate.unwrap_or(CEILING);
+        // of records that are a second's worth and more, nothing may have been taken for a while
+        let took = took.max(before * 0.5);
         self.rate = Some((before.min(took) * LEFT).max(FLOOR));
         self.credit = self.credit.min(0.0);
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(self.refusals_in_a_row.min(10))).min(LONGEST_PAUSE);
@@ -147,6 +149,36 @@ mod tests {
         assert!(accepted > 60 * (1 << 20) / 2, "{accepted} bytes in a minute, of {}", 60 << 20);
         // hammering would be refused once each two milliseconds
         assert!(refused < 600, "{refused} refusals");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_of_many_seconds_worth_get_through() {
+        // a shard that saves up to 10 MiB, at 1 MiB a second
+        let (most, each) = (10.0 * 1_048_576.0, 10_000_000.0);
+        let start = Instant::now();
+        let (mut now, mut pace) = (start, Pace::new(start));
+        let (mut saved, mut at, mut accepted, mut refused) = (most, start, 0, 0);
+        while now < start + Duration::from_secs(300) {
+            let ready = pace.ready_at(now);
+            if ready > now {
+                now = ready;
+                continue;
+            }
+            pace.sent(each as usize);
+            now += Duration::from_millis(50);
+            saved = (saved + (now - at).as_secs_f64() * 1_048_576.0).min(most);
+            at = now;
+            if saved >= each {
+                saved -= each;
+                accepted += 1;
+                pace.accepted(each as usize, now);
+            } else {
+                refused += 1;
+                pace.refused(now, 0.5);
+            }
+        }
+        assert!(accepted >= 20, "{accepted} of about 31 in five minutes, {refused} refusals");
+        assert!(refused < 300, "{refused} refusals");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,17 +3,20 @@
 //! What passes (throttling, a lost answer, a refused record, expired credentials) is tried again here, for ever and byte for byte; a caller
 //! waits until its records are on the stream. A lost answer may have been a success: then a record is on the stream twice.
 
-use super::client::StreamClient;
+use super::client::{CALL_TIMEOUT, StreamClient};
 use super::latency::Latencies;
 use super::put_queue::{Entry, Fate, Next, PutQueue, PutRecord};
 use crate::cloud::Failure;
 use crate::error::{Error, Result};
 use crate::metrics::{KINESIS_PUT_BYTES, KINESIS_PUT_RECORDS, KINESIS_PUT_RETRIES, KINESIS_PUT_SECONDS, KINESIS_PUT_THROTTLED};
+use aws_sdk_kinesis::config::Builder;
+use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -21,7 +24,9 @@ use tokio::time::Instant;
 /// Calls under way at once.
 const MOST_CALLS: usize = 16;
 /// How often troubles are logged, at most.
-const LOG_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// How many bytes of data a connection takes in a second, at least: a call of megabytes has more time than others.
+const SLOWEST: f64 = 128.0 * 1024.0;
 
 /// Puts records on a stream in the order of their lines. Clones share it; when the last is dropped, what is under way is given up.
 #[derive(Debug, Clone)]
@@ -213,7 +218,10 @@ async fn call(shared: Arc<Shared>, entries: Vec<Entry>) {
     };
     shared.counts.calls.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
-    let answer = client.sdk().put_records().stream_name(client.name()).set_records(Some(records)).send().await;
+    let bytes: usize = entries.iter().map(|entry| entry.record.data.len()).sum();
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(time_for(bytes)).build();
+    let put = client.sdk().put_records().stream_name(client.name()).set_records(Some(records)).customize();
+    let answer = put.config_override(Builder::new().timeout_config(timeouts)).send().await;
     metrics::histogram!(KINESIS_PUT_SECONDS).record(started.elapsed().as_secs_f64());
     let error = match answer {
         Ok(output) => return shared.answered(judge(&shared, entries, &output.records)),
@@ -238,6 +246,11 @@ async fn call(shared: Arc<Shared>, entries: Vec<Entry>) {
         }
     };
     shared.answered(entries.into_iter().map(|entry| (entry, fate.clone())).collect());
+}
+
+/// How long a call with so many bytes of data may take.
+fn time_for(bytes: usize) -> Duration {
+    CALL_TIMEOUT + Duration::from_secs_f64(bytes as f64 / SLOWEST)
 }
 
 /// What the answer says about each record.

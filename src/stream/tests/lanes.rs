@@ -142,6 +142,72 @@ async fn failed_appends_are_tried_again_and_leave_repeats_but_no_disorder() {
     assert_eq!(text(&events).last().unwrap(), "cut 1/5");
 }
 
+/// A log whose last seconds alone are looked at first.
+#[derive(Debug)]
+struct ShortSighted {
+    log: MemoryLog,
+    recent: Vec<LogPosition>,
+}
+
+#[async_trait::async_trait]
+impl EventLog for ShortSighted {
+    fn identity(&self) -> &LogIdentity {
+        self.log.identity()
+    }
+
+    async fn append(&self, records: Vec<LaneRecord>) -> Result<()> {
+        self.log.append(records).await
+    }
+
+    async fn read(&self, after: Option<&LogPosition>) -> Result<Box<dyn LogReader>> {
+        self.log.read(after).await
+    }
+
+    async fn release(&self, position: &LogPosition) -> Result<()> {
+        self.log.release(position).await
+    }
+
+    async fn recent(&self, reach: u32) -> Result<Option<LogPosition>> {
+        Ok(self.recent.get(reach as usize).cloned())
+    }
+}
+
+async fn end(log: &MemoryLog) -> LogPosition {
+    let mut reader = log.read(None).await.unwrap();
+    while !reader.next().await.unwrap().is_empty() {}
+    reader.position()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_ended_without_a_cut_is_seen_however_long_an_older_one_went_on() {
+    let log = MemoryLog::new(2);
+    let mut first = take_over(Arc::new(log.clone()), async |_| Ok(Epoch(1))).await.unwrap().producer;
+    first.cut(vec![], cut(1)).await.unwrap();
+    first.flush().await.unwrap();
+    drop(take_over(Arc::new(log.clone()), async |_| Ok(Epoch(2))).await.unwrap());
+    // the first doesn't know, and what it sends from here on is void
+    let opened = end(&log).await;
+    for number in 2..6 {
+        first.cut(vec![], cut(number)).await.unwrap();
+    }
+    first.flush().await.unwrap();
+    let late = end(&log).await;
+    for number in 6..9 {
+        first.cut(vec![], cut(number)).await.unwrap();
+    }
+    first.flush().await.unwrap();
+    let sight = ShortSighted { log: log.clone(), recent: vec![late, opened] };
+    let take_epoch = async |seen| {
+        assert_eq!(seen, Some(Epoch(1)), "the second one is out of sight");
+        Ok(Epoch(3))
+    };
+    let TakenOver { mut producer, cut: found } = take_over(Arc::new(sight), take_epoch).await.unwrap();
+    assert_eq!(found.unwrap().1.as_ref(), &cut(1));
+    producer.cut(vec![], cut(2)).await.unwrap();
+    producer.flush().await.unwrap();
+    assert_eq!(text(&events(&log, None).await).last().unwrap(), "cut 3/2");
+}
+
 /// A row of `bytes` bytes that zstd can't make smaller, through a log.
 async fn large_row(log: &dyn EventLog, bytes: usize) {
     use arrow::array::{Array, BinaryArray, RecordBatch};

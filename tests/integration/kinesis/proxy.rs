@@ -35,6 +35,13 @@ impl Counts {
         self.add(what, 1);
     }
 
+    /// Keeps the largest of what was noted.
+    fn at_most(&self, what: &str, size: usize) {
+        let mut counts = self.0.lock().unwrap();
+        let largest = counts.entry(what.to_owned()).or_default();
+        *largest = size.max(*largest);
+    }
+
     pub(crate) fn add(&self, what: &str, times: usize) {
         *self.0.lock().unwrap().entry(what.to_owned()).or_default() += times;
     }
@@ -96,7 +103,7 @@ impl Proxy {
         self.counts.0.lock().unwrap().clone()
     }
 
-    /// How often something happened, as `PutRecords`, `PutRecords ProvisionedThroughputExceededException`, `refused records`.
+    /// How often something happened (and how many bytes the largest request of a call had, as `PutRecords bytes`), as `PutRecords`, `PutRecords ProvisionedThroughputExceededException`, `refused records`.
     pub(crate) fn count(&self, what: &str) -> usize {
         self.counts.0.lock().unwrap().get(what).copied().unwrap_or(0)
     }
@@ -109,6 +116,7 @@ impl Inner {
             let target = header(&head, "x-amz-target").unwrap_or_default();
             let call = target.rsplit('.').next().unwrap_or_default().to_owned();
             self.counts.note(&call);
+            self.counts.at_most(&format!("{call} bytes"), body.len());
             let fate = (self.judge.lock().unwrap())(&call);
             let answer = match fate {
                 Fate::Works if call == "SubscribeToShard" && self.pusher.is_some() => {
