@@ -1,12 +1,16 @@
 //! `binlake dead-letter`: records that couldn't be read, listed and tried again.
 
+use super::list::print_list;
+use super::tables::shortened_position;
 use super::{Answer, Global};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::event::TableId;
-use crate::format::DEAD_LETTERS;
-use crate::pipeline::retry_lot;
-use crate::query::{Engine, OutputFormat, QueryOptions, write_rows};
-use crate::table::Lake;
+use crate::event::{GtidSet, TableId};
+use crate::format::{DEAD_LETTERS, dead_letter_table};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint};
+use crate::pipeline::{retry_lot, waiting_letters};
+use crate::query::{Engine, OutputFormat, QueryOptions};
+use crate::table::{Lake, TableView};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
@@ -18,6 +22,8 @@ use std::sync::Arc;
 
 /// Bytes of a record that the list shows.
 const SHOWN_BYTES: usize = 200;
+/// The width of the list for people.
+const COLUMNS: usize = 80;
 
 /// Records of streams that couldn't be read
 ///
@@ -71,12 +77,18 @@ struct Letter {
 
 impl DeadLetter {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let lake = Lake::open(&global.lake_config()?.lake.url)?;
+        let config = global.lake_config()?;
+        let lake = Lake::open(&config.lake.url)?;
         match self.command {
-            DeadLetterCommand::List(list) => list.run(&lake).await,
-            DeadLetterCommand::Retry(retry) => retry.run(&lake).await,
+            DeadLetterCommand::List(list) => list.run(&config, &lake).await,
+            DeadLetterCommand::Retry(retry) => retry.run(&config, &lake).await,
         }
     }
+}
+
+/// A table's dead letters are read by the stream that feeds it.
+fn is_fed(config: &Config, table: &TableId) -> bool {
+    config.fed.iter().any(|fed| fed.table == *table)
 }
 
 async fn tables(lake: &Lake) -> Result<Vec<TableId>> {
@@ -111,55 +123,138 @@ async fn letters(lake: &Lake, table: &TableId) -> Result<Vec<Letter>> {
 }
 
 impl List {
-    async fn run(self, lake: &Lake) -> Result<Answer> {
+    async fn run(self, config: &Config, lake: &Lake) -> Result<Answer> {
+        let tables = tables(lake).await?;
+        if let Some(unknown) = self.table.as_ref().filter(|table| !tables.contains(table) && !is_fed(config, table)) {
+            return Err(Error::config("no stream feeds a table of this name")
+                .with("table", unknown)
+                .remedy("correct --table, or leave it out for all tables"));
+        }
         let mut lines: Vec<(TableId, Letter)> = Vec::new();
-        for table in tables(lake).await? {
+        for table in tables {
             if self.table.as_ref().is_none_or(|wanted| *wanted == table) {
                 lines.extend(letters(lake, &table).await?.into_iter().map(|letter| (table.clone(), letter)));
             }
         }
+        let left_out = lines.len().saturating_sub(self.limit);
         lines.truncate(self.limit);
-        let text = |value: &dyn Fn(&(TableId, Letter)) -> String| {
-            Arc::new(lines.iter().map(|line| Some(value(line))).collect::<StringArray>()) as ArrayRef
-        };
-        let batch = RecordBatch::try_from_iter([
-            ("table", text(&|(table, _)| table.to_string())),
-            ("position", text(&|(_, letter)| letter.position.clone())),
-            ("reason", text(&|(_, letter)| letter.reason.clone())),
-            ("arrived_at", text(&|(_, letter)| letter.arrived_at.to_string())),
-            ("record", text(&|(_, letter)| String::from_utf8_lossy(&letter.raw[..letter.raw.len().min(SHOWN_BYTES)]).into_owned())),
-        ])
-        .map_err(|error| Error::bug("the list can't be made").caused_by(error))?;
-        write_rows(batch.schema(), futures::stream::iter([Ok(batch)]), self.format, &mut std::io::stdout()).await?;
-        Ok(Answer::Done)
+        print_list(self.format, || text(&lines, left_out), batch(&lines)).await
     }
 }
 
+fn batch(lines: &[(TableId, Letter)]) -> Result<RecordBatch> {
+    let text = |value: &dyn Fn(&(TableId, Letter)) -> String| {
+        Arc::new(lines.iter().map(|line| Some(value(line))).collect::<StringArray>()) as ArrayRef
+    };
+    RecordBatch::try_from_iter([
+        ("table", text(&|(table, _)| table.to_string())),
+        ("position", text(&|(_, letter)| letter.position.clone())),
+        ("reason", text(&|(_, letter)| letter.reason.clone())),
+        ("arrived_at", text(&|(_, letter)| letter.arrived_at.to_string())),
+        ("record", text(&|(_, letter)| String::from_utf8_lossy(&letter.raw[..letter.raw.len().min(SHOWN_BYTES)]).into_owned())),
+    ])
+    .map_err(|error| Error::bug("the list can't be made").caused_by(error))
+}
+
+/// For people, in 80 columns: a line with table, arrival and position, one with the reason, one with the record's beginning.
+fn text(lines: &[(TableId, Letter)], left_out: usize) -> String {
+    if lines.is_empty() && left_out == 0 {
+        return "there are no dead letters\n".into();
+    }
+    let mut out = String::new();
+    for (table, letter) in lines {
+        let head = format!("{}  {}  ", clipped(&table.to_string(), 38), letter.arrived_at);
+        let left = COLUMNS.saturating_sub(head.chars().count()).max(8);
+        let record = String::from_utf8_lossy(&letter.raw[..letter.raw.len().min(SHOWN_BYTES)]);
+        out += &format!("{head}{}\n", shortened_position(&letter.position, left));
+        out += &format!("  {}\n  {}\n", clipped(&letter.reason, COLUMNS - 2), clipped(&record, COLUMNS - 2));
+    }
+    if left_out > 0 {
+        out += &format!("… and {left_out} more (--limit)\n");
+    }
+    out
+}
+
+/// The beginning of a text, on one line, without what a terminal would take for its own.
+fn clipped(text: &str, most: usize) -> String {
+    let printable = |character: char| if character.is_control() { '·' } else { character };
+    match text.chars().count() <= most {
+        true => text.chars().map(printable).collect(),
+        false => text.chars().map(printable).take(most - 1).chain(['…']).collect(),
+    }
+}
+
+/// The records that a table of dead letters has.
+async fn has_read(lake: &Lake, table: &TableId) -> Result<GtidSet> {
+    let letters = dead_letter_table(table);
+    let view = TableView::open(lake.store().clone(), lake.table_path(letters.database(), letters.name())).await?;
+    let checkpoint = view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+    Ok(checkpoint.and_then(|checkpoint| checkpoint.position.gtid_set).unwrap_or_default())
+}
+
 impl Retry {
-    async fn run(self, lake: &Lake) -> Result<Answer> {
+    async fn run(self, config: &Config, lake: &Lake) -> Result<Answer> {
+        if !is_fed(config, &self.table) {
+            return Err(Error::config("no stream feeds a table of this name, so nobody would read its records")
+                .with("table", &self.table)
+                .remedy("correct --table, or add its [[table]] with `stream`"));
+        }
         let wanted: BTreeSet<&String> = self.position.iter().collect();
         let found = if tables(lake).await?.contains(&self.table) { letters(lake, &self.table).await? } else { Vec::new() };
-        let chosen: Vec<(String, Timestamp, Vec<u8>)> = found
-            .into_iter()
-            .filter(|letter| wanted.is_empty() || wanted.contains(&letter.position))
-            .map(|letter| (letter.position, letter.arrived_at, letter.raw))
-            .collect();
-        if let Some(missing) = wanted.iter().find(|position| !chosen.iter().any(|(known, ..)| known == **position)) {
+        let mut chosen: Vec<Letter> =
+            found.into_iter().filter(|letter| wanted.is_empty() || wanted.contains(&letter.position)).collect();
+        if let Some(missing) = wanted.iter().find(|position| !chosen.iter().any(|letter| letter.position == ***position)) {
             return Err(Error::config("there is no dead letter at this position")
                 .with("table", &self.table)
                 .with("position", missing)
-                .remedy("`binlake dead-letter list` shows those that there are"));
+                .remedy("`binlake dead-letter list --format csv` shows those that there are, in full"));
         }
         if chosen.is_empty() {
             println!("{} has no dead letters", self.table);
             return Ok(Answer::Done);
         }
-        retry_lot(lake, &self.table, &chosen).await?;
-        println!(
-            "{} records of {} are read once more by the running service, or the next one that is started",
-            chosen.len(),
-            self.table
-        );
+        // asked for twice, and read once
+        let waiting = waiting_letters(lake, &self.table, &has_read(lake, &self.table).await?).await?;
+        let all = chosen.len();
+        chosen.retain(|letter| !waiting.contains(&letter.position));
+        if chosen.len() < all {
+            println!("{} records of {} wait already", all - chosen.len(), self.table);
+        }
+        if !chosen.is_empty() {
+            let count = chosen.len();
+            let letters: Vec<_> = chosen.into_iter().map(|letter| (letter.position, letter.arrived_at, letter.raw)).collect();
+            retry_lot(lake, &self.table, &letters).await?;
+            println!("{count} records of {} are read once more", self.table);
+        }
+        println!("The running service does it, or the next one that is started.");
         Ok(Answer::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_fits_80_columns_whatever_the_records_are() {
+        let letter = |position: &str, reason: &str, raw: &[u8]| {
+            let arrived_at = Timestamp::from_micros(1_790_000_000_123_456);
+            (
+                TableId::new("mydev", "impressions"),
+                Letter { position: position.into(), reason: reason.into(), arrived_at, raw: raw.to_vec() },
+            )
+        };
+        let long = "x".repeat(300);
+        let lines = [
+            letter("a.jsonl#17", "it is not JSON: expected value at line 1 column 1", b"\x1b[31mred\x1b[0m\nnext\xff"),
+            letter("shardId-000000000003#49590338271490256608559692538361571095921575989136588898", &long, long.as_bytes()),
+            letter("", "", b""),
+        ];
+        let text = text(&lines, 3);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(!text.contains('\u{1b}') && text.lines().count() == 10, "{text}");
+        insta::assert_snapshot!(text);
+        assert_eq!(batch(&lines).unwrap().num_rows(), 3);
+        assert_eq!(super::text(&[], 0), "there are no dead letters\n");
     }
 }

@@ -63,6 +63,7 @@ fn value_json(source_type: &SourceType, array: &dyn Array, row: usize) -> Value 
         }
         DataType::List(_) => {
             let items = array.as_list::<i32>().value(row);
+            let source_type = if let SourceType::List { item } = source_type { item.as_ref() } else { source_type };
             (0..items.len()).map(|item| value_json(source_type, &items, item)).collect::<Vec<_>>().into()
         }
         other => format!("a value of type {other}").into(),

@@ -121,6 +121,11 @@ pub enum SourceType {
     Year,
     /// VECTOR (MySQL 9).
     Vector,
+    /// A list, as JSON and other systems have them; MySQL has none.
+    List {
+        /// The items' type, not itself a list.
+        item: Box<SourceType>,
+    },
 }
 
 impl SourceType {
@@ -143,6 +148,7 @@ impl SourceType {
                 DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
             }
             SourceType::Vector => DataType::List(Arc::new(Field::new("item", DataType::Float32, true))),
+            SourceType::List { item } => DataType::List(Arc::new(Field::new("item", item.lake_type(), true))),
             SourceType::Decimal { .. }
             | SourceType::Text { .. }
             | SourceType::Enum { .. }

@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float32Builder, Float64Array,
-    Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
+    Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType,
 };
@@ -36,6 +37,8 @@ pub enum Cell<'a> {
     Micros(i64),
     /// `array<float>`.
     Vector(Vec<f32>),
+    /// An array of any other type.
+    List(Vec<Cell<'a>>),
 }
 
 impl<'a> Cell<'a> {
@@ -55,10 +58,34 @@ impl<'a> Cell<'a> {
             DataType::Binary => Cell::Bytes(array.as_binary::<i32>().value(row).into()),
             DataType::Date32 => Cell::Date(array.as_primitive::<Date32Type>().value(row)),
             DataType::Timestamp(..) => Cell::Micros(array.as_primitive::<TimestampMicrosecondType>().value(row)),
-            DataType::List(_) => Cell::Vector(
-                array.as_list::<i32>().value(row).as_primitive::<Float32Type>().iter().map(Option::unwrap_or_default).collect(),
-            ),
+            DataType::List(item) => {
+                let items = array.as_list::<i32>().value(row);
+                match item.data_type() {
+                    DataType::Float32 => {
+                        Cell::Vector(items.as_primitive::<Float32Type>().iter().map(Option::unwrap_or_default).collect())
+                    }
+                    _ => Cell::List((0..items.len()).map(|item| Cell::of(items.as_ref(), item).into_owned()).collect()),
+                }
+            }
             _ => Cell::Null,
+        }
+    }
+
+    /// The same, borrowed from nothing.
+    pub fn into_owned(self) -> Cell<'static> {
+        match self {
+            Cell::Null => Cell::Null,
+            Cell::Bool(value) => Cell::Bool(value),
+            Cell::Int(value) => Cell::Int(value),
+            Cell::Decimal(value) => Cell::Decimal(value),
+            Cell::Float(value) => Cell::Float(value),
+            Cell::Double(value) => Cell::Double(value),
+            Cell::Text(value) => Cell::Text(value.into_owned().into()),
+            Cell::Bytes(value) => Cell::Bytes(value.into_owned().into()),
+            Cell::Date(value) => Cell::Date(value),
+            Cell::Micros(value) => Cell::Micros(value),
+            Cell::Vector(value) => Cell::Vector(value),
+            Cell::List(items) => Cell::List(items.into_iter().map(Cell::into_owned).collect()),
         }
     }
 }
@@ -140,14 +167,20 @@ fn column(data_type: &DataType, cells: &[Cell<'static>]) -> Result<ArrayRef> {
             Arc::new(values!(Micros).collect::<TimestampMicrosecondArray>().with_data_type(data_type.clone()))
         }
         DataType::List(field) => {
-            let mut lists = ListBuilder::new(Float32Builder::new()).with_field(Arc::clone(field));
-            for value in values!(Vector) {
-                if let Some(items) = &value {
-                    lists.values().append_slice(items);
+            let (mut items, mut lengths, mut is_there) = (Vec::new(), Vec::new(), Vec::new());
+            for cell in cells {
+                let before = items.len();
+                match cell {
+                    Cell::Vector(values) => items.extend(values.iter().map(|value| Cell::Float(*value))),
+                    Cell::List(values) => items.extend(values.iter().cloned()),
+                    _ => {}
                 }
-                lists.append(value.is_some());
+                lengths.push(items.len() - before);
+                is_there.push(matches!(cell, Cell::Vector(_) | Cell::List(_)));
             }
-            Arc::new(lists.finish())
+            let items = column(field.data_type(), &items)?;
+            let lists = ListArray::try_new(Arc::clone(field), OffsetBuffer::from_lengths(lengths), items, Some(is_there.into()));
+            Arc::new(lists.map_err(|error| Error::bug("decoded lists don't fit their column").caused_by(error))?)
         }
         other => return Err(Error::bug(format!("no column is made of {other}"))),
     };

@@ -301,25 +301,9 @@ fn fill_image(schema: &TableSchema, fill: &RecordBatch) -> Value {
     let fields = fill.schema();
     let cells = fields.fields().iter().zip(fill.columns()).filter_map(|(field, array)| {
         let column = schema.columns.get(schema.index_of(field.name())?)?.clone();
-        Some((column, owned(Cell::of(array.as_ref(), 0))))
+        Some((column, Cell::of(array.as_ref(), 0).into_owned()))
     });
     dms::fill_image(cells).into()
-}
-
-fn owned(cell: Cell<'_>) -> Cell<'static> {
-    match cell {
-        Cell::Null => Cell::Null,
-        Cell::Bool(value) => Cell::Bool(value),
-        Cell::Int(value) => Cell::Int(value),
-        Cell::Decimal(value) => Cell::Decimal(value),
-        Cell::Float(value) => Cell::Float(value),
-        Cell::Double(value) => Cell::Double(value),
-        Cell::Text(value) => Cell::Text(value.into_owned().into()),
-        Cell::Bytes(value) => Cell::Bytes(value.into_owned().into()),
-        Cell::Date(value) => Cell::Date(value),
-        Cell::Micros(value) => Cell::Micros(value),
-        Cell::Vector(value) => Cell::Vector(value),
-    }
 }
 
 /// A lane's explicit hash key: the middle of its share of all hash keys, in decimal.

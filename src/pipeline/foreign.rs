@@ -2,7 +2,7 @@
 
 mod retry;
 
-pub use retry::{RETRY_FOLDER, retry_lot};
+pub use retry::{RETRY_FOLDER, retry_lot, waiting_letters};
 
 use super::apply::{Apply, Ground};
 use super::run::{Halves, Opened};

@@ -20,7 +20,7 @@ pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
 pub use backfill::backfill;
 pub use capture::{BackfillRequest, Follower, Link, Pace, Snapshots, Until};
 pub use erase::{ERASED_KEY, Erased, STEPS as ERASE_STEPS, erase};
-pub use foreign::{RETRY_FOLDER, retry_lot};
+pub use foreign::{RETRY_FOLDER, retry_lot, waiting_letters};
 pub use lookups::read_lookups;
 pub use registrar::describe_table;
 pub use requests::Requests;

@@ -75,6 +75,7 @@ impl<'a> FieldReader<'a> {
             }
             SourceType::Time { fsp } => Value::Time { micros: time(row)?, fsp: *fsp },
             SourceType::Vector => Value::Vector(Cow::Borrowed(row.sized()?)),
+            SourceType::List { .. } => return Err(Error::bug("the server has no lists")),
         })
     }
 
@@ -142,6 +143,7 @@ fn is_expected(source_type: &SourceType, WireType(code): WireType) -> bool {
         SourceType::Timestamp { .. } => code == 7,
         SourceType::Time { .. } => code == 11,
         SourceType::Vector => code == 242,
+        SourceType::List { .. } => false,
     }
 }
 

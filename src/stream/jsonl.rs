@@ -1,4 +1,8 @@
 //! A folder to which others add JSON lines: files that grow, and new files. Each file is a shard; a line counts when its end is there.
+//!
+//! **What a position keeps** is bounded, however many files there are: one number each for the last [`MOST_FILES`] in the order of their names. Of the older ones it keeps
+//! together up to which name they were read ([`Offsets::done_to`]): they are closed. What is added to a closed file, or to a new one with a name before that, would be missed, so
+//! it stops the table: a file is only closed when it is whole, and a folder that is written in the order of names, as by date or number, never meets this.
 
 use super::foreign::{RecordReader, RecordSource};
 use crate::error::{Area, Error, Kind, Result};
@@ -6,8 +10,9 @@ use crate::format::ForeignRecord;
 use crate::time::Timestamp;
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +28,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What the files are called.
 const EXTENSIONS: [&str; 3] = ["jsonl", "ndjson", "json"];
+/// How many files may still grow; the oldest beyond, by name, are closed.
+const MOST_FILES: usize = 1000;
 
 /// A folder of JSON lines.
 #[derive(Debug, Clone)]
@@ -45,10 +52,8 @@ impl RecordSource for JsonLinesFolder {
 
     async fn read(&self, after: Option<&str>) -> Result<Box<dyn RecordReader>> {
         let offsets = match after {
-            None => BTreeMap::new(),
-            Some(text) => serde_json::from_str(text).map_err(|error| {
-                Error::new(Area::Stream, Kind::Corrupt, "a position is not one of a folder of JSON lines").caused_by(error)
-            })?,
+            None => Offsets::default(),
+            Some(text) => Offsets::parse(text)?,
         };
         Ok(Box::new(FolderReader { path: self.path.clone(), offsets, gave_records: true }))
     }
@@ -57,8 +62,7 @@ impl RecordSource for JsonLinesFolder {
 #[derive(Debug)]
 struct FolderReader {
     path: PathBuf,
-    /// Bytes read, by file name.
-    offsets: BTreeMap<String, u64>,
+    offsets: Offsets,
     /// Whether the last answer had records: then the end is told at once.
     gave_records: bool,
 }
@@ -85,12 +89,102 @@ impl RecordReader for FolderReader {
     }
 
     fn position(&self) -> String {
-        serde_json::to_string(&self.offsets).unwrap_or_default()
+        self.offsets.to_text()
+    }
+}
+
+/// What was read of a folder. Stored in checkpoints: as an object of files and bytes while no file is closed, with `version` otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Offsets {
+    /// Bytes read, by file name.
+    open: BTreeMap<String, u64>,
+    /// Files up to this name, in the order of names, are closed, but for those in `open`.
+    closed: Option<Closed>,
+}
+
+/// The closed files together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Closed {
+    /// The last of them by name.
+    to: String,
+    /// How many there are.
+    files: u64,
+    /// Their bytes.
+    bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredOffsets {
+    version: u32,
+    open: BTreeMap<String, u64>,
+    closed: Closed,
+}
+
+impl Offsets {
+    fn parse(text: &str) -> Result<Self> {
+        let wrong = || Error::new(Area::Stream, Kind::Corrupt, "a position is not one of a folder of JSON lines");
+        if let Ok(open) = serde_json::from_str(text) {
+            return Ok(Self { open, closed: None });
+        }
+        let stored: StoredOffsets = serde_json::from_str(text).map_err(|error| wrong().caused_by(error))?;
+        if stored.version != 2 {
+            return Err(wrong().with("version", stored.version).remedy("run the version of binlake that wrote it, or a newer one"));
+        }
+        Ok(Self { open: stored.open, closed: Some(stored.closed) })
+    }
+
+    fn to_text(&self) -> String {
+        let text = match &self.closed {
+            None => serde_json::to_string(&self.open),
+            Some(closed) => serde_json::to_string(&StoredOffsets { version: 2, open: self.open.clone(), closed: closed.clone() }),
+        };
+        text.unwrap_or_default()
+    }
+
+    fn is_closed(&self, name: &str) -> bool {
+        !self.open.contains_key(name) && self.closed.as_ref().is_some_and(|closed| name <= closed.to.as_str())
+    }
+
+    /// Closes the first files by name that were read to their end, while there are too many. `sizes` are those of all files.
+    fn close(&mut self, sizes: &BTreeMap<String, u64>) {
+        while self.open.len() > MOST_FILES {
+            let Some((name, read)) = self.open.first_key_value() else { return };
+            // a line that isn't whole yet is waited for, and a file before it that wasn't begun
+            let is_whole = sizes.get(name).is_none_or(|size| size == read);
+            let is_next = sizes.keys().find(|other| !self.is_closed(other)).is_none_or(|first| first >= name);
+            if !is_whole || !is_next {
+                return;
+            }
+            let (name, read) = (name.clone(), *read);
+            self.open.remove(&name);
+            let (files, bytes) = self.closed.take().map_or((0, 0), |closed| (closed.files, closed.bytes));
+            self.closed = Some(Closed { to: name, files: files + 1, bytes: bytes + read });
+        }
+    }
+
+    /// Nothing was added where nobody looks any more.
+    fn ensure_closed_stay(&self, sizes: &BTreeMap<String, u64>) -> Result<()> {
+        let Some(closed) = &self.closed else { return Ok(()) };
+        let there = sizes.iter().filter(|(name, _)| self.is_closed(name));
+        let (files, bytes) = there.fold((0, 0), |(files, bytes), (_, size)| (files + 1, bytes + size));
+        // files may be removed, as by age
+        if files <= closed.files && bytes <= closed.bytes {
+            return Ok(());
+        }
+        Err(Error::new(
+            Area::Stream,
+            Kind::Corrupt,
+            "a file of JSON lines was added or grew behind files that are read to their end",
+        )
+        .with("closed_to", &closed.to)
+        .with("files", files)
+        .with("closed_files", closed.files)
+        .remedy("add new records to files whose names come later: move the file, or its new lines, to such a name"))
     }
 }
 
 /// The next complete lines, by file in the order of their names.
-fn look(folder: &Path, mut offsets: BTreeMap<String, u64>) -> Result<(Vec<ForeignRecord>, BTreeMap<String, u64>)> {
+fn look(folder: &Path, mut offsets: Offsets) -> Result<(Vec<ForeignRecord>, Offsets)> {
     let refused = |path: &Path, error: std::io::Error| {
         Error::new(Area::Stream, Kind::Refused, "a folder of JSON lines can't be read")
             .caused_by(error)
@@ -103,26 +197,32 @@ fn look(folder: &Path, mut offsets: BTreeMap<String, u64>) -> Result<(Vec<Foreig
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), offsets)),
         Err(error) => return Err(refused(folder, error)),
     };
-    let mut names = Vec::new();
+    let mut files: BTreeMap<String, Metadata> = BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|error| refused(folder, error))?.path();
         let has_extension = path.extension().and_then(|e| e.to_str()).is_some_and(|extension| EXTENSIONS.contains(&extension));
         if let (true, Some(name)) = (has_extension, path.file_name().and_then(|name| name.to_str())) {
-            names.push(name.to_owned());
+            match std::fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => drop(files.insert(name.to_owned(), metadata)),
+                Ok(_) => {}
+                // removed since it was listed
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(refused(&path, error)),
+            }
         }
     }
-    names.sort();
+    let sizes: BTreeMap<String, u64> = files.iter().map(|(name, metadata)| (name.clone(), metadata.len())).collect();
+    offsets.ensure_closed_stay(&sizes)?;
     let mut records = Vec::new();
     let mut bytes = 0;
-    for name in names {
+    for (name, metadata) in files.into_iter().filter(|(name, _)| !offsets.is_closed(name)).collect::<Vec<_>>() {
         if bytes >= READ_BYTES {
             break;
         }
         let path = folder.join(&name);
         let failed = |error: std::io::Error| refused(&path, error);
-        let metadata = std::fs::metadata(&path).map_err(failed)?;
-        let start = offsets.get(&name).copied().unwrap_or(0);
-        if !metadata.is_file() || metadata.len() == start {
+        let start = offsets.open.get(&name).copied().unwrap_or(0);
+        if metadata.len() == start {
             continue;
         }
         if metadata.len() < start {
@@ -151,8 +251,9 @@ fn look(folder: &Path, mut offsets: BTreeMap<String, u64>) -> Result<(Vec<Foreig
             offset += length as u64;
         }
         bytes += lines.len();
-        offsets.insert(name, end);
+        offsets.open.insert(name, end);
     }
+    offsets.close(&sizes);
     Ok((records, offsets))
 }
 
@@ -215,6 +316,54 @@ mod tests {
         assert_eq!(texts(again.as_mut()).await, [line("b.jsonl", 18, "{\"a\":3}")]);
         std::fs::write(folder.path().join("b.jsonl"), "short").unwrap();
         assert_eq!(again.next().await.unwrap_err().kind(), Kind::Corrupt);
+    }
+
+    #[tokio::test]
+    async fn a_position_stays_small_however_many_files_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = JsonLinesFolder::new(folder.path());
+        let mut reader = source.read(None).await.unwrap();
+        let name = |number: usize| format!("{number:05}.jsonl");
+        let mut seen = 0;
+        for round in 0..5 {
+            (round * 700..(round + 1) * 700).for_each(|number| add(folder.path(), &name(number), "{}\n"));
+            seen += texts(reader.as_mut()).await.len();
+            // each time by a reader that knows the position alone
+            reader = source.read(Some(&reader.position())).await.unwrap();
+        }
+        assert_eq!(seen, 3500);
+        assert!(reader.position().len() < 30_000, "{} bytes", reader.position().len());
+        let offsets = Offsets::parse(&reader.position()).unwrap();
+        assert_eq!((offsets.open.len(), offsets.closed.as_ref().unwrap().files), (MOST_FILES, 2500));
+        assert_eq!(Offsets::parse(&offsets.to_text()).unwrap(), offsets);
+        // the youngest may still grow, and old ones may go
+        add(folder.path(), &name(3000), "{}\n");
+        std::fs::remove_file(folder.path().join(name(5))).unwrap();
+        assert_eq!(texts(reader.as_mut()).await.len(), 1);
+        // what would be missed is said
+        add(folder.path(), &name(7), "{\"more\": 1}\n");
+        let error = reader.next().await.unwrap_err();
+        assert!(error.kind() == Kind::Corrupt && error.to_string().contains("closed_to=02499.jsonl"), "{error}");
+        // the first version's positions
+        assert_eq!(Offsets::parse(r#"{"a.jsonl": 7}"#).unwrap().open["a.jsonl"], 7);
+        assert!(Offsets::parse("[]").is_err() && Offsets::parse(r#"{"version": 9}"#).is_ok_and(|parsed| parsed.closed.is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_whole_holds_the_closing_back() {
+        let sizes: BTreeMap<String, u64> = (0..1200).map(|number| (format!("{number:05}"), 10)).collect();
+        let mut offsets = Offsets { open: sizes.clone(), closed: None };
+        offsets.open.insert("00050".into(), 4);
+        offsets.close(&sizes);
+        assert_eq!(offsets.closed.as_ref().map(|closed| closed.files), Some(50));
+        offsets.open.insert("00050".into(), 10);
+        offsets.close(&sizes);
+        assert_eq!((offsets.open.len(), offsets.closed.as_ref().unwrap().bytes), (MOST_FILES, 2000));
+        assert!(offsets.ensure_closed_stay(&sizes).is_ok());
+        // a file that was listed and couldn't be begun yet
+        let mut behind = Offsets { open: sizes.iter().skip(1).map(|(name, size)| (name.clone(), *size)).collect(), closed: None };
+        behind.close(&sizes);
+        assert_eq!(behind.closed, None);
     }
 
     #[tokio::test]

@@ -14,7 +14,11 @@ pub(super) fn lake_type(data_type: &DataType) -> Result<DataType, &'static str> 
         | DataType::Utf8
         | DataType::Binary
         | DataType::Date32 => data_type.clone(),
-        DataType::List(item) if *item.data_type() == DataType::Float32 => data_type.clone(),
+        DataType::List(item)
+            if !matches!(item.data_type(), DataType::List(_)) && lake_type(item.data_type()) == Ok(item.data_type().clone()) =>
+        {
+            data_type.clone()
+        }
         DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 => DataType::Int32,
         DataType::UInt32 => DataType::Int64,
         DataType::UInt64 => DataType::Decimal128(20, 0),

@@ -100,7 +100,7 @@ fn every_error_says_what_where_and_the_remedy() {
         "SELECT id, Name AS price, price FROM input",
         "SELECT id, Name AS _position FROM input",
         "SELECT id, NULL AS n FROM input",
-        "SELECT id, make_array(id) AS n FROM input",
+        "SELECT id, make_array(make_array(id)) AS n FROM input",
         "SELECT id, Name,\n       upper(price, 1) AS p FROM input",
         "SELECT id FROM input WHERE price + 1",
         "SELECT id, sha256_hex() AS h FROM input",

@@ -1,7 +1,9 @@
 //! Streams in other systems' formats: written beside the systems' own, and read back.
 
+mod dead_letters;
 mod debezium;
 mod fed_only;
+mod impressions;
 mod inferred;
 mod json;
 mod kpl;

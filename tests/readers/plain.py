@@ -19,6 +19,8 @@ def plain(value):
         return value.hex()
     if isinstance(value, decimal.Decimal):
         return format(value, "f")
+    if isinstance(value, list):
+        return "[" + ", ".join("NULL" if item is None else plain(item) for item in value) + "]"
     return str(value)
 
 

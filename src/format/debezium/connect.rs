@@ -93,12 +93,25 @@ fn field(schema: &Value) -> Option<ConnectField> {
         ("double" | "float64", _) => default(T::Double),
         ("string", _) => default(plain()),
         ("bytes", _) => default(T::Binary { fixed_bytes: 0 }),
+        ("array", None) => match schema.get("items").and_then(item) {
+            Some(item) => default(T::List { item: Box::new(item) }),
+            None => (T::Json, Writing::Json),
+        },
         ("array" | "map" | "struct", _) => (T::Json, Writing::Json),
         _ => return None,
     };
     let nullable = schema.get("optional").and_then(Value::as_bool).unwrap_or(true);
     let column = Column { name: text("field")?.to_owned(), source_type, nullable };
     Some(ConnectField { column, writing, kind: (kind.to_owned(), name.map(str::to_owned)) })
+}
+
+/// The type of a list's items, if they are plain and written by the defaults.
+fn item(schema: &Value) -> Option<SourceType> {
+    let mut schema = schema.clone();
+    schema.as_object_mut()?.insert("field".into(), "item".into());
+    let field = field(&schema)?;
+    let is_plain = field.writing == Writing::Default && !matches!(field.column.source_type, SourceType::List { .. });
+    is_plain.then_some(field.column.source_type)
 }
 
 impl ConnectField {
@@ -196,7 +209,13 @@ mod tests {
                 SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 },
                 text("1.5"),
             ),
-            (json!({"type": "array", "items": {"type": "int32"}}), json!([1, 2]), SourceType::Json, text("[1,2]")),
+            (
+                json!({"type": "array", "items": {"type": "int32"}}),
+                json!([1, null]),
+                SourceType::List { item: Box::new(SourceType::Int { unsigned: false }) },
+                Cell::List(vec![Cell::Int(1), Cell::Null]),
+            ),
+            (json!({"type": "array", "items": {"type": "struct", "fields": []}}), json!([{}]), SourceType::Json, text("[{}]")),
             (
                 json!({"type": "int64", "parameters": {"__debezium.source.column.type": "BIGINT UNSIGNED"}}),
                 json!(-1),

@@ -244,6 +244,7 @@ fn column_definition(position: u32, column: &Column) -> Value {
         T::Timestamp { fsp } => (2014, "TIMESTAMP".into(), Some(u32::from(*fsp)).filter(|fsp| *fsp > 0), None, None, None),
         T::Year => (4, "YEAR".into(), None, None, None, None),
         T::Vector => (1111, "VECTOR".into(), None, None, None, None),
+        T::List { .. } => (2003, "ARRAY".into(), None, None, None, None),
     };
     json!({
         "name": column.name, "jdbcType": jdbc, "nativeType": null, "typeName": name, "typeExpression": name, "charsetName": charset,

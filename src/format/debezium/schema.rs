@@ -44,6 +44,7 @@ pub(super) fn column(column: &Column) -> Value {
         T::Time { .. } => ("int64", Some("io.debezium.time.MicroTime"), vec![]),
         T::Year => ("int32", Some("io.debezium.time.Year"), vec![]),
         T::Vector => ("array", Some("io.debezium.data.FloatVector"), vec![]),
+        T::List { .. } => ("array", None, vec![]),
     };
     let mut schema = Map::new();
     schema.insert("type".into(), kind.into());
@@ -55,6 +56,10 @@ pub(super) fn column(column: &Column) -> Value {
             schema.insert("items".into(), json!({"type": "float", "optional": false}));
         }
         _ => {}
+    }
+    if let T::List { item } = &column.source_type {
+        let item = Column { name: String::new(), source_type: item.as_ref().clone(), nullable: true };
+        schema.insert("items".into(), self::column(&item));
     }
     schema.insert("optional".into(), column.nullable.into());
     if let Some(name) = name {

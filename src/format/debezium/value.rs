@@ -4,7 +4,7 @@
 use crate::event::{Column, SourceType};
 use crate::format::cell::Cell;
 use crate::format::clock::{instant_text, parse_instant, parse_time, time_text};
-use crate::format::dms::value::{number, scale_of};
+use crate::format::dms::value::{item_of, number, scale_of};
 use crate::format::number::{decimal_at, decimal_text, from_twos_complement, parse_decimal, twos_complement, unscaled};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,6 +33,10 @@ pub(crate) fn encode(column: &Column, cell: &Cell<'_>) -> Value {
         (Cell::Micros(micros), T::Timestamp { fsp }) => instant_text(*micros, *fsp).map_or(Value::Null, Value::from),
         (Cell::Micros(micros), _) => (*micros).into(),
         (Cell::Vector(items), _) => items.iter().map(|item| number(&format!("{item:?}"))).collect(),
+        (Cell::List(items), source_type) => {
+            let of = item_of(column, source_type);
+            items.iter().map(|item| encode(&of, item)).collect()
+        }
     }
 }
 
@@ -84,6 +88,10 @@ pub(crate) fn decode(column: &Column, value: &Value) -> Result<Cell<'static>, &'
         T::Vector => {
             let items = value.as_array().ok_or("it is no list")?;
             Cell::Vector(items.iter().map(number_of).collect::<Result<_, _>>()?)
+        }
+        T::List { .. } => {
+            let (items, of) = (value.as_array().ok_or("it is no list")?, item_of(column, &column.source_type));
+            Cell::List(items.iter().map(|item| decode(&of, item)).collect::<Result<_, _>>()?)
         }
         T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json => Cell::Text(text()?.into()),
     })

@@ -22,7 +22,17 @@ pub(crate) fn encode(column: &Column, cell: &Cell<'_>) -> Value {
         (Cell::Date(days), _) => date_text(*days).map_or(Value::Null, Value::from),
         (Cell::Micros(micros), source_type) => instant_text(*micros, fsp_of(source_type)).map_or(Value::Null, Value::from),
         (Cell::Vector(items), _) => items.iter().map(|item| number(&format!("{item:?}"))).collect(),
+        (Cell::List(items), source_type) => {
+            let item_column = item_of(column, source_type);
+            items.iter().map(|item| encode(&item_column, item)).collect()
+        }
     }
+}
+
+/// A list's items as a column of their own.
+pub(crate) fn item_of(column: &Column, list: &SourceType) -> Column {
+    let source_type = if let SourceType::List { item } = list { item.as_ref() } else { list };
+    Column { source_type: source_type.clone(), ..column.clone() }
 }
 
 /// A cell of a column from JSON; the error says what is wrong, without the value.
@@ -36,7 +46,7 @@ pub(crate) fn decode(column: &Column, value: &Value) -> Result<Cell<'static>, &'
         Value::Number(number) => number.to_string(),
         Value::Bool(value) => value.to_string(),
         other => match &column.source_type {
-            T::Vector => String::new(),
+            T::Vector | T::List { .. } => String::new(),
             // DMS writes JSON columns as text, but a document inside of one is as good
             T::Json | T::Text { .. } => other.to_string(),
             _ => return Err("it is a list or an object"),
@@ -74,6 +84,10 @@ pub(crate) fn decode(column: &Column, value: &Value) -> Result<Cell<'static>, &'
             let items = value.as_array().ok_or("it is no list")?;
             let item = |item: &Value| item.to_string().parse().map_err(|_| "an item is no number");
             Cell::Vector(items.iter().map(item).collect::<Result<_, _>>()?)
+        }
+        T::List { .. } => {
+            let (items, of) = (value.as_array().ok_or("it is no list")?, item_of(column, &column.source_type));
+            Cell::List(items.iter().map(|item| decode(&of, item)).collect::<Result<_, _>>()?)
         }
         T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json | T::Time { .. } => Cell::Text(text.into()),
     })

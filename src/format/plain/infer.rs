@@ -129,6 +129,41 @@ enum Guess {
     Double,
     Text,
     Json,
+    /// A list of these; `None`: only empty ones and nulls so far.
+    List(Option<Item>),
+}
+
+/// What all items of a list are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Item {
+    Bool,
+    BigInt,
+    Whole,
+    Double,
+    Text,
+}
+
+impl Item {
+    fn guess(self) -> Guess {
+        match self {
+            Self::Bool => Guess::Bool,
+            Self::BigInt => Guess::BigInt,
+            Self::Whole => Guess::Whole,
+            Self::Double => Guess::Double,
+            Self::Text => Guess::Text,
+        }
+    }
+
+    fn of(guess: Guess) -> Option<Self> {
+        Some(match guess {
+            Guess::Bool => Self::Bool,
+            Guess::BigInt => Self::BigInt,
+            Guess::Whole => Self::Whole,
+            Guess::Double => Self::Double,
+            Guess::Text => Self::Text,
+            Guess::Json | Guess::List(_) => return None,
+        })
+    }
 }
 
 impl Guess {
@@ -144,16 +179,29 @@ impl Guess {
                     None => Self::Text,
                 }
             }
-            Value::Array(_) | Value::Object(_) => Self::Json,
+            Value::Array(items) => {
+                let given = items.iter().filter(|item| !item.is_null());
+                let all = given.map(Self::of).reduce(Self::and);
+                match all.map(Item::of) {
+                    None => Self::List(None),
+                    Some(Some(item)) => Self::List(Some(item)),
+                    Some(None) => Self::Json,
+                }
+            }
+            Value::Object(_) => Self::Json,
             Value::String(_) | Value::Null => Self::Text,
         }
     }
 
     fn and(self, other: Self) -> Self {
-        use Guess::{BigInt, Double, Json, Text, Whole};
+        use Guess::{BigInt, Double, Json, List, Text, Whole};
         match (self, other) {
             (a, b) if a == b => a,
-            (Json, _) | (_, Json) => Json,
+            (List(a), List(b)) => match (a, b) {
+                (None, other) | (other, None) => List(other),
+                (Some(a), Some(b)) => Item::of(a.guess().and(b.guess())).map_or(Json, |item| List(Some(item))),
+            },
+            (Json | List(_), _) | (_, Json | List(_)) => Json,
             (BigInt, Whole) | (Whole, BigInt) => Whole,
             (BigInt, Double) | (Double, BigInt) => Double,
             _ => Text,
@@ -167,7 +215,9 @@ impl Guess {
             Self::Whole => SourceType::Decimal { precision: 38, scale: 0 },
             Self::Double => SourceType::Double,
             Self::Text => SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 },
-            Self::Json => SourceType::Json,
+            // what its items are isn't known, and a type stays
+            Self::Json | Self::List(None) => SourceType::Json,
+            Self::List(Some(item)) => SourceType::List { item: Box::new(item.guess().source_type()) },
         }
     }
 }

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::fmt;
 
-/// A declared type: `string`, `int`, `bigint`, `float`, `double`, `boolean`, `decimal(p,s)`, `date`, `timestamp`, `json`, `binary`.
+/// A declared type: `string`, `int`, `bigint`, `float`, `double`, `boolean`, `decimal(p,s)`, `date`, `timestamp`, `json`, `binary`,
+/// `array<…>` of one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainType {
     source_type: SourceType,
@@ -26,7 +27,7 @@ impl PlainType {
         use SourceType as T;
         let wrong = || {
             format!(
-                "there is no type `{text}`; write string, int, bigint, float, double, boolean, decimal(p,s), date, timestamp, json or binary"
+                "there is no type `{text}`; write string, int, bigint, float, double, boolean, decimal(p,s), date, timestamp, json, binary or array<…>"
             )
         };
         let name = text.trim().to_ascii_lowercase();
@@ -41,6 +42,14 @@ impl PlainType {
             "timestamp" => T::Timestamp { fsp: 6 },
             "json" => T::Json,
             "binary" => T::Binary { fixed_bytes: 0 },
+            _ if name.starts_with("array<") => {
+                let item = name.strip_prefix("array<").and_then(|rest| rest.strip_suffix('>')).ok_or_else(wrong)?;
+                let item = Self::parse(item, pattern)?;
+                if matches!(item.source_type, T::List { .. }) {
+                    return Err(format!("`{text}` is a list of lists; write json, which keeps it as text"));
+                }
+                return Ok(Self { source_type: T::List { item: Box::new(item.source_type) }, pattern: item.pattern });
+            }
             _ => {
                 let inner = name.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')).ok_or_else(wrong)?;
                 let (precision, scale) = inner.split_once(',').unwrap_or((inner, "0"));
@@ -70,6 +79,11 @@ impl PlainType {
     /// If it isn't of this type, and can't be converted without loss.
     pub fn cell(&self, value: &Value) -> Result<Cell<'static>, &'static str> {
         use SourceType as T;
+        if let (T::List { item }, false) = (&self.source_type, value.is_null()) {
+            let item = Self { source_type: item.as_ref().clone(), pattern: self.pattern.clone() };
+            let items = value.as_array().ok_or("it is no list")?.iter().map(|value| item.cell(value));
+            return Ok(Cell::List(items.collect::<Result<_, _>>().map_err(|_| "an item is of another type")?));
+        }
         let text = match value {
             Value::Null => return Ok(Cell::Null),
             Value::String(text) => text.clone(),
@@ -141,6 +155,7 @@ impl fmt::Display for PlainType {
             T::Json => "json",
             T::Binary { .. } => "binary",
             T::Decimal { precision, scale } => return write!(f, "decimal({precision},{scale})"),
+            T::List { item } => return write!(f, "array<{}>", Self::of(item.as_ref().clone())),
             _ => "string",
         })
     }

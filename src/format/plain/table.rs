@@ -290,18 +290,18 @@ mod tests {
             &mut table,
             &[
                 r#"{"price": 1, "n": null, "other": "no key, so no row"}"#,
-                r#"{"id": 7, "price": 5, "ok": true, "geo": {"city": "Sarh", "at": "2026-11-21", "deep": {"x": 1}}, "tags": [1, "a"], "n": null}"#,
-                r#"{"id": 12345678901234567890, "price": 5.25, "ok": "maybe", "e-mail": "x@y", "long": 3.14159265358979323846}"#,
+                r#"{"id": 7, "price": 5, "ok": true, "geo": {"city": "Sarh", "at": "2026-11-21", "deep": {"x": 1}}, "tags": [1, {"a": 2}], "sizes": [1, null], "n": null}"#,
+                r#"{"id": 12345678901234567890, "price": 5.25, "ok": "maybe", "e-mail": "x@y", "sizes": [2.5], "long": 3.14159265358979323846}"#,
             ],
         );
-        let types = "id decimal(38,0),price double,ok string,geo_city string,geo_deep_x bigint,tags json,e_mail string,long string";
+        let types = "id decimal(38,0),price double,ok string,geo_city string,geo_deep_x bigint,tags json,sizes array<double>,e_mail string,long string";
         assert_eq!(new.join(","), types);
         assert_eq!(rows[0], Err("the key `id` is missing".into()));
         let first = rows[1].clone().unwrap();
         assert_eq!(first[0], Cell::Micros(1_795_219_200_000_000));
         assert_eq!(first[1..4], [Cell::Decimal(7), Cell::Double(5.0), text("true")]);
-        assert_eq!(first[6], text(r#"[1,"a"]"#));
-        assert_eq!(rows[2].clone().unwrap()[8], text("3.14159265358979323846"));
+        assert_eq!(first[6..8], [text(r#"[1,{"a":2}]"#), Cell::List(vec![Cell::Double(1.0), Cell::Null])]);
+        assert_eq!(rows[2].clone().unwrap()[9], text("3.14159265358979323846"));
         // later: a new column, and values that don't fit
         let (new, rows) = read(&mut table, &[r#"{"id": 8, "price": "x", "n": 5}"#, r#"{"id": 9, "n": 6}"#, r#"{"id": 9.5}"#]);
         assert_eq!(new, ["n bigint"]);

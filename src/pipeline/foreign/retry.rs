@@ -3,7 +3,7 @@
 //! A lot is a shard of its own to the stream's reader, so its records are read exactly once, as all others are.
 
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::TableId;
+use crate::event::{Gtid, GtidSet, TableId};
 use crate::format::{ForeignRecord, dead_letter_table};
 use crate::stream::{RetryLot, RetryQueue};
 use crate::table::Lake;
@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -76,10 +77,7 @@ impl RetryQueue for LakeRetries {
                 if is_done(&name) {
                     continue;
                 }
-                let bytes = self.lake.store().get(&object.location).await.map_err(|error| refused(error, &object.location))?;
-                let bytes = bytes.bytes().await.map_err(|error| refused(error, &object.location))?;
-                let letters = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-                let letters = letters.map(|line| letter(&name, line)).collect::<Result<Vec<_>>>()?;
+                let letters = lot(&self.lake, &object.location, &name).await?;
                 return Ok(Some(RetryLot { name: name.as_str().into(), table: table.clone(), letters }));
             }
         }
@@ -95,6 +93,29 @@ fn letter(lot: &str, line: &[u8]) -> Result<(String, ForeignRecord)> {
         letter.position,
         ForeignRecord { shard: lot.into(), offset: 0, arrived_at: letter.arrived_at, key: None, bytes: bytes.into() },
     ))
+}
+
+/// The dead letters of `table` (by their positions) in lots that no service has read yet: `has_read` are the records that the table of dead letters has.
+///
+/// # Errors
+/// If the lake can't be read.
+pub async fn waiting_letters(lake: &Lake, table: &TableId, has_read: &GtidSet) -> Result<BTreeSet<String>> {
+    let folder = folder(lake, table);
+    let listed = lake.store().list_with_delimiter(Some(&folder)).await.map_err(|error| refused(error, &folder))?;
+    let mut waiting = BTreeSet::new();
+    for object in listed.objects {
+        let name = format!("retry/{}", object.location.filename().unwrap_or_default());
+        if !has_read.contains(&Gtid::Record { shard: name.as_str().into(), number: 1 }) {
+            waiting.extend(lot(lake, &object.location, &name).await?.into_iter().map(|(position, _)| position));
+        }
+    }
+    Ok(waiting)
+}
+
+async fn lot(lake: &Lake, path: &Path, name: &str) -> Result<Vec<(String, ForeignRecord)>> {
+    let bytes = lake.store().get(path).await.map_err(|error| refused(error, path))?;
+    let bytes = bytes.bytes().await.map_err(|error| refused(error, path))?;
+    bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| letter(name, line)).collect()
 }
 
 /// Puts dead letters of `table` (position, arrival, bytes) into a lot, which a running service reads.

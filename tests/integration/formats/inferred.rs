@@ -1,6 +1,7 @@
 //! Tables whose columns nobody declared: inferred from plain records, or read from the schema beside Debezium's.
 
 use crate::mysql::{eventually, within};
+use crate::readers::{duckdb, hudi_rs};
 use crate::service::Pipeline;
 use std::fs::File;
 use std::io::Write;
@@ -94,4 +95,42 @@ async fn debeziums_schema_says_the_columns() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
     assert!(!pipeline.ok(&["dead-letter", "list", "--format", "csv"]).contains("orders"));
+}
+
+#[tokio::test]
+async fn lists_are_lists_for_every_reader() {
+    let columns = "columns = { id = \"int\", tags = \"array<string>\", days = { type = \"array<date>\", format = \"M/d/yy\" }, prices = \"array<decimal(10,2)>\", scores = \"array<double>\", at = \"array<timestamp>\" }\n";
+    let pipeline = Pipeline::from_text(&config(&format!("name = \"mydev.lists\"\nkey = [\"id\"]\n{columns}infer = true\n")));
+    add(
+        pipeline.path(),
+        "a.jsonl",
+        &[
+            r#"{"id": 1, "tags": ["a", null, "größe"], "days": ["2/15/11"], "prices": [1.5, 2], "scores": [], "at": ["2026-11-21T10:11:12Z"], "more": [1, 2]}"#,
+            r#"{"id": 2, "tags": [], "more": null}"#,
+            r#"{"id": 3, "tags": "not a list"}"#,
+        ],
+    );
+    let service = pipeline.run();
+    comes_to(&pipeline, "lists", &["id"], &["1", "2"]).await;
+    service.kill();
+    add(pipeline.path(), "a.jsonl", &[r#"{"id": 2, "tags": ["later"], "more": [3]}"#, r#"{"id": 4, "more": [5, "x"]}"#]);
+    let service = pipeline.run();
+    eventually("the change is there", async || {
+        pipeline.ok(&["query", "SELECT id FROM mydev.lists WHERE array_length(more) = 1", "--format", "csv"]).lines().nth(1)
+            == Some("2")
+    })
+    .await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
+    let query = "SELECT id, tags[3] AS tag, days[1] AS day, prices[2] AS price, more[1] AS more FROM mydev.lists ORDER BY id";
+    assert_eq!(pipeline.ok(&["query", query, "--format", "csv"]), "id,tag,day,price,more\n1,größe,2011-02-15,2.00,1\n2,,,,3\n");
+    let letters = pipeline.ok(&["dead-letter", "list", "--format", "csv"]);
+    assert!(letters.contains("`tags` can't be read: it is no list") && letters.contains("`more` can't be read"), "{letters}");
+    let columns = ["id", "tags", "days", "prices", "scores", "at", "more"].map(str::to_owned);
+    let mut by_hudi_rs = hudi_rs(&pipeline.table("mydev", "lists").folder().display().to_string(), &columns, &[]);
+    let mut by_duckdb = duckdb(&pipeline.lake().join("views.sql"), "mydev.lists", &columns);
+    by_hudi_rs.sort();
+    by_duckdb.sort();
+    assert_eq!(by_hudi_rs, by_duckdb);
+    assert!(by_hudi_rs[0][1].as_ref().is_some_and(|tags| tags.contains("größe")), "{by_hudi_rs:?}");
 }
