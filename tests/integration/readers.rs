@@ -1,6 +1,7 @@
 //! Readers that no one here wrote read our tables: hudi-rs, DuckDB, and (`make test-spark`) Spark with Hudi. What they read is compared with
 //! what the source's own SELECT says, and Spark writes into our tables before we go on.
 
+mod handover;
 mod python;
 mod spark;
 
