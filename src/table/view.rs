@@ -206,6 +206,12 @@ impl TableView {
         }
     }
 
+    /// Whether a key of ours has another value than in an earlier view: somebody who knows our keys has committed since, or a commit was undone.
+    pub(super) fn says_otherwise_than(&self, earlier: &TableView) -> bool {
+        let ours = self.extra_metadata.iter().filter(|(key, _)| key.starts_with(OUR_KEYS));
+        ours.into_iter().any(|(key, value)| earlier.extra_metadata.get(key).is_some_and(|before| before != value))
+    }
+
     async fn read_last_clean(&mut self) -> Result<()> {
         let last = self.timeline.completed().rev().find(|(_, action)| *action == Action::Clean).map(|(time, _)| time.clone());
         if let Some(time) = last {

@@ -104,6 +104,19 @@ async fn another_writers_commits_are_built_upon() {
     commit(&mut table, &mut rows, &[upsert("a", 2, "y")], "ours again").await.unwrap();
     assert_eq!(read(&store, None).await, rows);
     assert_eq!(table.instants().len(), 3);
+    // but not upon one that has moved the checkpoint: what waits here may be older than what is there
+    json["extraMetadata"]["binlake.checkpoint"] = "by Spark".into();
+    json["partitionToWriteStats"] = serde_json::json!({});
+    store.put(&at(".hoodie/20991231000000000.commit"), json.to_string().into()).await.unwrap();
+    let error = table.commit(request(&[upsert("a", 3, "z")], "late", false)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert!(error.to_string().contains("moved the table's checkpoint"), "{error}");
+    let mut again = open(&store, false).await.unwrap();
+    assert_eq!(again.extra_metadata("binlake.checkpoint"), Some("by Spark"));
+    store.delete(&at(".hoodie/20991231000000000.commit")).await.unwrap();
+    let error = again.commit(request(&[upsert("a", 3, "z")], "late", false)).await.unwrap_err();
+    assert!(error.to_string().contains("moved the table's checkpoint"), "a commit that was undone: {error}");
+    let table = open(&store, false).await.unwrap();
     let stat = table.slices(None).unwrap().remove(0);
     assert_eq!(stat.file_id, slice.file_id);
     let view = TableView::open(store.clone(), base()).await.unwrap();
