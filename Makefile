@@ -39,18 +39,21 @@ demo: ## a private MySQL, load, the service and a live chart, all on this machin
 	$(CARGO) build --bin binlake
 	@BINLAKE_MYSQLD="$$(scripts/mysql.sh mysql)" "$$CARGO_TARGET_DIR/debug/binlake" demo
 
-test-spark: setup ## Spark 3.5 with Hudi 0.15 reads our tables, writes into them, and we go on (about 5 minutes)
+test-spark: setup ## Spark 3.5 with Hudi 0.15 reads our tables, writes into them, takes them over and gives them back (about 15 minutes)
 	@scripts/spark.sh
 	BINLAKE_TEST_SPARK=1 $(CARGO) test --test integration readers::spark -- --nocapture
+	BINLAKE_TEST_SPARK=1 $(CARGO) test --test integration readers::handover -- --nocapture --test-threads=1
 
 test-kcl: setup ## Amazon's Java beside us: the Kinesis Client Library at our streams and lease table, its aggregated records (about 2 minutes)
 	@scripts/kcl.sh >/dev/null
 	@scripts/kcl.sh kpl >/dev/null
 	BINLAKE_TEST_KCL=1 $(CARGO) test --test integration kcl -- --nocapture
 
-test-chaos: setup ## kill -9 at random for at least 50 rounds; CHAOS_ROUNDS and CHAOS_SEED choose
+test-chaos: setup ## kill -9 at random, 50 rounds; three workers on a failing Kinesis, 10 minutes; CHAOS_ROUNDS, CHAOS_SECONDS, CHAOS_SEED choose
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration crash:: -- --nocapture
-	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration cluster::chaos -- --nocapture
+	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration cluster::chaos::three_workers_and_two_captures_with -- --nocapture
+	CHAOS_SECONDS="$${CHAOS_SECONDS:-600}" $(CARGO) test --test integration cluster::chaos::three_workers_and_two_captures_on_kinesis -- --nocapture
+	CHAOS_SECONDS="$$(( $${CHAOS_SECONDS:-600} / 3 ))" $(CARGO) test --test integration cluster::chaos::the_same_in_dms_json -- --nocapture
 
 test-debezium: setup ## Debezium's embedded engine and ours make the same events of one binlog
 	@scripts/debezium.sh

@@ -67,6 +67,10 @@ class Merge:
             raise HandBack(f"the checkpoint is of version {checkpoint['version']}, which this job doesn't know")
         if checkpoint["stream_id"] != self.source.stream_id:
             raise HandBack(f"the table's last commit is of the stream {checkpoint['stream_id']}, not of {self.source.stream_id}")
+        if "binlake.transformed" in said:
+            raise HandBack("the table has a transform, which Binlake does")
+        if "binlake.committed_with" in said:
+            raise HandBack("the table has a history, which Binlake writes with it")
         resume = checkpoint["resume"]
         self.start = resume
         self.source.seek(resume and resume["log_position"])

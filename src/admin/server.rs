@@ -127,10 +127,10 @@ async fn backfill(State(admin): State<Admin>, Json(body): Json<BackfillBody>) ->
         return no(StatusCode::BAD_REQUEST, "name at least one table: {\"tables\": [\"shop.orders\"]}".into());
     }
     tracing::info!(tables = body.tables.join(","), "a backfill is asked for");
-    if admin.status.requests().backfill(BackfillRequest { tables, filter: body.filter }) {
-        no(StatusCode::ACCEPTED, "the tables are copied anew; /status shows how far it is".into())
-    } else {
-        no(StatusCode::CONFLICT, "this process doesn't capture: ask the one that does".into())
+    match admin.status.requests().backfill(BackfillRequest { tables, filter: body.filter }).await {
+        Ok(true) => no(StatusCode::ACCEPTED, "the tables are copied anew; /status shows how far it is".into()),
+        Ok(false) => no(StatusCode::CONFLICT, "this process doesn't capture: ask the one that does".into()),
+        Err(error) => no(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }
 

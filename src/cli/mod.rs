@@ -14,6 +14,7 @@ mod logging;
 mod orders;
 mod query;
 mod run;
+mod runs;
 mod scale;
 mod service;
 mod stream;
@@ -97,6 +98,7 @@ enum Command {
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Scale(scale::Scale),
+    Runs(runs::Runs),
     Stream(stream::Stream),
     DeadLetter(dead_letter::DeadLetter),
     Generate(generate::Generate),
@@ -163,6 +165,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Verify(args) => args.run(global).await,
         Command::Doctor(args) => args.run(global).await,
         Command::Scale(args) => args.run(global).await,
+        Command::Runs(args) => args.run(global).await,
         Command::Stream(args) => args.run(global).await,
         Command::DeadLetter(args) => args.run(global).await,
         Command::Generate(args) => args.run(global).await,

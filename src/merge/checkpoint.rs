@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub const CHECKPOINT_KEY: &str = "binlake.checkpoint";
 /// The key in `extraMetadata` of the source's position as text, for people.
 pub const POSITION_KEY: &str = "binlake.position";
+/// The key in `extraMetadata` that says that the rows are what a transform made of the source's: who writes the table beside Binlake can't make them.
+pub const TRANSFORMED_KEY: &str = "binlake.transformed";
 
 /// The key in `extraMetadata` of a history that says since which system time it has every change.
 pub const HISTORY_START_KEY: &str = "binlake.history_start";

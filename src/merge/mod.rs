@@ -18,7 +18,7 @@ mod shape;
 mod spill;
 mod transformed;
 
-pub use checkpoint::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, Resume, SnapshotStage};
+pub use checkpoint::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, Resume, SnapshotStage, TRANSFORMED_KEY};
 pub use fold::Fold;
 pub use history::{
     BaseRows, HISTORY_SUFFIX, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, Late, OPEN_END, OnInvalid, PLACE, Questions,

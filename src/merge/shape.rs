@@ -57,6 +57,11 @@ impl LakeShape {
         Ok(shape)
     }
 
+    /// Whether the table's rows are what a transform makes of the source's.
+    pub fn is_transformed(&self) -> bool {
+        self.transformed.is_some()
+    }
+
     /// The lake's columns for a source table. Fails (`Data`) on a table without a key, on a partition column that doesn't exist or
     /// has no such function, and on columns that differ only in case or are called as Binlake's own.
     pub fn new(source: Arc<TableSchema>, partition_by: Option<&PartitionBy>) -> Result<Self> {

@@ -2,12 +2,13 @@
 
 use super::apply::AppliedCommit;
 use super::registrar::{TableShape, follow_shapes};
+use super::run::audited_as;
 use crate::config::Config;
 use crate::error::Result;
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
 use crate::publish::Publisher;
-use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
+use crate::state::{CommitCount, RunLabel, RunRow, RunStatus, StateStore};
 use crate::table::Lake;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +26,19 @@ pub(super) struct AuditedRun {
 }
 
 impl AuditedRun {
-    pub(super) fn new(state: StateStore, pipeline: &str, command: &'static str) -> Self {
-        Self { state, label: RunLabel::begin(pipeline, command) }
+    /// A run that begins now. One that works alone ends those before it that ended without a word.
+    pub(super) async fn begin(state: StateStore, pipeline: &str, command: &'static str) -> Self {
+        let run = Self { state, label: RunLabel::begin(pipeline, command) };
+        let noted = async {
+            if matches!(command, "run" | "backfill") {
+                run.state.end_lost_runs(pipeline).await?;
+            }
+            run.state.begin_run(&run.label).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "the audit can't be written");
+        }
+        run
     }
 
     async fn count(&self, commit: &AppliedCommit) {
@@ -54,6 +66,42 @@ impl AuditedRun {
             tracing::warn!(%error, "the audit can't be written");
         }
     }
+}
+
+/// The newest runs of a pipeline.
+#[derive(Debug)]
+pub struct AuditedRuns {
+    /// What the audit calls the pipeline.
+    pub pipeline: String,
+    /// Newest run first; each run's own row before those of its tables.
+    pub rows: Vec<RunRow>,
+}
+
+/// Rows of the audit that are read for one run, on the average.
+const ROWS_A_RUN: usize = 1000;
+
+/// What the audit says of the pipeline's newest `last` runs; with a table, of those that committed to it.
+///
+/// # Errors
+/// If the state store can't be read, or there is no stream yet.
+pub async fn audited_runs(config: &Config, last: usize, table: Option<&str>) -> Result<AuditedRuns> {
+    let pipeline = audited_as(config).await?;
+    let state = StateStore::open(&config.state).await?;
+    let rows = state.runs(&pipeline, last * ROWS_A_RUN).await?;
+    let mut runs: Vec<Vec<RunRow>> = Vec::new();
+    for row in rows {
+        match runs.last_mut().filter(|run| run[0].run_id == row.run_id) {
+            Some(run) => run.push(row),
+            None => runs.push(vec![row]),
+        }
+    }
+    if let Some(table) = table {
+        runs.iter_mut().for_each(|run| run.retain(|row| row.table.is_empty() || row.table == table));
+        runs.retain(|run| run.iter().any(|row| row.table == table));
+    }
+    runs.truncate(last);
+    runs.iter_mut().for_each(|run| run.sort_by(|a, b| a.table.cmp(&b.table)));
+    Ok(AuditedRuns { pipeline, rows: runs.into_iter().flatten().collect() })
 }
 
 /// Publishes and counts commits until the apply loop is gone.

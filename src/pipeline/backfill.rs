@@ -6,6 +6,7 @@ use super::lookups::read_lookups;
 use super::run::{Halves, Opened, apply, capture_context, ground, watch_over};
 use super::status::Status;
 use super::supervise::keep_running;
+use super::turn::claim_alone;
 use crate::config::Config;
 use crate::error::Result;
 use std::future::Future;
@@ -18,12 +19,27 @@ use tokio::sync::{mpsc, watch};
 /// What kept a half from running, with the right exit code.
 pub async fn backfill(config: Config, request: BackfillRequest, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
+    let lead = claim_alone(&config).await?;
+    let keeping = lead.clone();
+    let kept = tokio::spawn(async move { keeping.keep().await });
+    let outcome = Box::pin(backfill_alone(config, request, status, shutdown)).await;
+    kept.abort();
+    lead.give_back().await;
+    outcome
+}
+
+async fn backfill_alone(
+    config: Arc<Config>,
+    request: BackfillRequest,
+    status: Status,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
     let opened = Opened::open(&config, Halves::Both).await?;
     read_lookups(&config, &opened.lake).await?;
     let (stop_capture, capture_stopped) = watch::channel(false);
     let (stop_apply, apply_stopped) = watch::channel(false);
     let (sender, commits) = mpsc::unbounded_channel();
-    let audit = AuditedRun::new(opened.state.clone(), &opened.log.identity().stream_id, "backfill");
+    let audit = AuditedRun::begin(opened.state.clone(), &opened.audited_as(&config), "backfill").await;
     let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
     let capture = {
         let context = capture_context(&config, &opened, &status);

@@ -22,6 +22,7 @@ use crate::source::OnGap;
 use crate::state::StateStore;
 use crate::stream::EventLog;
 use crate::table::Lake;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -41,7 +42,7 @@ pub(super) struct Context {
 }
 
 /// What `binlake backfill` asks for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackfillRequest {
     /// These tables; empty: all that the rules name.
     pub tables: Vec<TableId>,
@@ -54,7 +55,7 @@ pub struct BackfillRequest {
 /// the configuration asks for new snapshots then.
 pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<()> {
     let requests = context.status.requests();
-    requests.listen();
+    requests.listen(&context.state, &context.log.identity().stream_id).await?;
     let mut anew = false;
     loop {
         let started = match requests.first() {
@@ -67,6 +68,7 @@ pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result
                 match started {
                     Err(error) if !error.is_transient() => {
                         tracing::error!(%error, "the backfill that was asked for can't be done; the service goes on without it");
+                        requests.forget().await;
                         continue;
                     }
                     started => started?,

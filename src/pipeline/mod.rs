@@ -15,7 +15,9 @@ mod scale;
 mod share;
 mod status;
 mod supervise;
+mod turn;
 
+pub use after_commit::{AuditedRuns, audited_runs};
 pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, LakeWriter};
 pub use backfill::backfill;
 pub use capture::{BackfillRequest, Follower, Link, Pace, Snapshots, Until};

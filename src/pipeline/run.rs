@@ -10,9 +10,10 @@ use super::deliver::deliver_all;
 use super::foreign::apply_feeds;
 use super::lookups::keep_lookups;
 use super::scale::Scaler;
-use super::share::{Keeper, Lead, Note, ShareRules, pipeline_name, worker_id};
+use super::share::{Keeper, Note, ShareRules, pipeline_name, worker_id};
 use super::status::{CaptureState, Status};
-use super::supervise::keep_running;
+use super::supervise::{keep_running, patiently};
+use super::turn::{capture_in_turn, merge_with_others, run_alone};
 use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::merge::SpillFolder;
@@ -25,9 +26,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// How long each half may take to finish when it is told to stop.
-const STOP_GRACE: Duration = Duration::from_secs(120);
-/// The pause before a stream's folder that another process has is tried again.
-const FOLDER_PAUSE: Duration = Duration::from_millis(250);
+const STOP_GRACE: Duration = Duration::from_secs(60);
+/// The same for a capture alone: another stands by, and goes on from the last cut.
+const HANDOVER_GRACE: Duration = Duration::from_secs(15);
 
 /// The folder of the lake that holds the stream's large records.
 const CLAIM_CHECKS: &str = "_stream";
@@ -65,59 +66,30 @@ pub async fn run(config: Config, halves: Halves, status: Status, shutdown: impl 
         )?;
     }
     let config = Arc::new(config);
+    // large, and few
     match halves {
-        // large, and few
         Halves::Capture => Box::pin(capture_in_turn(config, status, shutdown)).await,
-        Halves::Both | Halves::Merge => Box::pin(run_halves(config, halves, status, shutdown)).await,
+        Halves::Both if config.has_source() => Box::pin(run_alone(config, status, shutdown)).await,
+        Halves::Both => Box::pin(run_halves(config, halves, status, shutdown)).await,
+        Halves::Merge => Box::pin(merge_with_others(config, status, shutdown)).await,
     }
 }
 
-/// Captures while the lead is ours; stands by while another has it.
-async fn capture_in_turn(config: Arc<Config>, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let state = StateStore::open(&config.state).await?;
-    let lead = Lead::new(state, &config.stream.url.to_string(), config.state.lease_duration);
+pub(super) async fn run_halves(
+    config: Arc<Config>,
+    halves: Halves,
+    status: Status,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
     let mut shutdown = Box::pin(shutdown);
-    let mut is_stopped = false;
-    let mut refused_since = None;
-    loop {
-        status.capture(CaptureState::Connecting { reason: Some("standing by: another captures".into()) });
-        tokio::select! {
-            () = &mut shutdown => return Ok(()),
-            taken = lead.take() => taken?,
-        }
-        let keeping = lead.clone();
-        let mut kept = tokio::spawn(async move { keeping.keep().await });
-        let ended = async {
-            tokio::select! {
-                () = &mut shutdown => is_stopped = true,
-                // a keeper that panicked has lost the lead as well
-                _ = &mut kept => {}
-            }
-        };
-        let outcome = Box::pin(run_halves(config.clone(), Halves::Capture, status.clone(), ended)).await;
-        kept.abort();
-        lead.give_back().await;
-        match &outcome {
-            // who had the lead may still be closing the stream's folder
-            Err(error) if !is_stopped && (error.kind(), error.area()) == (Kind::Conflict, Area::Stream) => {
-                let since = *refused_since.get_or_insert_with(tokio::time::Instant::now);
-                if since.elapsed() >= config.state.lease_duration {
-                    return outcome;
-                }
-                tokio::time::sleep(FOLDER_PAUSE).await;
-            }
-            Ok(()) if !is_stopped => refused_since = None,
-            _ => return outcome,
-        }
-    }
-}
-
-async fn run_halves(config: Arc<Config>, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let opened = Opened::open(&config, halves).await?;
+    let opened = tokio::select! {
+        () = &mut shutdown => return Ok(()),
+        opened = patiently(|| Opened::open(&config, halves)) => opened?,
+    };
     let (stop_capture, capture_stopped) = watch::channel(halves == Halves::Merge);
     let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
     let (sender, commits) = mpsc::unbounded_channel();
-    let audit = AuditedRun::new(opened.state.clone(), &opened.log.identity().stream_id, halves.command());
+    let audit = AuditedRun::begin(opened.state.clone(), &opened.audited_as(&config), halves.command()).await;
     let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
     let capture = {
         let context = capture_context(&config, &opened, &status);
@@ -228,6 +200,21 @@ impl Opened {
     }
 }
 
+/// The pipeline's name in the audit: its stream's id; of one that only others' streams feed, its lake.
+pub(super) async fn audited_as(config: &Config) -> Result<String> {
+    match open_stream_to_read(config).await? {
+        Some(log) if config.has_source() => Ok(log.identity().stream_id.clone()),
+        _ => Ok(Lake::create(&config.lake.url)?.url().to_owned()),
+    }
+}
+
+impl Opened {
+    /// The same.
+    pub(super) fn audited_as(&self, config: &Config) -> String {
+        if config.has_source() { self.log.identity().stream_id.clone() } else { self.lake.url().to_owned() }
+    }
+}
+
 /// Opens the pipeline's stream to read it; `None`: there is none yet.
 ///
 /// # Errors
@@ -321,7 +308,8 @@ pub(super) async fn watch_over(
         Some(outcome) => outcome,
         // the apply loop goes on meanwhile: what the capture waits for may be room in the stream
         None => {
-            within_grace("capture", async {
+            let grace = if halves == Halves::Capture { HANDOVER_GRACE } else { STOP_GRACE };
+            within_grace("capture", grace, async {
                 loop {
                     tokio::select! {
                         outcome = &mut capture => return outcome,
@@ -335,14 +323,14 @@ pub(super) async fn watch_over(
     stop_apply.send_replace(true);
     let applied = match applied {
         Some(outcome) => outcome,
-        None => within_grace("merge", apply).await,
+        None => within_grace("merge", STOP_GRACE, apply).await,
     };
     // the first that failed is the reason; the other was only told to stop
     captured.and(applied)
 }
 
-async fn within_grace(half: &'static str, end: impl Future<Output = Result<()>>) -> Result<()> {
-    match tokio::time::timeout(STOP_GRACE, end).await {
+async fn within_grace(half: &'static str, grace: Duration, end: impl Future<Output = Result<()>>) -> Result<()> {
+    match tokio::time::timeout(grace, end).await {
         Ok(outcome) => outcome,
         Err(_) => {
             // nothing is lost by it: the next run goes on from the last commit

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// … to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long what a service begins with may be away, …
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// … and the longest pause between two looks at it.
+const LONGEST_START_PAUSE: Duration = Duration::from_secs(2);
 /// A half that ran for so long starts anew with the first pause.
 const GOOD_RUN: Duration = Duration::from_secs(60);
 
@@ -20,6 +24,25 @@ fn passes(error: &Error) -> bool {
         // what was read of the stream no longer holds: it is read again. A lake's conflict is another service's, and that one has won
         Kind::Conflict => error.area() == Area::Stream,
         Kind::Data | Kind::Refused | Kind::Config | Kind::Corrupt | Kind::Bug => false,
+    }
+}
+
+/// Opens what a service begins with. What passes is tried again for a while: a store may be throttled or away at the very moment of a restart.
+pub(super) async fn patiently<T, F>(mut open: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let began = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match open().await {
+            Err(error) if error.is_transient() && began.elapsed() + pause < START_PATIENCE => {
+                tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "the start is tried again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_START_PAUSE);
+            }
+            other => return other,
+        }
     }
 }
 
@@ -78,6 +101,25 @@ mod tests {
         });
         assert_eq!(outcome.await.unwrap_err().exit_code(), 5);
         assert_eq!(starts.get(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_waits_for_what_passes_and_not_for_ever() {
+        let tries = Cell::new(0);
+        let opening = |fails: u32, kind| {
+            tries.set(0);
+            let tries = &tries;
+            patiently(move || {
+                tries.set(tries.get() + 1);
+                let answer = if tries.get() > fails { Ok(7) } else { Err(error(Area::Config, kind)) };
+                async { answer }
+            })
+        };
+        assert_eq!(opening(5, Kind::Transient).await.unwrap(), 7);
+        assert_eq!(opening(u32::MAX, Kind::Transient).await.unwrap_err().kind(), Kind::Transient);
+        assert!((5..100).contains(&tries.get()), "{}", tries.get());
+        assert_eq!(opening(5, Kind::Config).await.unwrap_err().kind(), Kind::Config);
+        assert_eq!(tries.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,6 +23,9 @@ impl RunStatus {
     }
 }
 
+/// What the audit says of a run that was killed.
+pub(super) const LOST: &str = "the process ended without a word";
+
 /// Names a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunLabel {
@@ -30,7 +33,7 @@ pub struct RunLabel {
     pub run_id: String,
     /// The pipeline: its stream's id.
     pub pipeline: String,
-    /// `run`, `merge` or `backfill`.
+    /// `run`, `capture`, `merge` or `backfill`.
     pub command: String,
     /// When it began.
     pub started_at: Timestamp,
@@ -44,16 +47,16 @@ impl RunLabel {
     }
 }
 
-/// What one run did to one table.
+/// What one run did to one table; or, without a table, the run itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
     /// The run.
     pub run_id: String,
     /// The pipeline: its stream's id.
     pub pipeline: String,
-    /// The table.
+    /// The table; empty: the row is the run's own.
     pub table: String,
-    /// `run`, `merge` or `backfill`.
+    /// `run`, `capture`, `merge` or `backfill`.
     pub command: String,
     /// When the run began.
     pub started_at: String,

@@ -79,6 +79,16 @@ impl StateStore {
         on!(self, store => store.take_epoch(stream_id, seen))
     }
 
+    /// Notes that a run has begun: as a row without a table.
+    pub async fn begin_run(&self, run: &RunLabel) -> Result<()> {
+        on!(self, store => store.begin_run(run))
+    }
+
+    /// Ends the runs of a pipeline that still count as running: for a process that knows that it is the only one.
+    pub async fn end_lost_runs(&self, pipeline: &str) -> Result<()> {
+        on!(self, store => store.end_lost_runs(pipeline))
+    }
+
     /// Counts a commit of `table` in a run; the run's row is made at the table's first commit.
     pub async fn count_commit(&self, run: &RunLabel, table: &TableId, commit: &CommitCount) -> Result<()> {
         on!(self, store => store.count_commit(run, table, commit))

@@ -287,7 +287,7 @@ impl Table {
             tracing::debug!(table = self.spec.name, "another writer changed the table: reading it anew");
             let mut fresh = TableView::read(self.view.store.clone()).await?;
             fresh.keep_extra_of(&self.view);
-            if fresh.says_otherwise_than(&self.view) {
+            if fresh.has_another_checkpoint_than(&self.view) {
                 let moved = Error::new(Area::Lake, Kind::Conflict, "another has moved the table's checkpoint");
                 return Err(moved.remedy("one writer at a time goes on from a table's checkpoint: stop the other, or this one"));
             }

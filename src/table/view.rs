@@ -24,6 +24,8 @@ const READ_TRIES: usize = 4;
 
 /// Keys of `extraMetadata` that are ours start so.
 const OUR_KEYS: &str = "binlake.";
+/// The one of them that one writer at a time moves.
+const MOVED_BY_ONE: &str = "binlake.checkpoint";
 /// The key of `extraMetadata` that names the record key's columns, once they have changed: what a commit says counts, and the
 /// properties follow it.
 pub(super) const RECORD_KEY_KEY: &str = "binlake.record_key";
@@ -206,10 +208,10 @@ impl TableView {
         }
     }
 
-    /// Whether a key of ours has another value than in an earlier view: somebody who knows our keys has committed since, or a commit was undone.
-    pub(super) fn says_otherwise_than(&self, earlier: &TableView) -> bool {
-        let ours = self.extra_metadata.iter().filter(|(key, _)| key.starts_with(OUR_KEYS));
-        ours.into_iter().any(|(key, value)| earlier.extra_metadata.get(key).is_some_and(|before| before != value))
+    /// Whether the checkpoint is another one than in an earlier view: somebody who knows our keys has committed since, or a commit was undone.
+    pub(super) fn has_another_checkpoint_than(&self, earlier: &TableView) -> bool {
+        let of = |view: &TableView| view.extra_metadata.get(MOVED_BY_ONE).cloned();
+        of(earlier).is_some_and(|before| of(self).is_some_and(|now| now != before))
     }
 
     async fn read_last_clean(&mut self) -> Result<()> {

@@ -46,6 +46,7 @@ fn neutral(line: &str) -> String {
         (r"\b20\d{15}\b", "20261121141230755"),
         (r"\b(pid|process)([= ])\d+", "${1}${2}4711"),
         (r"\bhost=\S+ since=[^ ;]+", "host=lake-1 since=today"),
+        (r"\bwho=[^ ;]+", "who=lake-1:pid"),
         (r":\d+(-\d+)?\b(:\d+-\d+)*", ":…"),
         (r"\b(offset|bytes|length|expected|found|actual|size)=\d+", "${1}=…"),
         (r"_\d+\b", ""),

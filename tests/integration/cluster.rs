@@ -3,6 +3,7 @@
 
 mod chaos;
 mod kcl;
+mod operations;
 
 use crate::mysql::{Client, Flavour, Server, eventually};
 use crate::service::{Pipeline, Service};

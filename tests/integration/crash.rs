@@ -82,7 +82,7 @@ async fn kill_in_format(server: &Server, rounds: u64, stream: &str) {
 
     let (committed, mut count) = watch::channel(0);
     let stop = Arc::new(AtomicBool::new(false));
-    let load = tokio::spawn(load::run(client, random.split(), committed, stop.clone()));
+    let load = tokio::spawn(load::run(client, random.split(), committed, stop.clone(), std::time::Duration::ZERO));
     let mut witness = Witness::default();
     for round in 1..=rounds {
         let mut service = pipeline.run();

@@ -135,11 +135,16 @@ impl Pipeline {
 
     /// Waits until the lake table holds what `SELECT * FROM` the source's table gives, with no key twice. The source must be at rest.
     pub(crate) async fn catches_up(&self, server: &Server, database: &str, name: &str) {
+        self.catches_up_in(Duration::from_secs(90), server, database, name).await;
+    }
+
+    /// The same with another patience, for a stream that has much behind.
+    pub(crate) async fn catches_up_in(&self, patience: Duration, server: &Server, database: &str, name: &str) {
         let (columns, expected) = source_rows(server, database, name).await;
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
         let table = self.table(database, name);
         let mut last = Vec::new();
-        let same = within(Duration::from_secs(90), async || {
+        let same = within(patience, async || {
             last = table.values(None, &columns).unwrap_or_default(); // a file that was just cleaned away: look again
             last.sort();
             last == expected && !table.instants().is_empty()

@@ -13,7 +13,7 @@ pub(crate) async fn ask(address: &str, path: &str) -> Option<(u16, String)> {
 }
 
 /// Asks for something by JSON.
-async fn post(address: &str, path: &str, body: &str) -> (u16, String) {
+pub(crate) async fn post(address: &str, path: &str, body: &str) -> (u16, String) {
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json");
     request(address, &format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await.expect("nobody listens")
 }

@@ -35,6 +35,9 @@ class Table:
         lines = (line for line in self.text("hoodie.properties").splitlines() if not line.startswith("#"))
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
+    def partition_columns(self):
+        return list(filter(None, self.properties().get("hoodie.table.partition.fields", "").split(",")))
+
     def said(self):
         """What the newest commits say in `extraMetadata`, back to the last one that has a checkpoint; of each key the newest."""
         said = {}
@@ -57,7 +60,7 @@ class Table:
         """One commit: the last change of each key, and `said` beside it; with `truncate`, nothing of before stays."""
         properties = self.properties()
         key = properties["hoodie.table.recordkey.fields"].split(",")
-        partition = list(filter(None, properties.get("hoodie.table.partition.fields", "").split(",")))
+        partition = self.partition_columns()
         columns = [field["name"] for field in json.loads(said["schema"])["fields"]]
         rows = self.spark.read.parquet(*paths) if paths else self.empty(columns, said)
         for name in partition:

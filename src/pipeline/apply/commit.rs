@@ -9,7 +9,7 @@ use super::lake::LakeWriter;
 use super::prefetch::prefetched;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, HistoryRule, POSITION_KEY};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, HistoryRule, POSITION_KEY, TRANSFORMED_KEY};
 use crate::table::{CommitRequest, is_taken};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -115,6 +115,13 @@ impl Job {
     }
 
     pub(super) fn request(&self) -> Result<CommitRequest> {
+        let mut extra_metadata = BTreeMap::from([
+            (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
+            (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
+        ]);
+        if self.fold.shape().is_transformed() {
+            extra_metadata.insert(TRANSFORMED_KEY.to_owned(), "true".to_owned());
+        }
         Ok(CommitRequest {
             columns: self.fold.shape().columns().clone(),
             record_key: Some(self.fold.shape().key_names()),
@@ -122,10 +129,7 @@ impl Job {
             truncate: self.fold.truncate(),
             changes: prefetched(&self.fold),
             ordering: self.fold.shape().ordering().map(str::to_owned),
-            extra_metadata: BTreeMap::from([
-                (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
-                (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
-            ]),
+            extra_metadata,
         })
     }
 }

@@ -260,6 +260,11 @@ impl Follower {
         self.report_rows();
         let rest = self.lanes.take_rest()?;
         self.producer.cut(rest, cut).await?;
+        if self.status.requests().has_begun() {
+            // the cut says that the snapshots go on; when it is durable, who asked for them has been heard
+            self.producer.flush().await?;
+            self.status.requests().forget().await;
+        }
         let now = Instant::now();
         (self.next_cut, self.next_flush) = (now + self.pace.cut_interval, now + self.pace.flush_interval);
         Ok(())

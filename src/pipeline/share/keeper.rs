@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::event::TableId;
 use crate::merge::TableRules;
 use crate::state::{Lease, LeaseKey, Observer, StateStore, Take, WorkerId, plan};
+use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3);
 const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// So many lease durations a worker that is asked for a table may take to commit it.
 const HANDOVER_PATIENCE: u32 = 3;
+
+/// Leases that are written at once.
+const WRITES_AT_ONCE: usize = 16;
 
 /// Which leases, and whose.
 #[derive(Debug, Clone)]
@@ -34,6 +38,18 @@ pub(in crate::pipeline) struct ShareRules {
 struct Progress {
     need: Need,
     committed: Need,
+}
+
+/// A lease to be written.
+#[derive(Debug)]
+struct Write {
+    /// Its place among those that were read.
+    number: usize,
+    /// The counter that was read.
+    expected: u64,
+    to: Lease,
+    /// What is said when it is written; `None`: nothing, it was renewed.
+    end: Option<&'static str>,
 }
 
 /// See the module's documentation.
@@ -165,25 +181,38 @@ impl Keeper {
                 _ => {}
             }
         }
-        for (table, lease) in &mut leases {
-            if lease.owner.as_ref() == Some(&self.me) && !self.is_seated && self.may_leave(table) {
-                let free = self.with_progress(table, lease.clone()).given_back();
-                if self.write(lease, free).await? {
-                    tracing::info!(%table, "given back: this worker stands by");
-                    self.left.remove(table);
-                    self.progress.remove(table);
-                }
-            } else if lease.owner.as_ref() == Some(&self.me) {
-                let renewed = self.renew(table, lease.clone(), now);
-                self.write(lease, renewed).await?;
+        let mut writes = Vec::new();
+        for (number, (table, lease)) in leases.iter().enumerate() {
+            let is_ours = lease.owner.as_ref() == Some(&self.me);
+            let (to, end) = if is_ours && !self.is_seated && self.may_leave(table) {
+                (self.with_progress(table, lease.clone()).given_back(), Some("given back: this worker stands by"))
+            } else if is_ours {
+                (self.renew(table, lease.clone(), now), None)
             } else if lease.checkpoint_owner.as_ref() == Some(&self.me) && self.may_leave(table) {
-                let finished = self.with_progress(table, lease.clone()).finished();
-                if self.write(lease, finished).await? {
-                    tracing::info!(%table, to = lease.owner.as_ref().map_or("nobody", |owner| &owner.0), "handed over");
-                    self.left.remove(table);
-                    self.progress.remove(table);
+                (self.with_progress(table, lease.clone()).finished(), Some("handed over"))
+            } else {
+                continue;
+            };
+            writes.push(Write { number, expected: lease.counter, to, end });
+        }
+        let mut failed = None;
+        for (Write { number, to, end, .. }, written) in self.write_all(writes).await {
+            match written {
+                Ok(true) => {
+                    let (table, lease) = &mut leases[number];
+                    if let Some(end) = end {
+                        tracing::info!(%table, to = to.owner.as_ref().map_or("nobody", |owner| &owner.0), "{end}");
+                        self.left.remove(table);
+                        self.progress.remove(table);
+                    }
+                    *lease = to;
                 }
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if self.is_seated {
             self.take(&mut leases, now).await?;
@@ -244,31 +273,35 @@ impl Keeper {
         lease
     }
 
-    /// Writes `to` if the lease is still as it was read; then it is `to`.
-    async fn write(&self, lease: &mut Lease, to: Lease) -> Result<bool> {
-        let is_written = self.state.update_lease(&to, lease.counter).await?;
-        if is_written {
-            *lease = to;
-        }
-        Ok(is_written)
+    /// Writes leases that are still as they were read, several at a time: who has many tables must renew them all while the first is still good.
+    async fn write_all(&self, writes: Vec<Write>) -> Vec<(Write, Result<bool>)> {
+        let write = |write: Write| async move {
+            let written = self.state.update_lease(&write.to, write.expected).await;
+            (write, written)
+        };
+        futures::stream::iter(writes).map(write).buffer_unordered(WRITES_AT_ONCE).collect().await
     }
 
     async fn take(&mut self, leases: &mut [(TableId, Lease)], now: Instant) -> Result<()> {
         let all: Vec<Lease> = leases.iter().map(|(_, lease)| lease.clone()).collect();
         // what was just renewed is no one else's to take
+        let mut writes = Vec::new();
         for take in plan(&all, &self.me, &self.observer, now, self.rules.lease_duration) {
             let (Take::Free(key) | Take::Ask(key)) = &take;
-            let Some((table, lease)) = leases.iter_mut().find(|(_, lease)| lease.key == *key) else { continue };
-            let from = lease.owner.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            let Some(number) = all.iter().position(|lease| lease.key == *key) else { continue };
             let (to, how) = match take {
-                Take::Free(_) => (lease.clone().taken_by(&self.me), "taken"),
-                Take::Ask(_) => (lease.clone().asked_by(&self.me), "asked for"),
+                Take::Free(_) => (all[number].clone().taken_by(&self.me), "taken"),
+                Take::Ask(_) => (all[number].clone().asked_by(&self.me), "asked for"),
             };
-            let is_written = self.state.update_lease(&to, lease.counter).await?;
-            if is_written {
+            writes.push(Write { number, expected: all[number].counter, to, end: Some(how) });
+        }
+        for (Write { number, to, end, .. }, written) in self.write_all(writes).await {
+            if written? {
+                let (table, lease) = &mut leases[number];
+                let from = lease.owner.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
                 *lease = to;
                 self.progress.remove(table);
-                tracing::info!(%table, from, "a table is {how}");
+                tracing::info!(%table, from, "a table is {}", end.unwrap_or_default());
             }
         }
         Ok(())
@@ -352,3 +385,7 @@ pub(in crate::pipeline) fn seat_key(pipeline: &str, number: u32) -> LeaseKey {
 pub(in crate::pipeline) fn is_seat(key: &LeaseKey) -> bool {
     key.0.contains("/seat/")
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

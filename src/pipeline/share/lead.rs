@@ -2,12 +2,15 @@
 
 use super::worker_id;
 use crate::error::Result;
-use crate::state::{Lease, LeaseKey, Observer, StateStore, WorkerId};
+use crate::state::{Lease, LeaseKey, Observer, StateStore, TRIM_HORIZON, WorkerId};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The longest time between two looks at the lease.
 const LONGEST_LOOK: Duration = Duration::from_secs(3);
+
+/// What stands in the lease of a `binlake run`, where other leases have their checkpoint.
+const RUN: &str = "run";
 
 /// A lease on such a work.
 #[derive(Debug, Clone)]
@@ -29,6 +32,29 @@ impl Lead {
     /// Of the merge of a stream that others write into one lake: other lakes have their own.
     pub(in crate::pipeline) fn of_feed(state: StateStore, stream: &str, lake: &str, duration: Duration) -> Self {
         Self { state, key: LeaseKey(format!("{stream}/merge/{lake}")), what: "merges", me: worker_id(), duration }
+    }
+
+    /// The lease's.
+    pub(in crate::pipeline) fn key(&self) -> &LeaseKey {
+        &self.key
+    }
+
+    /// Whether the lease is held by a `binlake run`.
+    pub(in crate::pipeline) fn is_of_a_run(lease: &Lease) -> bool {
+        lease.checkpoint == RUN
+    }
+
+    /// Takes the lead for a `binlake run`, from whoever has it: nobody who lives. Gives who was quicker; `None`: it is ours.
+    pub(in crate::pipeline) async fn seize(&self) -> Result<Option<WorkerId>> {
+        let found = self.read().await?;
+        let mut lease = found.clone().unwrap_or_else(|| Lease::new(self.key.clone())).taken_by(&self.me);
+        lease.checkpoint = RUN.to_owned();
+        let is_ours = match found {
+            None => self.state.create_lease(&lease).await?,
+            Some(found) => self.state.update_lease(&lease, found.counter).await?,
+        };
+        let other = if is_ours { None } else { self.read().await?.and_then(|lease| lease.owner) };
+        Ok(if is_ours { None } else { Some(other.unwrap_or_else(|| WorkerId("another".into()))) })
     }
 
     fn look(&self) -> Duration {
@@ -68,9 +94,8 @@ impl Lead {
         let now = Instant::now();
         observer.observe(std::slice::from_ref(&lease), now);
         let is_ours = lease.owner.as_ref() == Some(&self.me);
-        if (is_ours || observer.is_free(&lease, now, self.duration))
-            && self.state.update_lease(&lease.clone().taken_by(&self.me), lease.counter).await?
-        {
+        let ours = Lease { checkpoint: TRIM_HORIZON.to_owned(), ..lease.clone().taken_by(&self.me) };
+        if (is_ours || observer.is_free(&lease, now, self.duration)) && self.state.update_lease(&ours, lease.counter).await? {
             tracing::info!(from = lease.owner.as_ref().map_or("nobody", |owner| &owner.0), what = self.what, "the lead is ours");
             return Ok(None);
         }

@@ -15,10 +15,12 @@
 //! **Handing over.** A worker that has fewer than its part asks for a table: it becomes the owner at once, the one before it (`checkpointOwner`)
 //! commits what waits, and says so. If it doesn't within [`keeper`]'s patience, the new owner begins all the same.
 
+mod alone;
 mod keeper;
 mod lead;
 mod need;
 
+pub(super) use alone::at_work;
 pub(super) use keeper::{Keeper, ShareRules, is_seat, seat_key};
 pub(super) use lead::Lead;
 pub(super) use need::Need;
@@ -97,8 +99,12 @@ pub(super) fn pipeline_name(log: &dyn EventLog, lake: &Lake) -> String {
 
 /// This process, as the leases name it.
 pub(super) fn worker_id() -> WorkerId {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "unknown".to_owned() } else { host.trim().to_owned() };
     let (unique, ..) = uuid::Uuid::new_v4().as_fields();
-    WorkerId(format!("{host}:{}:{unique:08x}", std::process::id()))
+    WorkerId(format!("{}:{}:{unique:08x}", host(), std::process::id()))
+}
+
+/// This machine's name.
+fn host() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if host.trim().is_empty() { "unknown".to_owned() } else { host.trim().to_owned() }
 }

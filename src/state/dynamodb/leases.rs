@@ -1,9 +1,15 @@
 //! Leases in DynamoDB: each write is one conditional call.
+//!
+//! A call whose answer was lost is made again by the client, and its condition isn't met then: because of what it did itself. So a refusal brings
+//! the item with it, and one that says what was to be written is a success. Else a lost answer would look like a lost lease.
 
 use super::DynamoStore;
-use super::item::{ENTITY_TYPE, LEASE, LEASE_COUNTER, LEASE_KEY, attributes, lease_of, number, text};
+use super::item::{ENTITY_TYPE, Item, LEASE, LEASE_COUNTER, LEASE_KEY, attributes, lease_of, number, text};
 use crate::error::Result;
 use crate::state::{Lease, LeaseKey};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
 
 impl DynamoStore {
     pub(in crate::state) async fn leases(&self, prefix: &str) -> Result<Vec<Lease>> {
@@ -29,13 +35,19 @@ impl DynamoStore {
             .table_name(&*self.table)
             .item(LEASE_KEY, text(&lease.key.0))
             .item(ENTITY_TYPE, text(LEASE))
-            .condition_expression("attribute_not_exists(leaseKey)");
+            .condition_expression("attribute_not_exists(leaseKey)")
+            .return_values_on_condition_check_failure(AllOld);
         for (name, value) in attributes(lease) {
             if let Some(value) = value {
                 put = put.item(name, value);
             }
         }
-        self.happened("a lease can't be made", put.send().await)
+        let answer = put.send().await;
+        let found = match answer.as_ref().err().and_then(|error| error.as_service_error()) {
+            Some(PutItemError::ConditionalCheckFailedException(refusal)) => refusal.item().cloned(),
+            _ => None,
+        };
+        Ok(self.happened("a lease can't be made", answer)? || is_written(found.as_ref(), lease))
     }
 
     pub(in crate::state) async fn update_lease(&self, lease: &Lease, expected: u64) -> Result<bool> {
@@ -45,7 +57,8 @@ impl DynamoStore {
             .table_name(&*self.table)
             .key(LEASE_KEY, text(&lease.key.0))
             .condition_expression("leaseCounter = :expected")
-            .expression_attribute_values(":expected", number(expected));
+            .expression_attribute_values(":expected", number(expected))
+            .return_values_on_condition_check_failure(AllOld);
         let (mut set, mut remove) = (Vec::new(), Vec::new());
         for (name, value) in attributes(lease) {
             match value {
@@ -60,7 +73,12 @@ impl DynamoStore {
         if !remove.is_empty() {
             expression = format!("{expression} REMOVE {}", remove.join(", "));
         }
-        self.happened("a lease can't be written", update.update_expression(expression).send().await)
+        let answer = update.update_expression(expression).send().await;
+        let found = match answer.as_ref().err().and_then(|error| error.as_service_error()) {
+            Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => refusal.item().cloned(),
+            _ => None,
+        };
+        Ok(self.happened("a lease can't be written", answer)? || is_written(found.as_ref(), lease))
     }
 
     pub(in crate::state) async fn delete_lease(&self, key: &LeaseKey, expected: u64) -> Result<bool> {
@@ -73,4 +91,10 @@ impl DynamoStore {
             .expression_attribute_values(":expected", number(expected));
         self.happened("a lease can't be removed", delete.send().await)
     }
+}
+
+/// Whether the item that is there is the lease that was to be written.
+fn is_written(found: Option<&Item>, lease: &Lease) -> bool {
+    // an owner's name is unique, so nobody else writes the same; and one that is given back is given back
+    found.is_some_and(|item| lease_of(item).is_ok_and(|found| found == *lease))
 }

@@ -4,6 +4,7 @@ use super::DynamoStore;
 use super::item::{Item, number, number_of, text, text_of};
 use crate::error::Result;
 use crate::event::TableId;
+use crate::state::audit::LOST;
 use crate::state::{CommitCount, RunLabel, RunRow, RunStatus};
 use crate::time::Timestamp;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -14,6 +15,9 @@ pub(super) const EXPIRES_AT: &str = "expiresAt";
 
 /// How long a run's row is kept after its last commit, in seconds.
 const KEPT_SECONDS: i64 = 400 * 86_400;
+
+/// How far back runs are looked for whose processes were killed, in seconds.
+const LOST_SECONDS: i64 = 30 * 86_400;
 
 /// What all rows of a run begin with; the newest run has the greatest.
 fn run_prefix(run: &RunLabel) -> String {
@@ -66,28 +70,71 @@ impl DynamoStore {
             .expression_attribute_values(":prefix", text(&run_prefix(run)));
         let rows = rows.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>().await;
         for row in rows.map_err(|error| self.failed("the audit can't be read", &error))? {
-            let Some(key) = text_of(&row, RUN) else { continue };
-            let mut update = self
-                .client
-                .update_item()
-                .table_name(&*self.runs_table)
-                .key(PIPELINE, text(&run.pipeline))
-                .key(RUN, text(&key))
-                .condition_expression("#status = :running")
-                .expression_attribute_names("#status", "status")
-                .expression_attribute_values(":running", text(RunStatus::Running.text()))
-                .expression_attribute_values(":status", text(status.text()))
-                .expression_attribute_values(":ended", text(&Timestamp::now().to_string()));
-            update = match error {
-                Some(error) => update
-                    .update_expression("SET #status = :status, endedAt = :ended, #error = :error")
-                    .expression_attribute_names("#error", "error")
-                    .expression_attribute_values(":error", text(error)),
-                None => update.update_expression("SET #status = :status, endedAt = :ended"),
-            };
-            self.happened("a run can't be ended in the audit", update.send().await)?;
+            self.end_row(&run.pipeline, &row, status, error).await?;
         }
         Ok(())
+    }
+
+    pub(in crate::state) async fn begin_run(&self, run: &RunLabel) -> Result<()> {
+        let expires = Timestamp::now().as_micros() / 1_000_000 + KEPT_SECONDS;
+        let put = self
+            .client
+            .put_item()
+            .table_name(&*self.runs_table)
+            .item(PIPELINE, text(&run.pipeline))
+            .item(RUN, text(&run_prefix(run)))
+            .item("runId", text(&run.run_id))
+            .item("tableName", text(""))
+            .item("command", text(&run.command))
+            .item("startedAt", text(&run.started_at.to_string()))
+            .item("status", text(RunStatus::Running.text()))
+            .item(EXPIRES_AT, AttributeValue::N(expires.to_string()));
+        put.send().await.map(|_| ()).map_err(|error| self.failed("a run can't be noted", &error))
+    }
+
+    pub(in crate::state) async fn end_lost_runs(&self, pipeline: &str) -> Result<()> {
+        let since = Timestamp::from_micros(Timestamp::now().as_micros() - LOST_SECONDS * 1_000_000);
+        let rows = self
+            .client
+            .query()
+            .table_name(&*self.runs_table)
+            .consistent_read(true)
+            .key_condition_expression("pipeline = :pipeline AND #run > :since")
+            .filter_expression("#status = :running")
+            .expression_attribute_names("#run", RUN)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":pipeline", text(pipeline))
+            .expression_attribute_values(":since", text(&since.to_string()))
+            .expression_attribute_values(":running", text(RunStatus::Running.text()));
+        let rows = rows.into_paginator().items().send().collect::<std::result::Result<Vec<_>, _>>().await;
+        for row in rows.map_err(|error| self.failed("the audit can't be read", &error))? {
+            self.end_row(pipeline, &row, RunStatus::Failed, Some(LOST)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a row that still counts as running.
+    async fn end_row(&self, pipeline: &str, row: &Item, status: RunStatus, error: Option<&str>) -> Result<()> {
+        let Some(key) = text_of(row, RUN) else { return Ok(()) };
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&*self.runs_table)
+            .key(PIPELINE, text(pipeline))
+            .key(RUN, text(&key))
+            .condition_expression("#status = :running")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":running", text(RunStatus::Running.text()))
+            .expression_attribute_values(":status", text(status.text()))
+            .expression_attribute_values(":ended", text(&Timestamp::now().to_string()));
+        update = match error {
+            Some(error) => update
+                .update_expression("SET #status = :status, endedAt = :ended, #error = :error")
+                .expression_attribute_names("#error", "error")
+                .expression_attribute_values(":error", text(error)),
+            None => update.update_expression("SET #status = :status, endedAt = :ended"),
+        };
+        self.happened("a run can't be ended in the audit", update.send().await).map(|_| ())
     }
 
     pub(in crate::state) async fn runs(&self, pipeline: &str, most: usize) -> Result<Vec<RunRow>> {

@@ -3,11 +3,36 @@
 use super::SqliteStore;
 use crate::error::Result;
 use crate::event::TableId;
+use crate::state::audit::LOST;
 use crate::state::{CommitCount, RunLabel, RunRow, RunStatus};
 use crate::time::Timestamp;
 use rusqlite::{Row, params};
 
 impl SqliteStore {
+    pub(in crate::state) async fn begin_run(&self, run: &RunLabel) -> Result<()> {
+        let run = run.clone();
+        self.with(move |connection| {
+            let begun = connection.execute(
+                "INSERT INTO runs (run_id, pipeline, table_name, command, started_at, status) VALUES (?1, ?2, '', ?3, ?4, 'Running')",
+                params![run.run_id, run.pipeline, run.command, run.started_at.to_string()],
+            );
+            begun.map(|_| ())
+        })
+        .await
+    }
+
+    pub(in crate::state) async fn end_lost_runs(&self, pipeline: &str) -> Result<()> {
+        let pipeline = pipeline.to_owned();
+        self.with(move |connection| {
+            let ended = connection.execute(
+                "UPDATE runs SET ended_at = ?2, status = 'Failed', error = ?3 WHERE pipeline = ?1 AND status = 'Running'",
+                params![pipeline, Timestamp::now().to_string(), LOST],
+            );
+            ended.map(|_| ())
+        })
+        .await
+    }
+
     pub(in crate::state) async fn count_commit(&self, run: &RunLabel, table: &TableId, commit: &CommitCount) -> Result<()> {
         let (run, table, commit) = (run.clone(), table.to_string(), commit.clone());
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);

@@ -16,6 +16,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// … to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// So often a change may come to nothing; only ten a day are allowed.
+const MOST_IN_VAIN: u32 = 3;
+
 /// The next number on the way from one to another.
 fn step(from: u32, to: u32) -> u32 {
     to.clamp(from.div_ceil(MOST_FACTOR), from.saturating_mul(MOST_FACTOR))
@@ -34,6 +37,7 @@ impl StreamClient {
         }
         let deadline = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
+        let (mut asked_at, mut in_vain) = (None, 0);
         loop {
             let facts = self.describe().await?.ok_or_else(|| self.gone())?;
             let is_active = facts.status == StreamStatus::Active;
@@ -46,11 +50,22 @@ impl StreamClient {
                 );
             }
             if is_active {
+                in_vain = if asked_at == Some(facts.open_shards) { in_vain + 1 } else { 0 };
+                if in_vain >= MOST_IN_VAIN {
+                    return Err(Error::new(
+                        Area::Stream,
+                        Kind::Refused,
+                        "the service takes the change of shards, and nothing changes",
+                    )
+                    .with("stream", self.name())
+                    .with("shards", facts.open_shards)
+                    .remedy("look at the stream's shards, or split and merge them by hand"));
+                }
                 let count = step(facts.open_shards, wanted);
                 tracing::info!(stream = self.name(), from = facts.open_shards, to = count, "the stream is resharded");
                 let call = self.sdk().update_shard_count().stream_name(self.name()).scaling_type(ScalingType::UniformScaling);
                 match call.target_shard_count(i32::try_from(count).unwrap_or(i32::MAX)).send().await {
-                    Ok(_) => pause = FIRST_PAUSE,
+                    Ok(_) => (pause, asked_at) = (FIRST_PAUSE, Some(facts.open_shards)),
                     // another process is at it
                     Err(error) if Failure::of(&error) == Failure::Busy => {}
                     Err(error) => {

@@ -13,6 +13,7 @@ use crate::mysql::Client;
 use crate::random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 
 pub(crate) const TABLES: [&str; 5] = ["accounts", "ledger", "words", "stock", "orders"];
@@ -43,10 +44,17 @@ pub(crate) async fn create(client: &mut Client) {
         .await;
 }
 
-/// Runs random transactions until `stop`; `committed` counts them.
-pub(crate) async fn run(mut client: Client, mut random: Random, committed: watch::Sender<u64>, stop: Arc<AtomicBool>) {
+/// Runs random transactions until `stop`, with a pause before each; `committed` counts them.
+pub(crate) async fn run(
+    mut client: Client,
+    mut random: Random,
+    committed: watch::Sender<u64>,
+    stop: Arc<AtomicBool>,
+    pause: Duration,
+) {
     let mut fresh = WORDS;
     while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(pause).await;
         client.run("BEGIN").await;
         for _ in 0..=random.below(3) {
             fresh += 1;

@@ -4,6 +4,7 @@ use super::proxy::{Fate, Proxy};
 use super::{OnKinesis, StandIn};
 use crate::event_log_suite::all;
 use crate::random::Random;
+use std::time::{Duration, Instant};
 
 /// What Amazon's servers do now and then, all of it and far too often.
 pub(crate) fn judge(seed: u64) -> super::proxy::Judge {
@@ -31,6 +32,26 @@ pub(crate) fn judge(seed: u64) -> super::proxy::Judge {
                 0..5 => Fate::Fails("LimitExceededException"),
                 _ => Fate::Works,
             },
+            _ => Fate::Works,
+        }
+    })
+}
+
+/// The same for DynamoDB: throttled, answers lost, and now and then away for longer than leases last.
+pub(crate) fn judge_of_state(seed: u64) -> super::proxy::Judge {
+    let mut random = Random::new(seed);
+    let mut back_at = Instant::now();
+    Box::new(move |_| {
+        if Instant::now() < back_at {
+            return Fate::Fails("InternalServerError");
+        }
+        if random.below(1500) == 0 {
+            back_at = Instant::now() + Duration::from_secs(4);
+        }
+        match random.below(100) {
+            0..6 => Fate::Fails("ProvisionedThroughputExceededException"),
+            6..10 => Fate::AnswerLost,
+            10..11 => Fate::Fails("ThrottlingException"),
             _ => Fate::Works,
         }
     })

@@ -131,7 +131,7 @@ async fn captured(scene: &Scene, stream: &Stream) {
     let executed = scene.server.client().await.value("SELECT @@GLOBAL.gtid_executed").await;
     let executed: GtidSet = executed.parse().unwrap();
     eventually("all is captured", async || {
-        let log = open_to_read(&config).await.unwrap().unwrap();
+        let log = open_to_read(&config, None).await.unwrap().unwrap();
         let last = find_last_cut(log.as_ref()).await.unwrap().cut;
         last.is_some_and(|(_, cut)| cut.position.gtid_set.as_ref().is_some_and(|captured| executed.is_subset(captured)))
     })

@@ -1,0 +1,86 @@
+//! The raw stream of a foreign format, as its consumers see it: each key's events are there in their order, whatever happened to the producers.
+//!
+//! What any consumer of Kinesis must bear with stays: a record may come twice in a row (a lost answer), a producer that takes over sends again what
+//! came after the cut from which it goes on, and one that was overtaken while it slept may say something yet. The mark tells each of these.
+
+use super::alter::STEPS;
+use crate::mysql::{Server, within};
+use binlake::format::Mark;
+use binlake::stream::kinesis::{KinesisStream, KinesisUrl, StreamPosition};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a producer said.
+#[derive(Debug, Default)]
+struct Producer {
+    /// The last record of each lane.
+    last: BTreeMap<u16, (u64, u64)>,
+    /// Each key's numbers, repeats left out.
+    steps: BTreeMap<u64, Vec<u64>>,
+}
+
+pub(super) async fn check(url: &str, server: &Server, database: &str) {
+    let expected = server.client().await.rows(&format!("SELECT id, n FROM {database}.steps ORDER BY id")).await;
+    let expected: BTreeMap<u64, u64> = expected
+        .into_iter()
+        .map(|row| (row[0].as_ref().unwrap().parse().unwrap(), row[1].as_ref().unwrap().parse().unwrap()))
+        .collect();
+    assert_eq!(expected.len() as u64, STEPS);
+    let stream = KinesisStream::open(&KinesisUrl::parse(url).unwrap(), false).await.unwrap().unwrap();
+    let mut reader = stream.reader(&StreamPosition::Oldest).await.unwrap();
+    let mut producers: BTreeMap<u64, Producer> = BTreeMap::new();
+    let (mut records, mut repeats) = (0_usize, 0_usize);
+    let is_whole = within(Duration::from_secs(120), async || {
+        for record in reader.next().await.unwrap() {
+            let record: Value = serde_json::from_slice(&record.data).unwrap();
+            let Some(mark) = record["metadata"]["binlake"].as_str() else { continue };
+            records += 1;
+            let mark: Mark = mark.parse().unwrap();
+            let producer = producers.entry(mark.epoch.0).or_default();
+            if !producer.takes(&mark) {
+                repeats += 1;
+            } else if record["metadata"]["table-name"] == "steps" && record["metadata"]["operation"] == "update" {
+                let (id, n) = (number(&record["data"]["id"]), number(&record["data"]["n"]));
+                producer.steps.entry(id).or_default().push(n);
+            }
+        }
+        let last = |id: &u64| producers.values().filter_map(|producer| producer.steps.get(id)?.last()).max().copied();
+        expected.iter().all(|(id, n)| last(id).unwrap_or(0) == *n)
+    });
+    assert!(is_whole.await, "the raw stream doesn't come to {expected:?}");
+    let mut events = 0;
+    for id in expected.keys() {
+        let mut so_far = 0;
+        for (epoch, producer) in &producers {
+            let Some(steps) = producer.steps.get(id) else { continue };
+            events += steps.len();
+            let gapless = steps.windows(2).all(|pair| pair[1] == pair[0] + 1);
+            assert!(gapless, "key {id}, epoch {epoch}: {steps:?}");
+            assert!(steps[0] <= so_far + 1, "key {id}, epoch {epoch} begins with {} after {so_far}", steps[0]);
+            so_far = so_far.max(steps[steps.len() - 1]);
+        }
+    }
+    println!(
+        "chaos: {records} records of dms-json by {} producers, {repeats} repeats; {events} events of {STEPS} keys in their exact order",
+        producers.len()
+    );
+}
+
+impl Producer {
+    /// Whether the record is new; else it repeats the lane's last one. Records of a lane have no gap.
+    fn takes(&mut self, mark: &Mark) -> bool {
+        let now = (mark.chunk.0, mark.number);
+        let Some(last) = self.last.insert(mark.lane.0, now) else {
+            assert_eq!(mark.number, 0, "lane {} of epoch {} begins with {mark}", mark.lane, mark.epoch);
+            return true;
+        };
+        let is_next = now == (last.0, last.1 + 1) || (now.0 > last.0 && now.1 == 0);
+        assert!(is_next || now == last, "{mark} comes behind {last:?}");
+        is_next
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
