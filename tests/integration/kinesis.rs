@@ -2,6 +2,7 @@
 
 mod fan_out;
 pub(crate) mod faults;
+mod generate;
 mod kcl;
 mod large;
 mod order;
