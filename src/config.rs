@@ -204,8 +204,22 @@ impl Config {
         Ok(())
     }
 
+    /// What no single value of a lookup shows.
+    fn check_lookups(&self) -> Result<()> {
+        for (name, lookup) in &self.lookups {
+            if let Err((what, remedy)) = lookup.config().check() {
+                return Err(Error::config(what)
+                    .with("key", format!("lookup.{name}"))
+                    .with("file", self.file.display())
+                    .remedy(remedy));
+            }
+        }
+        Ok(())
+    }
+
     /// What no single value shows.
     fn check(&self, path: &Path) -> Result<()> {
+        self.check_lookups()?;
         let wrong = |what: &'static str, key: &'static str, remedy: &'static str| {
             Err(Error::config(what).with("key", key).with("file", path.display()).remedy(remedy))
         };

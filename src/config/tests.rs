@@ -108,3 +108,28 @@ fn every_error_says_what_where_and_the_remedy() {
     }
     insta::assert_snapshot!(shown);
 }
+
+/// The examples of the documents are configurations that are read.
+#[test]
+fn the_documents_examples_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = |text: &'static str, kind: &str| -> Vec<&'static str> {
+        let fence = format!("```{kind}\n");
+        text.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+    };
+    let documents =
+        [include_str!("../../docs/transforms.md"), include_str!("../../docs/lookups.md"), include_str!("../../docs/deliveries.md")];
+    let mut read = 0;
+    for document in documents {
+        for mapping in blocks(document, "json") {
+            std::fs::write(folder.path().join("country-task.json"), mapping).unwrap();
+        }
+        for example in blocks(document, "toml") {
+            let table = if example.contains("[[table]]") { "" } else { "[[table]]\nsource = 'other.*'\n" };
+            let text = format!("[source]\nurl = 'mysql://repl@127.0.0.1'\n{example}\n{table}");
+            Config::parse(&folder.path().join("binlake.toml"), &text, Needs::All, &|_| None).unwrap();
+            read += 1;
+        }
+    }
+    assert_eq!(read, 3);
+}

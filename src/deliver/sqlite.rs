@@ -5,7 +5,7 @@ use super::store::ItemStore;
 use super::template::text_of;
 use crate::error::{Area, Error, Kind, Result};
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,11 +32,12 @@ fn quoted(name: &str) -> String {
 
 impl SqliteItems {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(Area::Lake, Kind::Refused, "the file of items can't be opened").caused_by(error).with("path", path.display())
-        };
+        let what = "the file of items can't be opened";
+        let failed =
+            |error: rusqlite::Error| Error::new(Area::Lake, kind_of(&error), what).caused_by(error).with("path", path.display());
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|error| Error::new(Area::Lake, Kind::Refused, what).caused_by(error).with("path", path.display()))?;
         }
         let opened = Connection::open(path).and_then(|connection| {
             connection.busy_timeout(BUSY)?;
@@ -44,7 +45,7 @@ impl SqliteItems {
             connection.execute_batch(CONTROL)?;
             Ok(connection)
         });
-        let connection = opened.map_err(|error| failed(error.into()))?;
+        let connection = opened.map_err(failed)?;
         Ok(Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -63,10 +64,18 @@ impl SqliteItems {
         });
         let done = task.await.map_err(|error| Error::bug("writing items panicked").caused_by(error))?;
         done.map_err(|error: rusqlite::Error| {
-            Error::new(Area::Lake, Kind::Refused, "the file of items can't be written")
+            Error::new(Area::Lake, kind_of(&error), "the file of items can't be written")
                 .caused_by(error)
                 .with("path", self.path.display())
         })
+    }
+}
+
+/// A file that another connection is busy with will be free again.
+fn kind_of(error: &rusqlite::Error) -> Kind {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Kind::Transient,
+        _ => Kind::Refused,
     }
 }
 

@@ -26,6 +26,12 @@ pub struct LookupConfig {
     /// How often the items are read again.
     #[serde(default = "a_minute", deserialize_with = "duration")]
     pub refresh: Duration,
+    /// Whether a table of DynamoDB is read whole, or asked for each key.
+    #[serde(default)]
+    pub mode: Mode,
+    /// With `mode = "get"`, how many answers are kept, for `refresh` each.
+    #[serde(default = "many")]
+    pub cache_items: usize,
     /// What becomes of a row without an item.
     #[serde(default)]
     pub missing: Missing,
@@ -41,7 +47,39 @@ fn a_minute() -> Duration {
     Duration::from_secs(60)
 }
 
+fn many() -> usize {
+    100_000
+}
+
 impl LookupConfig {
+    /// A lookup at `url`, with everything else as it is where nothing is said.
+    pub fn of(url: LookupUrl) -> Self {
+        Self {
+            url,
+            columns: None,
+            refresh: a_minute(),
+            mode: Mode::default(),
+            cache_items: many(),
+            missing: Missing::default(),
+            duplicates: Duplicates::default(),
+            on_change: OnChange::default(),
+        }
+    }
+
+    /// What no single value shows; `Err` is what is wrong, and what to do.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.mode == Mode::Scan {
+            return Ok(());
+        }
+        if !matches!(self.url, LookupUrl::DynamoDb(_)) {
+            return Err(("only items of DynamoDB can be got one by one", "leave `mode` out"));
+        }
+        if self.columns.is_none() {
+            return Err(("a lookup whose items are got one by one has no columns", "declare them: columns = { … }"));
+        }
+        Ok(())
+    }
+
     /// The declared columns, as Arrow has them.
     pub fn declared(&self) -> Option<SchemaRef> {
         self.columns.as_ref().map(|columns| ItemColumns::declared(columns.clone()).schema())
@@ -106,6 +144,17 @@ impl fmt::Display for LookupUrl {
             Self::Table(table) => write!(f, "table:{table}"),
         }
     }
+}
+
+/// How a table of DynamoDB is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Whole, each `refresh`.
+    #[default]
+    Scan,
+    /// Key by key, as rows need it; answers are kept for `refresh`.
+    Get,
 }
 
 /// What becomes of a row that has no item in a lookup.

@@ -7,23 +7,26 @@
 
 mod config;
 mod content;
+mod get;
 mod items;
 mod keep;
 mod read;
 
-pub use config::{Duplicates, LookupConfig, LookupUrl, Missing, OnChange};
+pub use config::{Duplicates, LookupConfig, LookupUrl, Missing, Mode, OnChange};
 pub use content::{Content, Item};
+pub use get::LookupKey;
 pub use items::ItemColumns;
 pub use keep::keep_fresh;
 pub use read::{ItemValue, Items};
 
-use crate::error::Result;
+use crate::error::{Area, Error, Kind, Result};
 use crate::metrics as names;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use get::Getter;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// One lookup: its configuration, and its items as they were read last.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Lookup {
     misses: AtomicU64,
     failure: RwLock<Option<String>>,
     read_at: RwLock<Option<Timestamp>>,
+    /// With `mode = "get"`, once it is open.
+    getter: OnceLock<Getter>,
 }
 
 /// How a lookup does, for the status.
@@ -67,6 +72,7 @@ impl Lookup {
             misses: AtomicU64::new(0),
             failure: RwLock::default(),
             read_at: RwLock::default(),
+            getter: OnceLock::new(),
         }
     }
 
@@ -86,6 +92,51 @@ impl Lookup {
             Some(content) => Some(content.rows().schema()),
             None => self.config.declared(),
         }
+    }
+
+    /// Whether rows can be joined with it: it was read, or its items can be got.
+    pub fn is_ready(&self) -> bool {
+        match self.config.mode {
+            Mode::Scan => self.content().is_some(),
+            Mode::Get => self.getter.get().is_some(),
+        }
+    }
+
+    /// Whether its items are got key by key.
+    pub fn is_got(&self) -> bool {
+        self.config.mode == Mode::Get
+    }
+
+    /// Makes ready what gets items.
+    pub(super) async fn open_getter(&self) -> Result<()> {
+        if let (LookupUrl::DynamoDb(url), None) = (&self.config.url, self.getter.get()) {
+            let getter = Getter::open(url, self.config.cache_items, self.config.refresh).await?;
+            let _ = self.getter.set(getter);
+        }
+        *self.read_at.write().unwrap_or_else(PoisonError::into_inner) = Some(Timestamp::now());
+        *self.failure.write().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    /// The items that there are for these values of the columns `names`. Blocks: not for the runtime's own threads.
+    ///
+    /// # Errors
+    /// `Transient` if they can't be got now, `Data` if `names` isn't the table's key or an item doesn't fit its columns.
+    pub fn get(&self, names: &[&str], keys: &[LookupKey]) -> Result<Arc<Content>> {
+        let getter = self
+            .getter
+            .get()
+            .ok_or_else(|| Error::new(Area::Lake, Kind::Transient, "a lookup is not open yet").with("lookup", &self.name))?;
+        let places: Option<Vec<usize>> = getter.key().map(|name| names.iter().position(|other| *other == name)).collect();
+        let places = places.filter(|places| places.len() == names.len()).ok_or_else(|| {
+            Error::new(Area::Lake, Kind::Data, "a lookup whose items are got one by one is joined by its key")
+                .with("lookup", &self.name)
+                .with("key", getter.key().collect::<Vec<_>>().join(","))
+                .remedy("join it ON all columns of its key, or read it whole (`mode = \"scan\"`)")
+        })?;
+        let keys: Vec<LookupKey> = keys.iter().map(|key| places.iter().map(|&i| key[i].clone()).collect()).collect();
+        let items = getter.get(&keys).map_err(|error| error.with("lookup", &self.name))?;
+        self.content_of(&items).map(Arc::new)
     }
 
     /// What was read last.

@@ -104,6 +104,11 @@ impl Fold {
         Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate))))
     }
 
+    /// A commit is tried again: the lookups' content counts as it is by then.
+    pub fn look_again(&mut self) {
+        self.frozen = Arc::default();
+    }
+
     /// The lookups' content, for the table and its history alike.
     pub(super) fn frozen(&self, transformed: &TransformedColumns) -> Result<Frozen> {
         if let Some(frozen) = self.frozen.get() {

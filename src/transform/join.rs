@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use arrow::util::display::array_value_to_string;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
@@ -24,6 +25,8 @@ pub(super) struct Join {
     left: Vec<Arc<dyn PhysicalExpr>>,
     right: Vec<Arc<dyn PhysicalExpr>>,
     types: Vec<DataType>,
+    /// The lookup's columns that it is joined by, where its items are got by them.
+    names: Vec<String>,
     /// The lookup's columns.
     columns: SchemaRef,
     /// The index of the content that was seen last.
@@ -54,6 +57,7 @@ impl Join {
                 .remedy("write ON t.column = lookup.column, more of these with AND")
         };
         let (mut ours, mut theirs, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        let mut names = Vec::new();
         for condition in on {
             let Expr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b }) = condition else { return Err(wrong()) };
             let is_theirs = |expr: &Expr| !expr.column_refs().is_empty() && is_of(expr, right);
@@ -62,6 +66,17 @@ impl Join {
                 (true, false) if is_of(b, left) => (b, a),
                 _ => return Err(wrong()),
             };
+            match their.as_ref() {
+                Expr::Column(column) => names.push(column.name.clone()),
+                _ if lookup.is_got() => {
+                    return Err(Fault::new(format!(
+                        "the key of the lookup `{}` has another type than the row's column",
+                        lookup.name()
+                    ))
+                    .remedy("declare the lookup's column with the type of the table's"));
+                }
+                _ => {}
+            }
             let our = compile(our, left)?;
             types.push(our.data_type(left.as_arrow()).map_err(|error| Fault::of_engine(&error))?);
             ours.push(our);
@@ -71,24 +86,27 @@ impl Join {
             return Err(wrong());
         }
         let columns = Arc::new(right.as_arrow().clone());
-        Ok(Self { lookup, left: ours, right: theirs, types, columns, last: Mutex::new(None) })
+        Ok(Self { lookup, left: ours, right: theirs, types, names, columns, last: Mutex::new(None) })
     }
 
-    /// What the lookup has now, and where.
+    /// What the lookup has now, and where; `None`: its items are got as they are needed.
     ///
     /// # Errors
     /// `Transient` if it has not been read yet; `Data` if a join key is there twice and the lookup doesn't say which counts.
-    pub(super) fn index(&self) -> Result<Arc<Index>> {
+    pub(super) fn index(&self) -> Result<Option<Arc<Index>>> {
+        if self.lookup.is_got() {
+            return Ok(None);
+        }
         let content = self.lookup.content().ok_or_else(|| {
             Error::new(Area::Lake, Kind::Transient, "a lookup has not been read yet").with("lookup", self.lookup.name())
         })?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = last.as_ref().filter(|index| Arc::ptr_eq(&index.content, &content)) {
-            return Ok(index.clone());
+            return Ok(Some(index.clone()));
         }
         let index = Arc::new(self.index_of(content)?);
         *last = Some(index.clone());
-        Ok(index)
+        Ok(Some(index))
     }
 
     fn index_of(&self, content: Arc<Content>) -> Result<Index> {
@@ -125,8 +143,12 @@ impl Join {
     ///
     /// # Errors
     /// `Transient` if an item is missing and the lookup holds rows back until it is there.
-    pub(super) fn append(&self, rows: &RecordBatch, index: &Index, wide: &SchemaRef) -> Result<RecordBatch> {
+    pub(super) fn append(&self, rows: &RecordBatch, index: Option<&Arc<Index>>, wide: &SchemaRef) -> Result<RecordBatch> {
         let keys = self.keys(&self.left, rows)?;
+        let index = match index {
+            Some(index) => index.clone(),
+            None => Arc::new(self.index_of(self.got(&keys)?)?),
+        };
         let mut misses = 0;
         let mut found: Vec<Option<u32>> = Vec::with_capacity(rows.num_rows());
         for i in 0..rows.num_rows() {
@@ -164,6 +186,20 @@ impl Join {
             None => Ok(new_null_array(field.data_type(), rows.num_rows())),
         });
         RecordBatch::try_new(self.columns.clone(), columns.collect::<Result<_>>()?).map_err(engine_bug)
+    }
+
+    /// The items for these keys.
+    fn got(&self, keys: &JoinKeys) -> Result<Arc<Content>> {
+        let mut wanted: HashMap<Box<[u8]>, Vec<String>> = HashMap::new();
+        for i in 0..keys.rows.num_rows() {
+            let Some(key) = keys.get(i) else { continue };
+            if let Entry::Vacant(place) = wanted.entry(key) {
+                let text = |array: &ArrayRef| array_value_to_string(array, i).map_err(engine_bug);
+                place.insert(keys.arrays.iter().map(text).collect::<Result<_>>()?);
+            }
+        }
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        self.lookup.get(&names, &wanted.into_values().collect::<Vec<_>>())
     }
 
     fn keys(&self, exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<JoinKeys> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// The lookups' items as of one moment: all batches of one commit see the same.
 #[derive(Debug, Clone)]
-pub struct Frozen(Vec<Arc<Index>>);
+pub struct Frozen(Vec<Option<Arc<Index>>>);
 
 /// What a batch became.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl BoundTransform {
         let live = BooleanArray::new(!is_delete.values(), None);
         let mut wide = filtered(&input, &live)?;
         for (join, index) in self.joins.iter().zip(&lookups.0) {
-            wide = join.append(&wide, index, &self.wide)?;
+            wide = join.append(&wide, index.as_ref(), &self.wide)?;
         }
         let passing = match &self.filter {
             None => None,

@@ -87,7 +87,7 @@ impl Transform {
 
     /// Whether all of its lookups have been read, so that it can be run.
     pub fn is_ready(&self) -> bool {
-        self.lookups.values().all(|lookup| lookup.content().is_some())
+        self.lookups.values().all(|lookup| lookup.is_ready())
     }
 
     /// Gives it the lookups that it names.

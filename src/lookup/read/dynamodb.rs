@@ -44,7 +44,7 @@ async fn scan_segment(client: &Client, table: &str, segment: i32) -> Result<Vec<
     }
 }
 
-fn item_of(attributes: &HashMap<String, AttributeValue>) -> Item {
+pub(in crate::lookup) fn item_of(attributes: &HashMap<String, AttributeValue>) -> Item {
     let mut names: Vec<&String> = attributes.keys().collect();
     names.sort_unstable();
     names.into_iter().map(|name| (name.clone(), attributes[name].to_json())).collect()

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 pub use dynamodb::ItemValue;
+pub(super) use dynamodb::item_of;
 
 /// What was read.
 #[derive(Debug)]
@@ -68,6 +69,9 @@ impl Lookup {
     /// # Errors
     /// What keeps them from being read; `Data` for an item whose attribute doesn't fit.
     pub async fn read(&self) -> Result<()> {
+        if self.is_got() {
+            return self.open_getter().await.map_err(|error| error.with("lookup", self.name()));
+        }
         let url = self.config().url.clone();
         let items = match url {
             LookupUrl::File(path) => blocking(move || file::read(&path)).await,

@@ -68,6 +68,8 @@ impl Job {
                 Err(Failed::Again(error)) => {
                     tracing::warn!(table = %self.table, %error, "a commit is tried again");
                     tokio::time::sleep(pause).await;
+                    // it may have failed for want of an item
+                    self.fold.look_again();
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(Failed::ForGood(error)) => break Err(error.with("table", &self.table)),

@@ -3,13 +3,14 @@
 
 use super::of_source::shown;
 use crate::dynamodb::DynamoDb;
-use crate::mysql::{Flavour, Server, eventually};
+use crate::mysql::{Flavour, Server, eventually, within};
 use crate::readers::{duckdb, hudi_rs};
 use crate::service::Pipeline;
 use crate::surface::ask;
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
+use std::time::Duration;
 
 const MAPPING: &str = r#"{"rules": [
   {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "object-locator": {"schema-name": "DATABASE", "table-name": "country_lookup_table"},
@@ -118,12 +119,12 @@ async fn run_as_written(topic: &str, items: &Items) {
         .await;
     // the last of the four is seen by an impression: then all of them are
     let mut next = 2000;
-    eventually("an impression has the new name", async || {
+    let has_new = within(Duration::from_secs(120), async || {
         add(&pipeline, &impression(next, "India"));
         next += 1;
         rows().iter().any(|row| row.ends_with("IN-IND-India"))
-    })
-    .await;
+    });
+    assert!(has_new.await, "no impression has the new name: {:?}\n{}", rows().last(), pipeline.log_tail());
     add(&pipeline, &(0..5).map(|i| impression(9000 + i, COUNTRIES[i as usize])).collect::<String>());
     let new = ["IN-IND-India", "US-USA-US", "CA-CAN-Canada", "CN-CHN-China", "NULL"];
     let later: Vec<String> = (0..5).map(|i| format!("{} {}", 9000 + i, new[i])).collect();

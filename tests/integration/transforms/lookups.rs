@@ -1,6 +1,7 @@
 //! Lookups of every kind, joined with rows.
 
 use super::of_source::comes_to;
+use crate::dynamodb::DynamoDb;
 use crate::mysql::{Flavour, Server, eventually};
 use crate::service::Pipeline;
 
@@ -51,6 +52,23 @@ async fn a_file_counts_from_the_next_batch_once_it_changes() {
 }
 
 #[tokio::test]
+async fn rows_wait_for_their_items_where_the_lookup_says_so() {
+    let (server, database, _) = sales("lookup_hold").await;
+    let lookup = "[lookup.country]\nurl = 'file:country.json'\nmissing = 'hold'\n";
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = '{database}.sales'\n{JOIN}{lookup}"));
+    let file = pipeline.path().join("country.json");
+    let india = r#"{"countryname": "India", "combinedname": "IN-India"}"#;
+    std::fs::write(&file, india).unwrap();
+    let service = pipeline.run();
+    eventually("rows wait", async || pipeline.log().contains("rows wait for items that their lookup lacks")).await;
+    assert!(pipeline.table(&database, "sales").instants().is_empty(), "nothing is committed without them");
+    std::fs::write(&file, format!("{india}\n{}", india.replace("India", "Chad").replace("IN-", "TD-"))).unwrap();
+    let columns = ["id", "combinedname"];
+    comes_to(&pipeline, &database, "sales", &columns, &["1 IN-India", "2 TD-Chad", "3 NULL"]).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+}
+
+#[tokio::test]
 async fn another_replicated_table_is_joined() {
     let (server, database, mut client) = sales("lookup_table").await;
     client.run("CREATE TABLE country (countryname VARCHAR(40) PRIMARY KEY, combinedname VARCHAR(40))").await;
@@ -68,4 +86,43 @@ async fn another_replicated_table_is_joined() {
     let verified = pipeline.ok(&["verify"]);
     assert!(verified.contains("without combinedname (not of the source's row alone)"), "{verified}");
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
+}
+
+#[tokio::test]
+async fn items_of_a_large_table_are_got_by_their_key() {
+    let endpoint = DynamoDb::shared().await.endpoint();
+    let (server, database, mut client) = sales("lookup_get").await;
+    // more keys than one call takes
+    let rows: Vec<String> = (100..400).map(|i| format!("({i}, 'country {i}')")).collect();
+    client.run(&format!("INSERT INTO sales VALUES {}", rows.join(","))).await;
+    let table = format!("countries-{}", uuid::Uuid::new_v4());
+    let dynamodb = DynamoDb::shared().await.client().await;
+    let key = |name: &str| {
+        use aws_sdk_dynamodb::types::{AttributeDefinition, KeySchemaElement, KeyType, ScalarAttributeType};
+        let definition =
+            AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap();
+        (definition, KeySchemaElement::builder().attribute_name(name).key_type(KeyType::Hash).build().unwrap())
+    };
+    let (definition, element) = key("countryname");
+    let create = dynamodb.create_table().table_name(&table).attribute_definitions(definition).key_schema(element);
+    create.billing_mode(aws_sdk_dynamodb::types::BillingMode::PayPerRequest).send().await.unwrap();
+    let text = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
+    for i in (100..400).step_by(2).map(|i| format!("country {i}")).chain(["India".to_owned()]) {
+        let put = dynamodb.put_item().table_name(&table).item("countryname", text(i.clone()));
+        put.item("combinedname", text(format!("got {i}"))).send().await.unwrap();
+    }
+    let lookup = format!(
+        "[lookup.country]\nurl = 'dynamodb://{table}?region=us-east-1&endpoint={endpoint}'\nmode = 'get'\ncache_items = 50\n\
+         columns = {{ countryname = 'string', combinedname = 'string' }}\n"
+    );
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = '{database}.sales'\n{JOIN}{lookup}"));
+    let service = pipeline.run();
+    let columns = ["id", "combinedname"];
+    let mut expected = vec!["1 got India".to_owned(), "2 NULL".to_owned(), "3 NULL".to_owned()];
+    expected.extend((100..400).map(|i| if i % 2 == 0 { format!("{i} got country {i}") } else { format!("{i} NULL") }));
+    expected.sort();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    comes_to(&pipeline, &database, "sales", &columns, &expected).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
 }
