@@ -3,9 +3,10 @@
 use super::{Answer, Global};
 use crate::error::{Error, Result};
 use crate::event::TableId;
-use crate::pipeline::{ERASE_STEPS, erase};
+use crate::merge::history_of;
+use crate::pipeline::{ERASE_STEPS, Erased, erase};
 use crate::query::find_table;
-use crate::state::{RunLabel, RunStatus, StateStore};
+use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
 use crate::table::{Lake, TableOptions};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,16 +55,31 @@ impl Erase {
         }
         let done = erase(&lake, &options, &table, &self.keys, || bar.inc(1)).await;
         bar.finish_and_clear();
-        let noted = match &done {
-            Ok(_) => state.end_run(&label, RunStatus::Complete, None).await,
-            Err(error) => state.end_run(&label, RunStatus::Failed, Some(&error.to_string())).await,
-        };
         let erased = done?;
-        noted.map_err(|error: Error| error.remedy("the rows are erased, but the audit doesn't say so"))?;
+        noted(&state, &label, &table, &erased)
+            .await
+            .map_err(|error: Error| error.remedy("the rows are erased, but the audit doesn't say so"))?;
         println!(
             "{table}: erased {} rows, {} versions of its history and {} dead letters; {} files of before are deleted",
             erased.rows, erased.versions, erased.letters, erased.files
         );
         Ok(Answer::Done)
     }
+}
+
+/// Writes down how much was erased, never which rows.
+async fn noted(state: &StateStore, label: &RunLabel, table: &TableId, erased: &Erased) -> Result<()> {
+    let count = |deleted| CommitCount {
+        inserted: 0,
+        updated: 0,
+        deleted,
+        position: erased.position.clone(),
+        source_commit_time: erased.source_commit_time,
+        instant: erased.instant.clone(),
+    };
+    state.count_commit(label, table, &count(erased.rows)).await?;
+    if erased.versions > 0 {
+        state.count_commit(label, &history_of(table), &count(erased.versions)).await?;
+    }
+    state.end_run(label, RunStatus::Complete, None).await
 }

@@ -7,8 +7,9 @@
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
-use crate::merge::{CHECKPOINT_KEY, HISTORY_START_KEY, POSITION_KEY, erasable, history_of};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, erasable, history_of};
 use crate::table::{CommitRequest, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView};
+use crate::time::Timestamp;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
 use arrow::row::{RowConverter, SortField};
@@ -22,7 +23,7 @@ pub const ERASED_KEY: &str = "binlake.erased";
 pub const STEPS: u64 = 6;
 
 /// What was erased.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Rows of the table.
     pub rows: u64,
@@ -32,6 +33,12 @@ pub struct Erased {
     pub letters: u64,
     /// Files of before that were deleted.
     pub files: u64,
+    /// What the table's last commit, the same as before, says of the source: its position, and when it had committed that.
+    pub position: String,
+    /// See `position`.
+    pub source_commit_time: Timestamp,
+    /// The table's last instant.
+    pub instant: String,
 }
 
 /// Erases `keys` (each as text, its columns' values joined by commas) from `table`. No service may write the table.
@@ -65,6 +72,10 @@ pub async fn erase(lake: &Lake, options: &TableOptions, table: &TableId, keys: &
         commit(&mut open, of_history.as_mut(), Vec::new(), Vec::new(), &note).await?;
     }
     on_step();
+    if let Some(checkpoint) = open.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? {
+        (erased.position, erased.source_commit_time) = (checkpoint.position_text(), checkpoint.source_commit_time);
+    }
+    erased.instant = open.instants().last().map(|last| last.instant.to_string()).unwrap_or_default();
     erased.files += open.clean(1).await? as u64;
     if let Some(history) = &mut of_history {
         erased.files += history.clean(1).await? as u64;
@@ -100,7 +111,7 @@ async fn open(lake: &Lake, options: &TableOptions, table: &TableId) -> Result<Ta
         partition_columns: view.partition_columns(),
     };
     let opened = Table::open(lake.store().clone(), base, &spec, options.clone()).await;
-    let mut opened = opened.map_err(|error| error.remedy("stop the service that writes the table, erase, and start it again"))?;
+    let mut opened = opened?;
     if opened.has_savepoints() {
         return Err(Error::new(Area::Lake, Kind::Refused, "a savepoint keeps files of before")
             .with("table", table)

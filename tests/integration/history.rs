@@ -1,5 +1,8 @@
 //! Histories by the whole program: MySQL, service, files.
 
+mod erased;
+mod mariadb;
+
 use crate::capture::Scene;
 use crate::lake::Values;
 use crate::mysql::{Flavour, Server};

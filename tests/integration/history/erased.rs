@@ -1,0 +1,88 @@
+//! `binlake erase`: no file of the lake has anything of the person any more, neither in pages nor in dictionaries nor in footers.
+
+use super::versions;
+use crate::capture::Scene;
+use crate::mysql::{Flavour, Server};
+use parquet::column::page::Page;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+/// Whether a file has these bytes anywhere: as they are, or in a page once it is unpacked.
+fn holds(path: &Path, wanted: &[u8]) -> bool {
+    let has = |bytes: &[u8]| bytes.windows(wanted.len()).any(|part| part == wanted);
+    if has(&fs::read(path).unwrap()) {
+        return true;
+    }
+    if path.extension().is_none_or(|extension| extension != "parquet") {
+        return false;
+    }
+    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    (0..reader.num_row_groups()).any(|group| {
+        let group = reader.get_row_group(group).unwrap();
+        (0..group.num_columns()).any(|column| {
+            let pages = group.get_column_page_reader(column).unwrap();
+            pages.map(Result::unwrap).any(|page: Page| has(page.buffer()))
+        })
+    })
+}
+
+fn holders(scene: &Scene, wanted: &str) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    files(&scene.pipeline.lake().join(&scene.database), &mut all);
+    all.into_iter().filter(|path| holds(path, wanted.as_bytes())).collect()
+}
+
+#[tokio::test]
+async fn a_person_is_gone_from_every_file() {
+    let mut scene = Scene::on(Server::shared(Flavour::MySql), "history_erased", "history = true\n").await;
+    scene.run(&["CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(40), city VARCHAR(40))"]).await;
+    let others: Vec<String> = (100..400).map(|id| format!("({id}, 'Person {id}', 'City {}')", id % 7)).collect();
+    scene.run(&[&format!("INSERT INTO people VALUES (42, 'Zaphod Beeblebrox', 'Betelgeuse'), {}", others.join(", "))]).await;
+    let service = scene.pipeline.run();
+    scene.catches_up(&["people"]).await;
+    for statement in [
+        "UPDATE people SET city = 'Magrathea' WHERE id = 42",
+        "UPDATE people SET city = 'Elsewhere' WHERE id IN (150, 250)",
+        "UPDATE people SET city = 'Milliways' WHERE id = 42",
+        "DELETE FROM people WHERE id = 42",
+        "UPDATE people SET city = 'Nowhere' WHERE id = 150",
+    ] {
+        scene.run(&[statement]).await;
+        scene.catches_up(&["people"]).await;
+    }
+    let table = format!("{}.people", scene.database);
+    let busy = scene.pipeline.answer(&["erase", &table, "42"]);
+    assert_eq!(busy.code, 5, "while the service runs: {}{}", busy.out, busy.err);
+    assert!(busy.err.contains("another binlake writes this table"), "{}", busy.err);
+    scene.ends_well(service);
+    let before = versions(&scene, "people", &["id"]);
+    assert!(!holders(&scene, "Zaphod").is_empty() && !holders(&scene, "Magrathea").is_empty());
+    let said = scene.pipeline.ok(&["erase", &table, "42", "9999"]);
+    let gone = before.iter().filter(|row| row[0].as_deref() == Some("42")).count();
+    assert!(said.contains(&format!("{gone} versions")), "{said}");
+    for wanted in ["Zaphod", "Beeblebrox", "Betelgeuse", "Magrathea", "Milliways"] {
+        assert_eq!(holders(&scene, wanted), Vec::<PathBuf>::new(), "{wanted}");
+    }
+    let expected: Vec<_> = before.into_iter().filter(|row| row[0].as_deref() != Some("42")).collect();
+    assert_eq!(versions(&scene, "people", &["id"]), expected);
+    assert!(!holders(&scene, "Person 150").is_empty(), "the others stay");
+    super::assert_at_one_cut(&scene, "people");
+    let state = rusqlite::Connection::open(scene.pipeline.path().join("data/state.db")).unwrap();
+    let audit = "SELECT sum(rows_deleted) FROM runs WHERE command = 'erase' AND status = 'Complete'";
+    assert_eq!(state.query_row(audit, [], |row| row.get::<_, i64>(0)).unwrap(), gone as i64);
+    // the service goes on from where it was
+    let service = scene.pipeline.run();
+    scene.run(&["INSERT INTO people VALUES (43, 'Ford', 'Guildford')"]).await;
+    scene.catches_up(&["people"]).await;
+    scene.ends_well(service);
+    let wrong = scene.pipeline.answer(&["erase", &table, "no number"]);
+    assert_eq!(wrong.code, 2, "{}", wrong.err);
+}
