@@ -52,8 +52,8 @@ test-kcl: setup ## Amazon's Java beside us: the Kinesis Client Library at our st
 test-chaos: setup ## kill -9 at random, 50 rounds; three workers on a failing Kinesis, 10 minutes; CHAOS_ROUNDS, CHAOS_SECONDS, CHAOS_SEED choose
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration crash:: -- --nocapture
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration cluster::chaos::three_workers_and_two_captures_with -- --nocapture
-	CHAOS_SECONDS="$${CHAOS_SECONDS:-600}" $(CARGO) test --test integration cluster::chaos::three_workers_and_two_captures_on_kinesis -- --nocapture
-	CHAOS_SECONDS="$$(( $${CHAOS_SECONDS:-600} / 3 ))" $(CARGO) test --test integration cluster::chaos::the_same_in_dms_json -- --nocapture
+	CHAOS_SECONDS="$${CHAOS_SECONDS:-600}" $(CARGO) test --test integration cluster::chaos::three_workers_and_two_captures_on_kinesis -- --ignored --nocapture
+	CHAOS_SECONDS="$$(( $${CHAOS_SECONDS:-600} / 3 ))" $(CARGO) test --test integration cluster::chaos::the_same_in_dms_json -- --ignored --nocapture
 
 test-debezium: setup ## Debezium's embedded engine and ours make the same events of one binlog
 	@scripts/debezium.sh

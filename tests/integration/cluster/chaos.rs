@@ -62,7 +62,7 @@ impl Pace {
                 let at_least = Duration::from_secs(seconds.parse().unwrap());
                 Self { rounds: 0, at_least, pause: Duration::from_millis(25), between: 250, sleep: 300 }
             }
-            Err(_) => Self { between: 250, sleep: 400, ..Self::quick(rounds) },
+            Err(_) => Self { pause: Duration::from_millis(20), between: 60, sleep: 300, ..Self::quick(rounds) },
         }
     }
 }
@@ -207,7 +207,7 @@ impl Weather {
     fn scenery(&self, format: &'static str) -> Scenery {
         Scenery {
             stream: format!(
-                "kinesis://chaos-{}?region=us-east-1&create=2&poll=50ms&endpoint={}",
+                "kinesis://chaos-{}?region=us-east-1&create=2&poll=200ms&endpoint={}",
                 self.name,
                 self.kinesis.endpoint()
             ),
@@ -238,17 +238,19 @@ impl Weather {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the stand-in is too slow for every day: make test-chaos"]
 async fn three_workers_and_two_captures_on_kinesis_while_shards_come_and_go() {
     let weather = Weather::new(11).await;
-    strike_under_load(&weather.scenery(""), Pace::told(rounds(4))).await;
+    strike_under_load(&weather.scenery(""), Pace::told(rounds(3))).await;
     weather.report();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the stand-in is too slow for every day: make test-chaos"]
 async fn the_same_in_dms_json_with_the_order_of_each_key_in_the_raw_stream() {
     let weather = Weather::new(12).await;
     let scenery = weather.scenery("format = \"dms-json\"\n");
-    let mut pace = Pace::told(rounds(4).min(12));
+    let mut pace = Pace::told(rounds(2).min(12));
     // and each row is one
     pace.pause = Duration::from_millis(100);
     pace.between = pace.between.min(60);

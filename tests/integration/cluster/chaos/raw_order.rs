@@ -8,7 +8,7 @@ use crate::mysql::{Server, within};
 use binlake::format::Mark;
 use binlake::stream::kinesis::{KinesisStream, KinesisUrl, StreamPosition};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a producer said.
@@ -16,8 +16,10 @@ use std::time::Duration;
 struct Producer {
     /// The last record of each lane.
     last: BTreeMap<u16, (u64, u64)>,
-    /// Each key's numbers, repeats left out.
+    /// Each key's numbers, repeats left out; the first may be a snapshot's.
     steps: BTreeMap<u64, Vec<u64>>,
+    /// Keys whose first number is a snapshot's: the load was there before the capture.
+    loaded: BTreeSet<u64>,
 }
 
 pub(super) async fn check(url: &str, server: &Server, database: &str) {
@@ -40,8 +42,12 @@ pub(super) async fn check(url: &str, server: &Server, database: &str) {
             let producer = producers.entry(mark.epoch.0).or_default();
             if !producer.takes(&mark) {
                 repeats += 1;
-            } else if record["metadata"]["table-name"] == "steps" && record["metadata"]["operation"] == "update" {
+            } else if record["metadata"]["table-name"] == "steps" && record["metadata"]["record-type"] == "data" {
                 let (id, n) = (number(&record["data"]["id"]), number(&record["data"]["n"]));
+                if record["metadata"]["operation"] == "load" {
+                    producer.loaded.insert(id);
+                    producer.steps.remove(&id);
+                }
                 producer.steps.entry(id).or_default().push(n);
             }
         }
@@ -57,7 +63,8 @@ pub(super) async fn check(url: &str, server: &Server, database: &str) {
             events += steps.len();
             let gapless = steps.windows(2).all(|pair| pair[1] == pair[0] + 1);
             assert!(gapless, "key {id}, epoch {epoch}: {steps:?}");
-            assert!(steps[0] <= so_far + 1, "key {id}, epoch {epoch} begins with {} after {so_far}", steps[0]);
+            let is_continued = steps[0] <= so_far + 1 || producer.loaded.contains(id);
+            assert!(is_continued, "key {id}, epoch {epoch} begins with {} after {so_far}", steps[0]);
             so_far = so_far.max(steps[steps.len() - 1]);
         }
     }
