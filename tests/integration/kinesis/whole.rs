@@ -155,18 +155,21 @@ async fn large_rows_go_over_parts_or_by_claim_check() {
 /// Nothing on the stream tells a producer that its records count no more: it must find out, from the state store or from the merge in its own process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_takes_the_stream_back_from_one_that_was_started_by_mistake() {
-    for state in ["state.db", "another.db"] {
+    for (state, code) in [("state.db", 4), ("another.db", 5)] {
         let mut scene = Scene::new(&StandIn::shared().endpoint(), "").await;
         let first = scene.pipeline.run();
         scene.catches_up().await;
         scene.pipeline.set_config(&scene.pipeline.config().replace("state.db", state));
         let second = scene.pipeline.start(&["run"]);
-        crate::mysql::eventually("the first one notices", async || {
-            scene.pipeline.log().contains("another capture has taken the stream over")
-        })
-        .await;
+        // where both have one state store, its leases turn the second one away at once
+        if code == 5 {
+            crate::mysql::eventually("the first one notices", async || {
+                scene.pipeline.log().contains("another capture has taken the stream over")
+            })
+            .await;
+        }
         scene.change(2, 100).await;
-        assert_eq!(second.wait().code(), Some(5), "the lake turns it away: {}", scene.pipeline.log_tail());
+        assert_eq!(second.wait().code(), Some(code), "it is turned away: {}", scene.pipeline.log_tail());
         scene.change(3, 100).await;
         scene.catches_up().await;
         assert!(first.terminate().success(), "{}", scene.pipeline.log_tail());
