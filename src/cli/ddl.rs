@@ -1,10 +1,11 @@
 //! `binlake ddl`: a table's registration as SQL.
 
 use super::{Answer, Global};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::pipeline::describe_table;
-use crate::publish::{athena_statements, spark_statements, view_statement};
+use crate::publish::{CatalogEntry, athena_statements, duckdb_statements, spark_statements};
 use crate::query::find_table;
 use crate::table::{Lake, LakeUrl, TableView};
 use clap::{Args, ValueEnum};
@@ -44,19 +45,27 @@ impl Ddl {
         let lake = Lake::open(&config.lake.url)?;
         let (database, name) = find_table(&lake.tables().await?, &self.table)?;
         let table = TableId::new(&database, &name);
-        let described = describe_table(&lake, &config, &table).await?.ok_or_else(|| {
-            Error::config(format!("`{table}` has no commit yet")).remedy("wait for its first one: see `binlake tables`")
-        })?;
-        match self.engine {
-            Engine::Athena => print!("{}", athena_statements(&described)),
-            Engine::Spark => print!("{}", spark_statements(&described)),
+        let text = match self.engine {
+            Engine::Athena => described(&lake, &config, &table).await.map(|entry| athena_statements(&entry))?,
+            Engine::Spark => described(&lake, &config, &table).await.map(|entry| spark_statements(&entry))?,
             Engine::Duckdb => {
                 let view = TableView::open(lake.store().clone(), lake.table_path(&database, &name)).await?;
-                let slices = view.slices(None)?;
-                let files: Vec<String> = slices.iter().map(|slice| format!("{}/{}", described.location, slice.path())).collect();
-                print!("{}", view_statement(&database, &name, &view.latest_columns(), files.iter().map(String::as_str)));
+                let columns = view.latest_columns();
+                if columns.fields().is_empty() {
+                    return Err(no_commit(&table));
+                }
+                duckdb_statements(&lake.table_url(&database, &name), &database, &name, &columns, &view.slices(None)?)
             }
-        }
+        };
+        print!("{text}");
         Ok(Answer::Done)
     }
+}
+
+async fn described(lake: &Lake, config: &Config, table: &TableId) -> Result<CatalogEntry> {
+    describe_table(lake, config, table).await?.ok_or_else(|| no_commit(table))
+}
+
+fn no_commit(table: &TableId) -> Error {
+    Error::config(format!("`{table}` has no commit yet")).remedy("wait for its first one: see `binlake tables`")
 }

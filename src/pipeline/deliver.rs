@@ -34,7 +34,14 @@ pub(super) async fn deliver_all(
             async move {
                 match lead {
                     None => Box::pin(deliver(config, ground, delivery, &stopped)).await,
-                    Some(lead) => Box::pin(deliver_in_turn(config, ground, delivery, &lead, stopped)).await,
+                    Some(lead) => {
+                        let lost = || {
+                            Error::new(Area::Stream, Kind::Transient, "another process has taken the delivery over")
+                                .with("source", &delivery.mapping.source)
+                        };
+                        let work = deliver(config, ground, delivery, &stopped);
+                        Box::pin(lead.work_in_turn(stopped.clone(), work, lost)).await
+                    }
                 }
             }
         })
@@ -71,26 +78,4 @@ async fn reader(config: &Config, delivery: &Delivered) -> Result<Arc<dyn EventLo
     })?;
     log.register_reader(&name(delivery))?;
     Ok(log)
-}
-
-/// Delivers while the lead is ours.
-async fn deliver_in_turn(
-    config: &Config,
-    ground: &Ground,
-    delivery: &Delivered,
-    lead: &Lead,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<()> {
-    tokio::select! {
-        taken = lead.take() => taken?,
-        _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-    }
-    let outcome = tokio::select! {
-        outcome = deliver(config, ground, delivery, &stopped) => outcome,
-        () = lead.keep() => {
-            Err(Error::new(Area::Stream, Kind::Transient, "another process has taken the delivery over").with("source", &delivery.mapping.source))
-        }
-    };
-    lead.give_back().await;
-    outcome
 }

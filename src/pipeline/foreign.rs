@@ -138,18 +138,10 @@ pub(super) async fn apply_feeds(
 }
 
 /// Applies while the lead is ours: takes the tables from whoever had it before, and gives way to whoever takes them.
-async fn apply_in_turn(ground: &Ground, lake: &Lake, feed: &Feed, lead: &Lead, mut stopped: watch::Receiver<bool>) -> Result<()> {
-    tokio::select! {
-        taken = lead.take() => taken?,
-        _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-    }
+async fn apply_in_turn(ground: &Ground, lake: &Lake, feed: &Feed, lead: &Lead, stopped: watch::Receiver<bool>) -> Result<()> {
     let ground = Ground { lake: ground.lake.clone().shared(), ..ground.clone() };
     let taken = || Error::new(Area::Stream, Kind::Transient, "another process has taken the stream over").with("stream", &feed.url);
-    let outcome = tokio::select! {
-        outcome = apply_feed(&ground, lake, feed, &stopped) => outcome,
-        () = lead.keep() => Err(taken()),
-    };
-    lead.give_back().await;
+    let outcome = Box::pin(lead.work_in_turn(stopped.clone(), apply_feed(&ground, lake, feed, &stopped), taken)).await;
     // it may notice by the table first
     outcome.map_err(|error| match (error.area(), error.kind()) {
         (Area::Lake, Kind::Conflict) => taken().caused_by(error),

@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::error::Result;
 use crate::event::TableId;
+use crate::merge::HISTORY_SUFFIX;
 use crate::publish::{CatalogConfig, CatalogEntry, Described, GlueCatalog};
 use crate::source::{Comments, read_comments};
 use crate::table::{Lake, TableView};
@@ -20,9 +21,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// What the last attempt may take when the service ends.
 const LAST_ATTEMPT: Duration = Duration::from_secs(15);
-
-/// What a history table's name ends with.
-const HISTORY_SUFFIX: &str = "_history";
 
 /// What a table is made of after a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,19 +113,14 @@ impl Registrar {
         };
         let mut first_error = None;
         for table in std::mem::take(&mut self.due) {
-            match register_table(&self.lake, &self.config, catalog, &table).await {
-                Ok(()) => {}
-                Err(error) => {
-                    if error.is_transient() {
-                        self.due.insert(table.clone());
-                    } else {
-                        // it comes again with the next change of the table, or the next start
-                        tracing::error!(%table, %error, "the table isn't registered in the catalog");
-                        metrics::counter!(crate::metrics::CATALOG_ERRORS).increment(1);
-                        continue;
-                    }
-                    first_error.get_or_insert(error.with("table", &table));
-                }
+            let Err(error) = register_table(&self.lake, &self.config, catalog, &table).await else { continue };
+            if error.is_transient() {
+                first_error.get_or_insert(error.with("table", &table));
+                self.due.insert(table);
+            } else {
+                // it comes again with the next change of the table, or the next start
+                tracing::error!(%table, %error, "the table isn't registered in the catalog");
+                metrics::counter!(crate::metrics::CATALOG_ERRORS).increment(1);
             }
         }
         first_error.map_or(Ok(()), Err)

@@ -254,6 +254,22 @@ pub(super) mod tests {
             .unwrap()
     }
 
+    /// A table of these columns and nothing else.
+    fn describe(columns: &Schema) -> Result<CatalogEntry> {
+        let none = BTreeMap::new();
+        let described = Described {
+            database: "d",
+            name: "t",
+            location: "s3://b/d/t",
+            columns,
+            partition_columns: &[],
+            comment: "",
+            column_comments: &none,
+            parameters: &none,
+        };
+        CatalogEntry::describe(&described, [""])
+    }
+
     #[test]
     fn a_partitioned_table() {
         insta::assert_debug_snapshot!(tickets());
@@ -262,17 +278,7 @@ pub(super) mod tests {
     #[test]
     fn a_wide_schema_is_spread_over_parameters() {
         let columns = Schema::new((0..200).map(|i| Field::new(format!("column_{i}"), DataType::Int32, true)).collect::<Vec<_>>());
-        let described = Described {
-            database: "d",
-            name: "t",
-            location: "s3://b/d/t",
-            columns: &columns,
-            partition_columns: &[],
-            comment: "",
-            column_comments: &BTreeMap::new(),
-            parameters: &BTreeMap::new(),
-        };
-        let table = CatalogEntry::describe(&described, [""]).unwrap();
+        let table = describe(&columns).unwrap();
         let parts: usize = table.parameters["spark.sql.sources.schema.numParts"].parse().unwrap();
         let part = |number| table.parameters[&format!("spark.sql.sources.schema.part.{number}")].as_str();
         assert!(parts > 3 && (0..parts).all(|number| part(number).len() <= MOST_VALUE_CHARS));
@@ -284,17 +290,7 @@ pub(super) mod tests {
     #[test]
     fn names_that_differ_in_capitals_alone() {
         let columns = Schema::new(vec![Field::new("a", DataType::Int32, true), Field::new("A", DataType::Int32, true)]);
-        let described = Described {
-            database: "d",
-            name: "t",
-            location: "s3://b/d/t",
-            columns: &columns,
-            partition_columns: &[],
-            comment: "",
-            column_comments: &BTreeMap::new(),
-            parameters: &BTreeMap::new(),
-        };
-        let error = CatalogEntry::describe(&described, [""]).unwrap_err();
+        let error = describe(&columns).unwrap_err();
         assert!(error.to_string().contains("a, A"), "{error}");
     }
 }

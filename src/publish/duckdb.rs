@@ -3,12 +3,13 @@
 //! The view lists the files by name: DuckDB has no Hudi reader, and a glob would find old slices as well. It begins with an empty, typed
 //! row set, so that the columns have the table's order and types even where older files lack them or have narrower ones.
 
-use crate::merge::{HISTORY_SUFFIX, Questions};
+use crate::merge::{HISTORY_SUFFIX, Questions, is_history};
+use crate::table::FileSlice;
 use arrow::datatypes::{DataType, Schema};
 use std::fmt::Write;
 
 /// `CREATE OR REPLACE VIEW "database"."table" AS …` over `files`, each an absolute path or an s3:// URL. Ends with `;` and a newline.
-pub fn view_statement<'a>(database: &str, table: &str, columns: &Schema, files: impl IntoIterator<Item = &'a str>) -> String {
+fn view_statement<'a>(database: &str, table: &str, columns: &Schema, files: impl IntoIterator<Item = &'a str>) -> String {
     let mut sql = format!("CREATE SCHEMA IF NOT EXISTS {};\n", identifier(database));
     let names = list(columns, |name, _| identifier(name));
     let typed = list(columns, |name, data_type| format!("NULL::{} AS {}", duckdb_type(data_type), identifier(name)));
@@ -31,12 +32,22 @@ pub fn view_statement<'a>(database: &str, table: &str, columns: &Schema, files: 
     sql
 }
 
+/// All that DuckDB needs of a table at `base`, as other readers call its folder: the view over its files, and a history's macros.
+pub fn duckdb_statements(base: &str, database: &str, table: &str, columns: &Schema, slices: &[FileSlice]) -> String {
+    let files: Vec<String> = slices.iter().map(|slice| format!("{base}/{}", slice.path())).collect();
+    let mut sql = view_statement(database, table, columns, files.iter().map(String::as_str));
+    if is_history(columns) {
+        sql.push_str(&history_macros(database, table, columns));
+    }
+    sql
+}
+
 /// How the open end of a period is written.
 const OPEN_END: &str = "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'";
 
 /// Macros for the questions to the history `history`: `<table>_as_of(system, valid)`, `<table>_as_of_system(…)`, `<table>_as_of_valid(…)`,
 /// `<table>_history_of(key …)`, `<table>_changes(first, last)` and `<table>_diff(valid, first, last)`. Each ends with `;` and a newline.
-pub fn history_macros(database: &str, history: &str, columns: &Schema) -> String {
+fn history_macros(database: &str, history: &str, columns: &Schema) -> String {
     let table = history.strip_suffix(HISTORY_SUFFIX).unwrap_or(history);
     let questions = Questions::new(format!("{}.{}", identifier(database), identifier(history)), columns);
     let keys: Vec<String> = (1..=questions.key().len()).map(|number| format!("_key{number}")).collect();

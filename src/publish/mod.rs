@@ -14,6 +14,6 @@ mod publisher;
 pub use catalog_entry::{CatalogColumn, CatalogEntry, Described};
 pub use config::{CatalogConfig, DatabaseName, GlueUrl};
 pub use ddl::{athena_statements, spark_statements};
-pub use duckdb::{history_macros, view_statement};
+pub use duckdb::duckdb_statements;
 pub use glue::{GlueCatalog, Registered};
 pub use publisher::Publisher;

@@ -3,9 +3,8 @@
 //! Only the views of tables that changed are made anew; the file is then replaced as a whole, so that a reader finds the old or the new one. Views
 //! made a moment before a commit stay right: the files that they name are kept by the table's retention.
 
-use super::{history_macros, view_statement};
+use super::duckdb_statements;
 use crate::error::{Area, Error, Kind, Result};
-use crate::merge::is_history;
 use crate::table::{FileSlice, Lake, TableView};
 use arrow::datatypes::Schema;
 use object_store::path::Path;
@@ -60,12 +59,7 @@ impl Publisher {
 
     /// Takes note of what a table is made of now.
     pub fn table(&mut self, database: &str, table: &str, columns: &Schema, slices: &[FileSlice]) {
-        let base = self.lake.table_url(database, table);
-        let files: Vec<String> = slices.iter().map(|slice| format!("{base}/{}", slice.path())).collect();
-        let mut view = view_statement(database, table, columns, files.iter().map(String::as_str));
-        if is_history(columns) {
-            view.push_str(&history_macros(database, table, columns));
-        }
+        let view = duckdb_statements(&self.lake.table_url(database, table), database, table, columns, slices);
         let name = section_name(database, table);
         if self.views.get(&name) != Some(&view) {
             self.views.insert(name, view);

@@ -99,13 +99,25 @@ pub(super) fn partition_key(change: &Change<'_>) -> String {
     text
 }
 
-/// The control record of a truncation.
-pub(super) fn truncate(table: &TableId, stamp: &TransactionStamp, mark: Mark, made_at: Timestamp) -> Value {
-    let mut metadata = metadata("control", "truncate-table", made_at, "task-id", Some(table));
+/// The metadata of a control record that is a statement about a table.
+fn control_metadata(
+    operation: &str,
+    table: &TableId,
+    stamp: &TransactionStamp,
+    mark: Mark,
+    made_at: Timestamp,
+) -> Map<String, Value> {
+    let mut metadata = metadata("control", operation, made_at, "task-id", Some(table));
     put_stamp(&mut metadata, stamp);
     metadata.insert("binlake".into(), mark.to_string().into());
     // a snapshot that begins anew is not a statement of the source's
     metadata.insert("is-snapshot".into(), stamp.is_snapshot.into());
+    metadata
+}
+
+/// The control record of a truncation.
+pub(super) fn truncate(table: &TableId, stamp: &TransactionStamp, mark: Mark, made_at: Timestamp) -> Value {
+    let metadata = control_metadata("truncate-table", table, stamp, mark, made_at);
     json!({"control": {}, "metadata": metadata})
 }
 
@@ -118,10 +130,7 @@ pub(super) fn shape(
     made_at: Timestamp,
 ) -> Result<Value> {
     let operation = if stamp.is_snapshot { "create-table" } else { "change-columns" };
-    let mut metadata = metadata("control", operation, made_at, "task-id", Some(&schema.table));
-    put_stamp(&mut metadata, stamp);
-    metadata.insert("binlake".into(), mark.to_string().into());
-    metadata.insert("is-snapshot".into(), stamp.is_snapshot.into());
+    let metadata = control_metadata(operation, &schema.table, stamp, mark, made_at);
     let columns: Map<String, Value> =
         schema.columns.iter().map(|column| (column.name.clone(), column_definition(column))).collect();
     let key: Vec<&str> = schema.key.iter().filter_map(|i| schema.columns.get(*i)).map(|column| column.name.as_str()).collect();

@@ -57,15 +57,7 @@ impl ChangeSequence {
         }
         loop {
             while !self.is_over && trace.operations.len() < WORTH_FOLDING {
-                let Some(piece) = self.sequence.next() else {
-                    self.is_over = true;
-                    break;
-                };
-                let piece = piece?;
-                let of = piece.trace.ok_or_else(|| Error::bug("a change came without what its history needs"))?;
-                batches.push(piece.rows);
-                trace.operations.extend(of.operations);
-                trace.orders.extend(of.orders);
+                self.pull(&mut batches, &mut trace)?;
             }
             if trace.operations.is_empty() {
                 return Ok(None);
@@ -85,16 +77,21 @@ impl ChangeSequence {
             // one key with more changes than a piece has
             batches = vec![whole.rows];
             trace = whole.trace;
-            let Some(piece) = self.sequence.next() else {
-                self.is_over = true;
-                continue;
-            };
-            let piece = piece?;
-            let of = piece.trace.ok_or_else(|| Error::bug("a change came without what its history needs"))?;
-            batches.push(piece.rows);
-            trace.operations.extend(of.operations);
-            trace.orders.extend(of.orders);
+            self.pull(&mut batches, &mut trace)?;
         }
+    }
+
+    /// Adds the sequence's next piece, if there is one.
+    fn pull(&mut self, batches: &mut Vec<RecordBatch>, trace: &mut Trace) -> Result<()> {
+        let Some(piece) = self.sequence.next().transpose()? else {
+            self.is_over = true;
+            return Ok(());
+        };
+        let of = piece.trace.ok_or_else(|| Error::bug("a change came without what its history needs"))?;
+        batches.push(piece.rows);
+        trace.operations.extend(of.operations);
+        trace.orders.extend(of.orders);
+        Ok(())
     }
 
     /// The changes of `found` up to the key `last`, the others remain for later.

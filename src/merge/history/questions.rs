@@ -2,7 +2,7 @@
 //!
 //! Times are given as expressions of SQL: each engine writes them in its own way.
 
-use super::shape::{OWN_COLUMNS, PLACE, SYSTEM_FROM, SYSTEM_TO, VALID_FROM, VALID_TO};
+use super::shape::{HISTORY_SUFFIX, OWN_COLUMNS, PLACE, SYSTEM_FROM, SYSTEM_TO, VALID_FROM, VALID_TO};
 use crate::merge::shape::{COMMIT_TS, POSITION};
 use arrow::datatypes::Schema;
 
@@ -103,7 +103,7 @@ impl Questions {
 /// What makes a history's questions easy to ask in Athena: a view of what is true as far as is known, and statements that `EXECUTE … USING` takes times for.
 pub fn athena_questions(database: &str, table: &str, columns: &Schema) -> String {
     let name = |suffix: &str| format!("{table}_{suffix}").replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase();
-    let questions = Questions::new(format!("{}.{}", quoted(database), quoted(&format!("{table}_history"))), columns);
+    let questions = Questions::new(format!("{}.{}", quoted(database), quoted(&format!("{table}{HISTORY_SUFFIX}"))), columns);
     let open_end = "TIMESTAMP '9999-12-31 23:59:59.999999'";
     let now = questions.as_of(Some("current_timestamp AT TIME ZONE 'UTC'"), Some("current_timestamp AT TIME ZONE 'UTC'"), open_end);
     let mut text = format!("CREATE OR REPLACE VIEW {}.{} AS\n{now};\n", quoted(database), quoted(&name("now")));

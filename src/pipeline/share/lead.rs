@@ -1,9 +1,11 @@
 //! The lead of what one process of many does, while the others stand by: the capture of a source, the merge of a stream that others write.
 
 use super::worker_id;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::{Lease, LeaseKey, Observer, StateStore, TRIM_HORIZON, WorkerId};
+use std::future::Future;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The longest time between two looks at the lease.
@@ -55,6 +57,25 @@ impl Lead {
         };
         let other = if is_ours { None } else { self.read().await?.and_then(|lease| lease.owner) };
         Ok(if is_ours { None } else { Some(other.unwrap_or_else(|| WorkerId("another".into()))) })
+    }
+
+    /// Does `work` once the lead is ours, and gives it back; where another takes it meanwhile, the work ends with what `lost` says.
+    pub(in crate::pipeline) async fn work_in_turn(
+        &self,
+        mut stopped: watch::Receiver<bool>,
+        work: impl Future<Output = Result<()>>,
+        lost: impl FnOnce() -> Error,
+    ) -> Result<()> {
+        tokio::select! {
+            taken = self.take() => taken?,
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+        }
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = self.keep() => Err(lost()),
+        };
+        self.give_back().await;
+        outcome
     }
 
     fn look(&self) -> Duration {
