@@ -6,7 +6,7 @@
 //!
 //! - the files: `rewrite` (with `base_file`, `splice`, `file_group`, `record_key`, `partition_path`);
 //! - the timeline: `properties`, `timeline`, `commit_metadata` (JSON), `avro_schema`, `avro_file` (the other actions), `file_groups` (which files count);
-//! - who may write: `writer`, `fence`; two tables at once: `pair`; what a crash left: `recovery`; what keeps a table small: `services`.
+//! - who may write: `writer`, `fence`; several tables at once: `group`; what a crash left: `recovery`; what keeps a table small: `services`.
 
 mod avro_file;
 mod avro_schema;
@@ -20,9 +20,10 @@ mod fence;
 mod file_group;
 mod file_groups;
 mod file_slice;
+mod group;
 mod instant;
 mod lake;
-mod pair;
+
 mod partition_path;
 mod properties;
 mod record_key;
@@ -47,9 +48,10 @@ pub use commit::Table;
 pub use config::{LakeConfig, LakeUrl};
 pub use fence::is_taken;
 pub use file_slice::{FileId, FileSlice, path_in_table};
+pub use group::{COMMITTED_WITH, Follower};
 pub use instant::InstantTime;
 pub use lake::Lake;
-pub use pair::COMMITTED_WITH;
+
 pub use partition_path::partition_path_at;
 pub use row_reader::{FoundRows, RowReader};
 pub use view::TableView;

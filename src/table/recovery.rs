@@ -12,7 +12,7 @@ use super::TableSpec;
 use super::avro_file;
 use super::commit_metadata::CommitMetadata;
 use super::fence::{Claim, CommitHeader, Entry, Fence, taken_by};
-use super::pair::{self, Outcome};
+use super::group::{self, Outcome};
 use super::properties::PROPERTIES_FILE;
 use super::services::rollback;
 use super::store::{Creation, TableStore};
@@ -44,8 +44,8 @@ pub(super) async fn take_over(
     is_polite: bool,
 ) -> Result<(TableView, Fence)> {
     for _ in 0..CLAIM_TRIES {
-        let last = match pair::last_entry(&store).await? {
-            (_, Outcome::Undecided) => return Err(pair::undecided(&store)),
+        let last = match group::last_entry(&store).await? {
+            (_, Outcome::Undecided) => return Err(group::undecided(&store)),
             (last, Outcome::Decided) => last,
         };
         let other = last.as_ref().map(|entry| &entry.header.writer);
@@ -86,7 +86,7 @@ pub(super) async fn take_over(
 
 /// Reads the table once a commit that had taken effect is finished.
 pub(super) async fn settled_view(store: TableStore) -> Result<TableView> {
-    let (last, _) = pair::last_entry(&store).await?;
+    let (last, _) = group::last_entry(&store).await?;
     if let Some(last) = &last {
         mend(&store, last).await?;
     }

@@ -1,0 +1,174 @@
+//! Several tables in one commit: all change, or none does.
+//!
+//! **How.** One decides (the *leader*), the others follow. The files of all are written first. Then each follower's commit goes into its fence log with
+//! the word that it awaits the leader's: it doesn't count yet. The leader's entry in its own fence log, an ordinary one, is the decision for all. At last
+//! the completed instants appear, the leader's after the followers'.
+//!
+//! **Why a crash can't part them.** Before the leader's entry is there nothing has taken effect: who opens the leader claims it, with the very number that
+//! the followers' entries name, so the decision can't be made any more, and the followers' files are rolled back, those of a follower that had no entry yet
+//! as well. Once it is there, everybody who opens one of the tables finds it and puts the completed instant where it is missing. So the leader is opened
+//! first, and a follower that awaits a decision which may still be made is not opened at all.
+//!
+//! **What a reader sees.** For a moment some may be a commit ahead of the others. Each commit names the others' instants ([`COMMITTED_WITH`]): a
+//! follower's that of its leader, the leader's those of all its followers.
+
+use super::commit::Prepared;
+use super::fence::{Awaited, Entry, Fence};
+use super::store::TableStore;
+use super::view::TableView;
+use super::{CommitRequest, CommitSummary, Table};
+use crate::error::{Area, Error, Kind, Result};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use object_store::path::Path;
+
+/// The key of `extraMetadata` that says with which commit of another table a commit took effect: `<table>@<instant>`.
+pub const COMMITTED_WITH: &str = "binlake.committed_with";
+
+/// What is known of a fence log's last entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Whether it took effect is settled.
+    Decided,
+    /// Another table's writer may still decide.
+    Undecided,
+}
+
+/// A table that follows another's commit, beside which it lies, and what it gets.
+#[derive(Debug)]
+pub struct Follower<'a> {
+    /// The table, open for writing.
+    pub table: &'a mut Table,
+    /// Its part of the commit.
+    pub request: CommitRequest,
+}
+
+/// How many tables of a group write their files at once: each may hold the memory that its options give it.
+const AT_ONCE: usize = 2;
+
+impl Table {
+    /// Commits on this table and on `follower`, which lies beside it: see [`Table::commit_group`].
+    pub async fn commit_with(
+        &mut self,
+        request: CommitRequest,
+        follower: &mut Table,
+        follower_request: CommitRequest,
+    ) -> Result<(CommitSummary, CommitSummary)> {
+        let followers = vec![Follower { table: follower, request: follower_request }];
+        let (own, mut others) = self.commit_group(request, followers).await?;
+        let other = others.pop().ok_or_else(|| Error::bug("a follower's commit says nothing"))?;
+        Ok((own, other))
+    }
+
+    /// Commits on this table and on all `followers`, which lie beside it: on all or on none; gives what was done to each, in their order. After an error
+    /// all are to be opened again, this one first.
+    pub async fn commit_group(
+        &mut self,
+        request: CommitRequest,
+        followers: Vec<Follower<'_>>,
+    ) -> Result<(CommitSummary, Vec<CommitSummary>)> {
+        let (mut tables, mut requests) = (vec![self], vec![request]);
+        for Follower { table, request } in followers {
+            tables.push(table);
+            requests.push(request);
+        }
+        tables.iter_mut().try_for_each(|table| table.begin_use())?;
+        let writing: Vec<BoxFuture<'_, Result<Prepared>>> =
+            tables.iter_mut().zip(requests).map(|(table, request)| prepare(table, request).boxed()).collect();
+        // none is left off in the middle of its files
+        let prepared: Vec<Result<Prepared>> = futures::stream::iter(writing).buffered(AT_ONCE).collect().await;
+        let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut done = decide(&mut tables, prepared).await?;
+        for table in tables {
+            table.after_commit().await;
+        }
+        let others = done.split_off(1);
+        let own = done.pop().ok_or_else(|| Error::bug("a commit says nothing"))?;
+        Ok((own, others))
+    }
+}
+
+async fn prepare(table: &mut Table, request: CommitRequest) -> Result<Prepared> {
+    let prepared = table.prepare(request).await;
+    prepared.map_err(|error| table.at(error))
+}
+
+/// Makes what was written count; the leader is the first.
+async fn decide(tables: &mut [&mut Table], mut prepared: Vec<Prepared>) -> Result<Vec<CommitSummary>> {
+    let names: Vec<String> =
+        tables.iter().zip(&prepared).map(|(table, prepared)| format!("{}@{}", folder(&table.view), prepared.time)).collect();
+    let [leader_name, follower_names @ ..] = &names[..] else { return Err(Error::bug("a commit on no table")) };
+    for (number, prepared) in prepared.iter_mut().enumerate().filter(|_| !follower_names.is_empty()) {
+        let with = if number == 0 { follower_names.join(",") } else { leader_name.clone() };
+        prepared.commit.extra_metadata.insert(COMMITTED_WITH.to_owned(), Some(with));
+    }
+    let rendered = prepared.iter().map(|prepared| prepared.commit.render()).collect::<Result<Vec<_>>>()?;
+    for (table, prepared) in tables.iter().zip(&prepared).rev() {
+        table.ensure_alone(&prepared.time, prepared.action).await.map_err(|error| table.at(error))?;
+    }
+    let ([leader, followers @ ..], [own, others @ ..], [json, other_jsons @ ..]) = (tables, &prepared[..], &rendered[..]) else {
+        return Err(Error::bug("a commit on no table"));
+    };
+    let awaited = Awaited { sibling: folder(&leader.view), instant: own.time.clone(), entry: leader.fence.next_entry() };
+    for ((follower, other), json) in followers.iter_mut().zip(others).zip(other_jsons) {
+        let appended = follower.fence.append_awaiting(&follower.view.store, other.header(), awaited.clone(), json).await;
+        appended.map_err(|error| follower.at(error))?;
+    }
+    leader.fence.append(&leader.view.store, own.header(), json).await.map_err(|error| leader.at(error))?;
+    followers.iter_mut().for_each(|follower| follower.fence.took_effect());
+    let mut done = Vec::with_capacity(prepared.len());
+    let all = std::iter::once(leader).chain(followers.iter_mut());
+    for ((table, prepared), json) in all.zip(prepared).zip(rendered).collect::<Vec<_>>().into_iter().rev() {
+        let shown = table.show(prepared, json).await;
+        done.push(shown.map_err(|error| table.at(error))?);
+    }
+    done.reverse();
+    Ok(done)
+}
+
+/// The name of a table's folder.
+fn folder(view: &TableView) -> String {
+    view.store.base().parts().next_back().map(|part| part.as_ref().to_owned()).unwrap_or_default()
+}
+
+/// The last entry of a fence log as it counts: one that awaited another table's is a commit if that was made, else none.
+pub(super) async fn last_entry(store: &TableStore) -> Result<(Option<Entry>, Outcome)> {
+    let Some(mut last) = Fence::last_entry(store).await? else { return Ok((None, Outcome::Decided)) };
+    let Some(awaited) = last.header.awaits.take() else { return Ok((Some(last), Outcome::Decided)) };
+    let outcome = match made(store, &awaited).await? {
+        Some(true) => {
+            last.header.last_commit_entry = Some(last.number);
+            return Ok((Some(last), Outcome::Decided));
+        }
+        Some(false) => Outcome::Decided,
+        None => Outcome::Undecided,
+    };
+    last.header.commit = None;
+    last.body = bytes::Bytes::new();
+    Ok((Some(last), outcome))
+}
+
+/// Whether the commit that is awaited was made; `None`: it may still be.
+async fn made(store: &TableStore, awaited: &Awaited) -> Result<Option<bool>> {
+    let parts: Vec<_> = store.base().parts().collect();
+    let parent = parts.iter().take(parts.len().saturating_sub(1)).cloned();
+    let leader = TableStore::new(store.object_store().clone(), Path::from_iter(parent.chain([awaited.sibling.as_str().into()])));
+    let found = match Fence::entry(&leader, awaited.entry).await {
+        // a power failure left it in pieces: it doesn't count
+        Err(error) if error.kind() == Kind::Corrupt => return Ok(Some(false)),
+        found => found?,
+    };
+    Ok(match found {
+        (Some(entry), _) => Some(entry.header.commit.is_some_and(|commit| commit.instant == awaited.instant)),
+        (None, last) if last < awaited.entry => None,
+        // the leader went on without its follower for long; what the follower lacks, its next writer finds
+        (None, _) => Some(false),
+    })
+}
+
+/// The error of who opens a follower before its leader.
+pub(super) fn undecided(store: &TableStore) -> Error {
+    Error::new(Area::Lake, Kind::Refused, "the table's last commit awaits another table's")
+        .with("path", store.base())
+        .remedy("start the service: it finishes or undoes the commit on both")
+}
