@@ -82,7 +82,7 @@ pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result
         };
         match outcome {
             Ok(()) if *stop.borrow() => return Ok(()),
-            Ok(()) => tracing::info!("the capture begins anew: a backfill was asked for"),
+            Ok(()) => tracing::info!("the capture begins anew, with the snapshots that are to be taken"),
             Err(error) if is_gap(&error) && !was_anew && context.config.source.on_gap == OnGap::Resnapshot => {
                 tracing::warn!(%error, "all tables are read anew, as `on_gap` asks");
                 anew = true;

@@ -12,7 +12,7 @@ use mysql_async::{Conn, Row, from_row_opt};
 use std::collections::BTreeMap;
 
 /// What a rule wants of a table that it selects.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
     /// Names of the key's columns; empty: the primary key.
     pub key: Vec<String>,
@@ -42,6 +42,8 @@ pub struct CatalogTable {
     pub mean_row_bytes: u64,
     /// The leading columns of a unique index without NULLs by whose order a snapshot can be split; empty: there is none.
     pub split_key: Vec<SplitColumn>,
+    /// What the rule wants of it.
+    pub wanted: Wanted,
 }
 
 /// A column by whose order a snapshot can be split.
@@ -98,6 +100,14 @@ pub async fn load_table(conn: &mut Conn, table: &TableId, wanted: &Wanted) -> Re
         return Ok(found);
     }
     Err(catalog.refused.pop().map_or_else(|| no_such_table(table), |(_, error)| error))
+}
+
+/// The first of `tables` that isn't any more what its entry says, or is gone.
+pub(super) async fn find_changed(conn: &mut Conn, tables: &[&CatalogTable]) -> Result<Option<TableId>> {
+    let entries: BTreeMap<&TableId, &CatalogTable> = tables.iter().map(|entry| (&entry.schema.table, *entry)).collect();
+    let now = load_catalog(conn, |id| entries.get(id).map(|entry| entry.wanted.clone())).await?;
+    let is_same = |(id, entry): &(&TableId, &CatalogTable)| now.tables.get(*id).is_some_and(|now| now.schema == entry.schema);
+    Ok(entries.into_iter().find(|entry| !is_same(entry)).map(|(id, _)| id.clone()))
 }
 
 /// The error for a table that a rule names and the server doesn't have (or hides from this user).
@@ -253,6 +263,7 @@ fn compose(table: TableRow, columns: &[ColumnRow], indexes: &[IndexRow], wanted:
         estimated_rows: table.rows,
         mean_row_bytes: table.row_bytes,
         split_key,
+        wanted: wanted.clone(),
     })
 }
 

@@ -97,6 +97,8 @@ fn is_tls(error: &IoError) -> bool {
     }
 }
 
+const ER_TABLE_DEF_CHANGED: u16 = 1412;
+
 /// What the caller and the operator do about a server's error.
 fn classify(code: u16) -> (Kind, Option<&'static str>) {
     match code {
@@ -106,11 +108,17 @@ fn classify(code: u16) -> (Kind, Option<&'static str>) {
         1040 | 1041 | 1053 | 1080 | 1129 | 1152..=1161 | 1184 | 1203 | 1205 | 1213 | 1226 | 1317 | 1927 | 3024 | 3169 | 4031 => {
             (Kind::Transient, None)
         }
-        1049 | 1051 | 1054 | 1109 | 1146 | 1412 => {
+        1049 | 1051 | 1054 | 1109 | 1146 | ER_TABLE_DEF_CHANGED => {
             (Kind::Data, Some("the table was changed or dropped meanwhile: run `binlake backfill --table` for it"))
         }
         _ => (Kind::Refused, None),
     }
+}
+
+/// Whether the server says that a table isn't any more what the transaction's view of the data knows: altered, or emptied.
+pub(super) fn is_redefined(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<mysql_async::Error>());
+    source.and_then(server_code) == Some(ER_TABLE_DEF_CHANGED)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub(super) enum Effect {
     Drop(TableId),
     /// All tables of a database go.
     DropDatabase(String),
+    /// A table is made. `replaces`: one of this name goes; `may_exist`: one of this name stays, if there is one.
+    Create { table: TableId, replaces: bool, may_exist: bool },
     /// The table gets another name.
     Rename { from: TableId, to: TableId },
     /// Clauses of ALTER TABLE, in their order.
@@ -185,6 +187,15 @@ fn read_effects(tokens: &mut Tokens, database: &str) -> Option<Vec<Effect>> {
             dropped.push(Effect::Drop(tokens.table(database)?));
         }
         return Some(dropped);
+    }
+    if tokens.take(&["CREATE"]) {
+        let replaces = tokens.take(&["OR", "REPLACE"]);
+        // a temporary table's rows are nobody else's
+        if !tokens.take(&["TABLE"]) {
+            return Some(Vec::new());
+        }
+        let may_exist = tokens.take(&["IF", "NOT", "EXISTS"]);
+        return Some(vec![Effect::Create { table: tokens.table(database)?, replaces, may_exist }]);
     }
     if tokens.take(&["RENAME"]) {
         if !tokens.take_any(&["TABLE", "TABLES"]) {
@@ -360,9 +371,11 @@ mod tests {
         assert_eq!(swap[1], Effect::Rename { from: table("_orders_gho"), to: table("orders") });
         assert_eq!(of("INSERT INTO orders VALUES (1)"), [Effect::Rows(table("orders"))]);
         assert!(of("UPDATE orders o JOIN x.y ON o.a = y.a SET o.b = 1").contains(&Effect::Rows(table("orders"))));
-        for harmless in
-            ["GRANT SELECT ON shop.* TO x", "CREATE TABLE orders (a int)", "FLUSH TABLES", "'", "ANALYZE TABLE orders", ""]
-        {
+        let create = |replaces, may_exist| [Effect::Create { table: table("orders"), replaces, may_exist }];
+        assert_eq!(of("CREATE TABLE orders (a int)"), create(false, false));
+        assert_eq!(of("create table if not exists `shop`.orders like o"), create(false, true));
+        assert_eq!(of("CREATE OR REPLACE TABLE orders (a int)"), create(true, false));
+        for harmless in ["GRANT SELECT ON shop.* TO x", "CREATE TEMPORARY TABLE orders (a int)", "FLUSH TABLES", "'", ""] {
             assert_eq!(of(harmless), [], "{harmless}");
         }
     }

@@ -66,10 +66,10 @@ impl BinlogReader {
             Some(number) => number,
             None => match self.tables.rule(&table) {
                 Some(rule) => {
-                    // a table that was made after the start: all of its rows are in the binlog
+                    let state = self.tables.first_state(&table, &self.position);
                     let map = parse_table_map(rest, self.is_mariadb)?;
                     match shape_of(&map, table.clone(), &rule.key) {
-                        Ok(schema) => self.tables.put_with(Arc::new(schema), rule, TableState::Live),
+                        Ok(schema) => self.tables.put_with(Arc::new(schema), rule, state),
                         Err(error) => {
                             let schema = TableSchema { table: table.clone(), columns: Vec::new(), key: Vec::new() };
                             let number = self.tables.put_with(Arc::new(schema), rule, TableState::Live);

@@ -6,8 +6,8 @@
 //! between the two points are deleted by the binlog, which is read from the first point's low watermark. When nothing remains, the table is exact as soon as
 //! the binlog has passed the high watermark.
 
-use super::catalog::CatalogTable;
-use super::connect::connect;
+use super::catalog::{CatalogTable, find_changed};
+use super::connect::{connect, is_redefined};
 use super::server::ServerInfo;
 use super::snapshot_point::{Point, PointRequest};
 use super::snapshot_read::read_chunk;
@@ -72,7 +72,8 @@ pub enum SnapshotEvent {
         /// How far it is.
         progress: SnapshotProgress,
     },
-    /// A table can't be read (a value that its policies refuse, or it was changed or dropped meanwhile): the others go on.
+    /// A table can't be read: the others go on. An error that passes means that the table was altered, emptied or dropped meanwhile, and is to be
+    /// read anew, as it is then; else a value is one that the table's policies refuse.
     Failed {
         /// The table.
         table: TableId,
@@ -93,11 +94,22 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Takes the point for the plan's tables.
+    ///
+    /// # Errors
+    /// One that passes also where a table is no longer what the plan says: rows of the point would have another shape than the binlog's after it.
     pub async fn open(options: Opts, info: ServerInfo, plan: SnapshotPlan) -> Result<Self> {
         if plan.tables.is_empty() {
             return Err(Error::bug("a snapshot of no table"));
         }
         let point = request(&options, &info, &plan).open().await?;
+        // the plan was made before the point, and what changed a table between the two isn't read from the binlog
+        let mut control = connect(&options, plan.connect_timeout).await?;
+        let planned: Vec<&CatalogTable> = plan.tables.iter().map(|table| &table.table).collect();
+        if let Some(changed) = find_changed(&mut control, &planned).await? {
+            return Err(changed_meanwhile(&changed));
+        }
+        // the connection is not used again: a failed good-bye means nothing
+        let _ = control.disconnect().await;
         let progress = plan.tables.iter().map(|table| begin(table, &point)).collect();
         Ok(Self { options, info, plan, point, progress })
     }
@@ -265,9 +277,13 @@ async fn finish(shared: &Shared, job: &Job, rows: u64) -> Result<Step> {
 /// A table's own fault ends the table; a lost connection goes up to be opened again; anything else ends the snapshot.
 async fn give_up_or_retry(shared: &Shared, table: usize, error: Error) -> Result<Step> {
     let id = shared.plan.tables[table].table.schema.table.clone();
-    let error = error.with("table", &id);
+    let mut error = error.with("table", &id);
     if error.kind() != Kind::Data {
         return Err(error);
+    }
+    let mut control = connect(&shared.options, shared.plan.connect_timeout).await?;
+    if is_redefined(&error) || find_changed(&mut control, &[&shared.plan.tables[table].table]).await?.is_some() {
+        error = changed_meanwhile(&id);
     }
     if !shared.work.lock().await.abandon(table) {
         return Ok(Step::Read);
@@ -280,7 +296,10 @@ async fn give_up_or_retry(shared: &Shared, table: usize, error: Error) -> Result
 
 /// The error of a table whose columns aren't what the plan says.
 pub(super) fn changed_shape(table: &TableId) -> Error {
-    Error::new(Area::Source, Kind::Data, "the table was changed while its snapshot was read")
-        .with("table", table)
-        .remedy("run `binlake backfill --table` for it")
+    Error::new(Area::Source, Kind::Data, "the table's columns aren't those of the server's catalog").with("table", table)
+}
+
+/// The error of a table that was altered, emptied or dropped under its snapshot.
+fn changed_meanwhile(table: &TableId) -> Error {
+    Error::new(Area::Source, Kind::Transient, "the table was changed while its snapshot was read").with("table", table)
 }

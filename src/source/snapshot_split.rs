@@ -197,6 +197,7 @@ mod tests {
             estimated_rows,
             mean_row_bytes: 100,
             split_key: vec![SplitColumn { name: "id".into(), source_type, collation: None }],
+            wanted: Default::default(),
         }
     }
 

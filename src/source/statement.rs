@@ -77,7 +77,19 @@ impl BinlogReader {
                         lanes.push_to_all(number, &section)?;
                     }
                 }
-                Effect::Drop(table) => self.stop_named(&table, "the table was dropped")?,
+                Effect::Create { table, replaces: false, may_exist } => {
+                    if !may_exist {
+                        self.tables.made(&table);
+                    }
+                }
+                Effect::Create { table, .. } => {
+                    self.stop_named(&table, "the table was replaced by another")?;
+                    self.tables.made(&table);
+                }
+                Effect::Drop(table) => {
+                    self.tables.unmade(&table);
+                    self.stop_named(&table, "the table was dropped")?;
+                }
                 Effect::DropDatabase(database) => {
                     let ours: Vec<TableId> = (self.tables.iter())
                         .map(|(_, tracked)| tracked.schema.table.clone())
@@ -86,10 +98,15 @@ impl BinlogReader {
                     ours.iter().try_for_each(|table| self.stop_named(table, "the table's database was dropped"))?;
                 }
                 Effect::Rename { from, to } => {
+                    self.tables.unmade(&from);
+                    self.tables.unmade(&to);
                     self.stop_named(&from, "the table was renamed")?;
                     self.stop_named(&to, "another table was renamed to this one (as tools for online schema changes do)")?;
                 }
                 Effect::Alter { table, clauses } => {
+                    if clauses.contains(&Clause::Rename) {
+                        self.tables.unmade(&table);
+                    }
                     if let Some(number) = self.followed(&table)? {
                         self.alter(number, &clauses, query, lanes)?;
                     }
@@ -107,11 +124,14 @@ impl BinlogReader {
     /// Whether a statement may name one of our tables: most don't, and needn't be read.
     fn concerns_us(&self, sql: &str, database: &str) -> bool {
         let sql = sql.to_lowercase();
-        self.tables.iter().any(|(_, tracked)| {
-            let table = &tracked.schema.table;
-            let names_database = sql.contains(&table.database().to_lowercase()) || table.database().eq_ignore_ascii_case(database);
-            names_database && (sql.contains(&table.name().to_lowercase()) || sql.trim_start().starts_with("drop"))
-        })
+        // one that is made may be ours from now on
+        sql.contains("create")
+            || self.tables.iter().any(|(_, tracked)| {
+                let table = &tracked.schema.table;
+                let names_database =
+                    sql.contains(&table.database().to_lowercase()) || table.database().eq_ignore_ascii_case(database);
+                names_database && (sql.contains(&table.name().to_lowercase()) || sql.trim_start().starts_with("drop"))
+            })
     }
 
     /// The number of a table whose events count.

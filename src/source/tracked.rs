@@ -3,8 +3,8 @@
 use super::builder::LaneRouter;
 use super::value_rules::ValueRules;
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{SourcePosition, TableId, TableSchema, TableState, TransactionStamp, ValuePolicies};
-use std::collections::{BTreeMap, HashMap};
+use crate::event::{KeyRange, SnapshotProgress, SourcePosition, TableId, TableSchema, TableState, TransactionStamp, ValuePolicies};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,6 +84,8 @@ fn moving_columns(schema: &TableSchema, rule: &CaptureRule) -> Vec<bool> {
 pub struct TrackedTables {
     tables: Vec<TrackedTable>,
     by_name: HashMap<TableId, usize>,
+    /// Tables without rows as yet whose making was read: their first row's event is the first there is.
+    made: HashSet<TableId>,
     select: SelectTables,
     lanes: u16,
     ignores_case: bool,
@@ -98,7 +100,7 @@ impl fmt::Debug for TrackedTables {
 impl TrackedTables {
     /// No table yet. `ignores_case`: the server compares names of tables without regard to case.
     pub fn new(select: SelectTables, lanes: u16, ignores_case: bool) -> Self {
-        Self { tables: Vec::new(), by_name: HashMap::new(), select, lanes, ignores_case }
+        Self { tables: Vec::new(), by_name: HashMap::new(), made: HashSet::new(), select, lanes, ignores_case }
     }
 
     /// Adds a table that is captured from the start, or replaces it (after a new snapshot was asked for).
@@ -137,6 +139,41 @@ impl TrackedTables {
     /// The rule for a table that isn't tracked.
     pub(crate) fn rule(&self, table: &TableId) -> Option<CaptureRule> {
         (self.select)(table)
+    }
+
+    /// A table is made: all of its rows will be in the binlog.
+    pub(crate) fn made(&mut self, table: &TableId) {
+        if self.number(table).is_none() && self.rule(table).is_some() {
+            self.made.insert(self.name(table));
+        }
+    }
+
+    /// A table of this name is no longer the one that was made.
+    pub(crate) fn unmade(&mut self, table: &TableId) {
+        self.made.remove(&self.name(table));
+    }
+
+    /// Where a table stands whose first event is read at `position`: it has rows of before, unless its making was read, too.
+    pub(crate) fn first_state(&mut self, table: &TableId, position: &SourcePosition) -> TableState {
+        if self.made.remove(&self.name(table)) {
+            return TableState::Live;
+        }
+        tracing::info!(%table, position = %position.coordinates, "a table that was made before is read by a snapshot");
+        TableState::Snapshot(SnapshotProgress {
+            low_watermark: position.clone(),
+            high_watermark: position.clone(),
+            remaining_chunks: vec![KeyRange::whole()],
+            filter: None,
+            rows_read: 0,
+            estimated_rows: 0,
+        })
+    }
+
+    /// Whether a table's rows are still to be read by a snapshot.
+    pub fn has_unread(&self) -> bool {
+        let is_unread =
+            |state: &TableState| matches!(state, TableState::Snapshot(progress) if !progress.remaining_chunks.is_empty());
+        self.tables.iter().any(|tracked| is_unread(&tracked.state))
     }
 
     pub(crate) fn get(&self, number: usize) -> Result<&TrackedTable> {
@@ -215,4 +252,30 @@ impl TrackedTables {
 /// An error that stops one table.
 pub(crate) fn stops_table(what: &'static str) -> Error {
     Error::new(Area::Source, Kind::Data, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{BinlogCoordinates, Lineage};
+
+    #[test]
+    fn only_a_table_whose_making_was_read_has_all_its_rows_in_the_binlog() {
+        let select: SelectTables = Arc::new(|table| (table.database() == "d").then(CaptureRule::default));
+        let mut tables = TrackedTables::new(select, 1, true);
+        let coordinates = BinlogCoordinates { file: "b.000001".into(), offset: 4 };
+        let position = SourcePosition { lineage: Lineage("a".into()), coordinates, gtid_set: None };
+        let [made, remade, dropped, other] =
+            ["d.made", "d.remade", "d.dropped", "e.other"].map(|name| name.parse::<TableId>().unwrap());
+        for table in [&made, &remade, &dropped, &other] {
+            tables.made(table);
+        }
+        tables.unmade(&"d.REMADE".parse().unwrap());
+        tables.unmade(&dropped);
+        tables.made(&remade);
+        let mut is_live = |table: &TableId| tables.first_state(table, &position) == TableState::Live;
+        assert!(is_live(&made) && is_live(&remade));
+        assert!(!is_live(&made), "the next of this name is another table");
+        assert!(!is_live(&dropped) && !is_live(&other));
+    }
 }

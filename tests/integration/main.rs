@@ -25,6 +25,7 @@ mod s3;
 mod s3_options;
 mod service;
 mod snapshot;
+mod snapshot_under_ddl;
 mod state_suite;
 mod statements;
 mod surface;

@@ -34,6 +34,16 @@ impl From<Output> for Answer {
     }
 }
 
+/// With `BINLAKE_KEEP` set, the folder of a test that fails stays, to be looked at.
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("BINLAKE_KEEP").is_some() {
+            println!("{} is kept", self.folder.path().display());
+            self.folder.disable_cleanup(true);
+        }
+    }
+}
+
 impl Pipeline {
     /// A pipeline from `server` with quick commits; `tables` is the configuration's `[[table]]` sections.
     pub(crate) fn new(server: &Server, tables: &str) -> Self {

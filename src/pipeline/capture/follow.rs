@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub enum Until {
     /// The wish to stop alone.
     Stopped,
-    /// Something else is asked for, at the next cut.
+    /// Something else is asked for, or a table that appeared is to be read by a snapshot: at the next cut.
     Asked(Requests),
     /// These tables are live at a durable cut.
     Live(Vec<TableId>),
@@ -140,6 +140,8 @@ impl Follower {
             SnapshotEvent::Progress { table, progress } => {
                 self.reader.tables_mut().set_state(&table, TableState::Snapshot(progress))
             }
+            // the next run plans it anew, and goes on with the others
+            SnapshotEvent::Failed { error, .. } if error.is_transient() => Err(error),
             SnapshotEvent::Failed { table, error } => {
                 tracing::error!(%table, %error, "the table is stopped: it can't be read");
                 let position = self.reader.position().clone();
@@ -290,7 +292,7 @@ impl Follower {
     fn is_reached(&self, until: &Until) -> bool {
         match until {
             Until::Stopped => false,
-            Until::Asked(requests) => requests.is_waiting(),
+            Until::Asked(requests) => requests.is_waiting() || self.reader.tables().has_unread(),
             Until::Live(tables) => {
                 let states = self.reader.tables().states();
                 tables.iter().all(|table| !matches!(states.get(table), Some(TableState::Snapshot(_))))

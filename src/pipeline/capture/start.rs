@@ -2,7 +2,7 @@
 
 use super::link::check_position;
 use super::{BackfillRequest, Context, Follower, Link, Pace, Snapshots};
-use crate::error::{Error, Result};
+use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Epoch, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
 use crate::source::{
@@ -14,7 +14,7 @@ use crate::stream::{TakenOver, take_over};
 use crate::table::{Lake, Table};
 use crate::time::Timestamp;
 use crate::transform::Transform;
-use mysql_async::Conn;
+use mysql_async::{Conn, Opts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +99,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     let mut tables = TrackedTables::new(select(&rules), lanes, info.ignores_case_of_names());
     let plans = plan(&left, &mut catalog, &rules, &anew, backfill);
     let known = known(&context.lake, &left, &plans).await?;
+    stop_unreadable(&mut left, &plans);
     begin_anew(&mut left, &plans);
     for (schema, state) in std::mem::take(&mut left.tables).into_values() {
         tables.put(Arc::new(schema), state)?;
@@ -129,6 +130,9 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
             lock_wait_timeout: LOCK_WAIT,
         };
         let snapshot = Snapshot::open(options.clone(), info.clone(), plan).await?;
+        if left.position.is_none() {
+            refuse_newcomers(&options, config.source.connect_timeout, &rules, &tables, &schemas, &catalog.refused).await?;
+        }
         let position = left.position.get_or_insert_with(|| snapshot.low_watermark().clone()).clone();
         let stamp = TransactionStamp {
             gtid: None,
@@ -162,6 +166,30 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     tracing::info!(%epoch, position = %reader.position().coordinates, tables = reader.tables().states().len(), "the capture begins");
     let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), Pace::of(&config.stream));
     Ok(Started { follower, epoch, snapshots, requested, is_anew })
+}
+
+/// Where the binlog is read from the snapshot's point on, a table that was made after the catalog was read and before the point is in neither.
+async fn refuse_newcomers(
+    options: &Opts,
+    timeout: Duration,
+    rules: &TableRules,
+    tables: &TrackedTables,
+    planned: &BTreeMap<TableId, Arc<TableSchema>>,
+    refused: &[(TableId, Error)],
+) -> Result<()> {
+    let mut conn = connect(options, timeout).await?;
+    let now = load_catalog(&mut conn, |table| wanted(rules, table)).await?;
+    // the connection is not used again: a failed good-bye means nothing
+    let _ = conn.disconnect().await;
+    let is_known = |table: &TableId| {
+        planned.contains_key(table) || tables.number(table).is_some() || refused.iter().any(|(refused, _)| refused == table)
+    };
+    match now.tables.keys().find(|table| !is_known(table)) {
+        None => Ok(()),
+        Some(table) => {
+            Err(Error::new(Area::Source, Kind::Transient, "a table was made while the snapshot began").with("table", table))
+        }
+    }
 }
 
 fn wanted(rules: &TableRules, table: &TableId) -> Option<Wanted> {
@@ -286,6 +314,21 @@ fn begin_anew(left: &mut Left, plans: &[TablePlan]) {
     let is_new = |table: &TableId| plans.iter().any(|plan| plan.progress.is_none() && plan.table.schema.table == *table);
     if left.tables.iter().all(|(table, (_, state))| is_new(table) || matches!(state, TableState::Stopped { .. })) {
         left.position = None;
+    }
+}
+
+/// A table whose snapshot can't go on: it was dropped meanwhile, or this user may not see it.
+fn stop_unreadable(left: &mut Left, plans: &[TablePlan]) {
+    for (table, (_, state)) in &mut left.tables {
+        let is_planned = || plans.iter().any(|plan| plan.table.schema.table == *table);
+        if let TableState::Snapshot(progress) = state
+            && !progress.remaining_chunks.is_empty()
+            && !is_planned()
+        {
+            let error = no_such_table(table);
+            tracing::error!(%table, %error, "the table is stopped: it can't be read");
+            *state = TableState::Stopped { position: progress.low_watermark.clone(), reason: error.to_string() };
+        }
     }
 }
 

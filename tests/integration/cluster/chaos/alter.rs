@@ -26,15 +26,9 @@ pub(super) async fn create(client: &mut Client) {
     client.run(&format!("INSERT INTO steps VALUES {}", rows.join(","))).await;
 }
 
-/// Whether tables are altered, too: in `make test-chaos`.
-fn alters() -> bool {
-    ["CHAOS_ROUNDS", "CHAOS_SECONDS"].iter().any(|name| std::env::var_os(name).is_some())
-}
-
 /// Goes on until `stop`.
 pub(super) async fn run(mut client: Client, mut random: Random, stop: Arc<AtomicBool>, pause: Duration) {
     let (mut columns, mut tables) = (0, 0);
-    let alters = alters();
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep(pause).await;
         client.run("BEGIN").await;
@@ -46,7 +40,6 @@ pub(super) async fn run(mut client: Client, mut random: Random, stop: Arc<Atomic
             0..=40 => client.run("INSERT INTO extras (amount, name) VALUES (1, 'eins'), (2, NULL)").await,
             41..=60 => client.run("UPDATE extras SET amount = amount + 1 ORDER BY id DESC LIMIT 3").await,
             61..=70 => client.run("DELETE FROM extras ORDER BY id LIMIT 2").await,
-            71..=74 if !alters => {}
             71 => client.run("TRUNCATE TABLE extras").await,
             72 => client.run("ALTER TABLE extras MODIFY amount BIGINT").await,
             73 if columns < MOST_COLUMNS => {
