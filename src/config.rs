@@ -7,6 +7,7 @@
 mod delivered;
 mod document;
 mod expand;
+mod lake_names;
 mod table_section;
 
 pub use delivered::Delivered;
@@ -16,7 +17,7 @@ use crate::admin::AdminConfig;
 use crate::deliver::DeliverConfig;
 use crate::error::{Error, Result};
 use crate::lookup::{Lookup, LookupConfig, LookupUrl};
-use crate::merge::{LakeShape, TableRules};
+use crate::merge::{ChildShape, LakeShape, TableRules};
 use crate::publish::CatalogConfig;
 use crate::source::SourceConfig;
 use crate::state::{ScaleRule, StateConfig, StateUrl};
@@ -199,7 +200,8 @@ impl Config {
         for fed in self.fed.iter().filter(|fed| !fed.columns.is_empty() && !fed.is_inferred) {
             let mut treatment = fed.rule.treatment();
             treatment.transform = treatment.transform.filter(Transform::is_known);
-            LakeShape::treated(Arc::new(fed.declared_shape()), &treatment).map_err(Error::into_config)?;
+            let shape = LakeShape::treated(Arc::new(fed.declared_shape()), &treatment).map_err(Error::into_config)?;
+            ChildShape::all(&fed.rule.children.0, &shape).map_err(Error::into_config)?;
         }
         Ok(())
     }
@@ -220,6 +222,7 @@ impl Config {
     /// What no single value shows.
     fn check(&self, path: &Path) -> Result<()> {
         self.check_lookups()?;
+        self.check_lake_names()?;
         let wrong = |what: &'static str, key: &'static str, remedy: &'static str| {
             Err(Error::config(what).with("key", key).with("file", path.display()).remedy(remedy))
         };

@@ -52,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["pipeline", "state", "query", "event"]),
     ("query", &["table", "merge", "transform"]),
     ("publish", &["table", "merge"]),
-    ("merge", &["event", "table", "transform", "lookup"]),
+    ("merge", &["event", "table", "transform", "lookup", "format"]),
     ("transform", &["lookup"]),
     ("lookup", &["event", "format"]),
     ("deliver", &["event"]),

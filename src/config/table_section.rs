@@ -1,14 +1,13 @@
 //! One `[[table]]` as the file has it: of the source, or fed by a stream that others write.
 
 use crate::event::{Column, InvalidText, TableId, TableSchema, ZeroDates};
-use crate::format::{BadValues, ColumnSpec, PlainColumn};
-use crate::merge::{HistoryRule, PartitionBy, TablePattern, TableRule, TinyInt1};
+use crate::format::{BadValues, ChildSpec, ChildSpecs, DeclaredColumns, PlainColumn, PlainTable, declare_lists};
+use crate::merge::{HistoryRule, PartitionBy, PartitionField, TablePattern, TableRule, TinyInt1};
 use crate::stream::RecordStreamUrl;
 use crate::transform::Transform;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::fmt;
-use toml::Spanned;
 
 /// A table that is fed by a stream that others write.
 #[derive(Debug, Clone)]
@@ -39,6 +38,21 @@ impl FedTable {
         };
         let key = self.rule.key.iter().filter_map(|name| self.columns.iter().position(|column| column.name == *name));
         TableSchema { table: self.table.clone(), columns: self.columns.iter().map(column).collect(), key: key.collect() }
+    }
+
+    /// The table of its records, if these are plain; `known` is its shape in the lake.
+    ///
+    /// # Errors
+    /// What is wrong with its declaration.
+    pub fn plain_table(&self, known: Option<&TableSchema>) -> Result<PlainTable, String> {
+        let (table, columns, key) = (self.table.clone(), self.columns.clone(), &self.rule.key);
+        let made = match self.is_inferred {
+            true => PlainTable::inferring(table, columns, key, self.bad_values, known)?,
+            false => PlainTable::new(table, columns, key, self.bad_values)?,
+        };
+        let partition_by = self.rule.partition_by.iter().flat_map(|by| &by.fields);
+        let partition_columns: Vec<String> = partition_by.map(PartitionField::lake_column).collect();
+        made.with_children(&self.rule.children.0, &partition_columns, known)
     }
 }
 
@@ -89,13 +103,15 @@ struct TableSection {
     stream: Option<RecordStreamUrl>,
     name: Option<TableId>,
     format: Option<FeedFormat>,
-    columns: Option<Columns>,
+    columns: Option<DeclaredColumns>,
     infer: Option<bool>,
     ordering: Option<String>,
     #[serde(default, deserialize_with = "HistoryRule::deserialize_optional")]
     history: Option<HistoryRule>,
     bad_values: Option<BadValues>,
     transform: Option<Transform>,
+    #[serde(default)]
+    children: ChildSpecs,
 }
 
 impl<'de> Deserialize<'de> for TableEntry {
@@ -123,6 +139,7 @@ impl TableSection {
             ordering: self.ordering,
             transform: self.transform,
             history: self.history,
+            children: self.children,
         }
     }
 
@@ -139,6 +156,10 @@ impl TableSection {
             return Err(format!("`{key}` is for tables with `stream`; remove it, or add stream = …"));
         }
         let source = self.source.take().ok_or("missing field `source`")?;
+        ensure_told(&self.children.0)?;
+        if !matches!(source, TablePattern::Exact(_)) && self.children.0.iter().any(ChildSpec::is_named) {
+            return Err("`name` of a child is for one table, and `source` is a pattern; leave it out for <table>_<column>".into());
+        }
         Ok(self.rule(source))
     }
 
@@ -152,14 +173,20 @@ impl TableSection {
             (None, Some(_)) => return Err("a table with `stream` is named exactly; write name = \"database.table\"".into()),
             (None, None) => return Err("missing field `name`".into()),
         };
-        let columns = self.columns.take().map(|Columns(columns)| columns).unwrap_or_default();
-        let columns: Vec<PlainColumn> = columns.into_iter().map(|(name, spec)| spec.column(&name)).collect();
+        let mut columns = self.columns.take().map(|DeclaredColumns(columns)| columns).unwrap_or_default();
         if format != FeedFormat::Json && self.infer.is_some() {
             return Err("`infer` is for format = \"json\": change records say their columns; remove it".into());
         }
         let is_inferred = format == FeedFormat::Json && self.infer.unwrap_or(columns.is_empty());
         if format == FeedFormat::Json && columns.is_empty() && !is_inferred {
             return Err("missing field `columns`".into());
+        }
+        let bad_values = self.bad_values.unwrap_or_default();
+        if format == FeedFormat::Json {
+            declare_lists(&mut columns, &self.children.0)?;
+            self.children.settle(bad_values);
+        } else {
+            ensure_told(&self.children.0)?;
         }
         // a key may be named by its path
         for key in &mut self.key {
@@ -199,35 +226,26 @@ impl TableSection {
                 ));
             }
         }
-        let bad_values = self.bad_values.unwrap_or_default();
         let rule = self.rule(TablePattern::Exact(table.clone()));
-        Ok(FedTable { stream, format, table, columns, is_inferred, bad_values, rule })
+        let fed = FedTable { stream, format, table, columns, is_inferred, bad_values, rule };
+        if format == FeedFormat::Json {
+            fed.plain_table(None)?;
+        }
+        Ok(fed)
     }
 }
 
-/// `columns`, in the order of the file.
-#[derive(Debug)]
-struct Columns(Vec<(String, ColumnSpec)>);
-
-impl<'de> Deserialize<'de> for Columns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Columns;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("columns with their types")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
-                let mut columns: Vec<(Spanned<String>, ColumnSpec)> = Vec::new();
-                while let Some(column) = map.next_entry()? {
-                    columns.push(column);
-                }
-                columns.sort_by_key(|(name, _)| name.span().start);
-                Ok(Columns(columns.into_iter().map(|(name, spec)| (name.into_inner(), spec)).collect()))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
+/// Children of tables whose records or rows have their columns from elsewhere: nothing is known of the elements, and nobody reads them before the merge.
+fn ensure_told(children: &[ChildSpec]) -> Result<(), String> {
+    if let Some(child) = children.iter().find(|child| child.infers()) {
+        let path = child.path.join(".");
+        return Err(format!("`children.{path}` needs `columns`: only format = \"json\" infers those of elements; add them"));
     }
+    if let Some(child) = children.iter().find(|child| child.sends_letters()) {
+        let path = child.path.join(".");
+        return Err(format!(
+            "`bad_values` of `children.{path}` can't be dead_letter but with format = \"json\"; write \"null\", or leave it out: the table then stops"
+        ));
+    }
+    Ok(())
 }

@@ -56,6 +56,11 @@ fn a_query_needs_no_password() {
 #[test]
 fn every_error_says_what_where_and_the_remedy() {
     let with = |section: &str| format!("{FOUR_LINES}{section}\n");
+    let child = |section: &str| with(&format!("[table.children.items]\n{section}"));
+    let fed = |section: &str| {
+        let columns = "columns = { id = 'int', list = 'array<int>', items = 'json' }";
+        format!("[[table]]\nstream = 'jsonl:a/'\nname = 'a.b'\nkey = ['id']\n{columns}\n[table.children.{section}\n")
+    };
     let cases = [
         ("unknown key", with("[lake]\ncommit_intervall = '10s'")),
         ("unknown section", with("[lakes]\nurl = 'file:./x'")),
@@ -85,6 +90,16 @@ fn every_error_says_what_where_and_the_remedy() {
         ("transform joins no lookup", with("transform = 'SELECT t.* FROM input t LEFT JOIN contry c ON t.a = c.a'\n[lookup.country]\nurl = 'file:c.csv'")),
         ("transform of declared columns", "[[table]]\nstream = 'jsonl:a/'\nname = 'a.b'\nkey = ['id']\ncolumns = { id = 'int' }\ntransform = 'SELECT id, price FROM input'".into()),
         ("a history that is no history", with("history = { valid_tme = 'updated_at' }")),
+        ("a child of MySQL's without columns", child("key = ['sku']")),
+        ("a child's dead letters beside MySQL", child("columns = { sku = 'string' }\nbad_values = 'dead_letter'")),
+        ("a child's name beside a pattern", child("name = 'shop.lines'\ncolumns = { sku = 'string' }")),
+        ("a child with a history", child("columns = { sku = 'string' }\nhistory = true")),
+        ("a child's key that isn't declared", child("columns = { sku = 'string' }\nkey = ['code']")),
+        ("a child of numbers", fed("list]")),
+        ("a child's column that its parent's key has", fed("items]\ncolumns = { id = 'int' }")),
+        ("a child in another database", fed("items]\nname = 'c.items'")),
+        ("a child called as its parent", fed("items]\nname = 'a.b'")),
+        ("a child called as another table", format!("{}[[table]]\nstream = 'jsonl:a/'\nname = 'a.b_items'\nkey = ['id']", fed("items]"))),
         ("wrong lookup url", with("[lookup.country]\nurl = 'redis:country'")),
         ("wrong lookup file", with("[lookup.country]\nurl = 'file:country.xls'")),
         ("wrong lookup key", with("[lookup.country]\nurl = 'file:c.csv'\nmising = 'null'")),

@@ -17,7 +17,7 @@ pub struct TableSchema {
 }
 
 /// One column of a source table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -126,6 +126,11 @@ pub enum SourceType {
         /// The items' type, not itself a list.
         item: Box<SourceType>,
     },
+    /// JSON of which the elements become rows of a table of their own; MySQL has none.
+    Objects {
+        /// The elements' columns that are known.
+        columns: Vec<Column>,
+    },
 }
 
 impl SourceType {
@@ -154,6 +159,7 @@ impl SourceType {
             | SourceType::Enum { .. }
             | SourceType::Set { .. }
             | SourceType::Json
+            | SourceType::Objects { .. }
             | SourceType::Time { .. } => DataType::Utf8,
         }
     }

@@ -171,11 +171,12 @@ impl ForeignDecoder {
             source_commit_time: records.iter().map(|given| given.record.arrived_at).max().unwrap_or_default(),
             is_snapshot: false,
         };
+        let fields: Vec<&Map<String, Value>> = records.iter().filter_map(|given| given.fields.as_ref().ok()).collect();
         for table in tables.iter_mut().filter(|table| of.is_none_or(|of| of == table.table())) {
-            let new = table.learn(records.iter().filter_map(|given| given.fields.as_ref().ok()));
-            if let (false, Some(schema)) = (new.is_empty(), table.schema()) {
+            let learned = table.learn(&fields);
+            if let (false, Some(schema)) = (learned.is_empty(), table.schema()) {
                 batch.section(Section::NewShape { schema: Arc::clone(schema), fill: None, stamp: stamp.clone() })?;
-                batch.done.inferred.insert(table.table().clone(), new);
+                batch.done.inferred.extend(learned);
             }
         }
         Ok(())

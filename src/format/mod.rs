@@ -44,7 +44,10 @@ pub use foreign::{
 pub use kpl::{UserRecord, aggregate, deaggregate, is_aggregated};
 pub use large::ClaimCheck;
 pub use mark::Mark;
-pub use plain::{BadValues, ColumnSpec, PlainColumn, PlainTable, PlainType, Unreadable};
+pub use plain::{
+    BadValues, ChildSpec, ChildSpecs, ChildTable, ColumnSpec, DeclaredColumns, Element, INDEX, PlainColumn, PlainTable, PlainType,
+    Unreadable, declare_lists,
+};
 pub use row::{Change, DecodedRecord, RowImage};
 pub use translate::ChunkTranslator;
 

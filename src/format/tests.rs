@@ -79,7 +79,9 @@ fn value(source_type: &SourceType, random: &mut impl FnMut(u64) -> u64) -> Cell<
         T::Double => Cell::Double([0.0, -0.0, f64::MAX, 5e-324, 0.1, 9_007_199_254_740_993.0, -1.5e-300][random(7) as usize]),
         T::Bit { bits } => Cell::Bytes((0..bits.div_ceil(8)).map(|_| random(256) as u8).collect::<Vec<_>>().into()),
         T::Binary { .. } | T::Geometry => Cell::Bytes((0..random(30)).map(|_| random(256) as u8).collect::<Vec<_>>().into()),
-        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json => Cell::Text(NAMES[random(6) as usize].into()),
+        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json | T::Objects { .. } => {
+            Cell::Text(NAMES[random(6) as usize].into())
+        }
         T::Date => Cell::Date(edge(random, -719_162, 2_932_896) as i32),
         T::DateTime { fsp } => Cell::Micros(step(edge(random, -62_135_596_800_000_000, 253_402_300_799_999_999), *fsp)),
         T::Timestamp { fsp } => Cell::Micros(step(edge(random, 1_000_000, 2_147_483_647_999_999), *fsp)),

@@ -17,6 +17,9 @@ pub const TRANSFORMED_KEY: &str = "binlake.transformed";
 /// The key in `extraMetadata` of a history that says since which system time it has every change.
 pub const HISTORY_START_KEY: &str = "binlake.history_start";
 
+/// The key in `extraMetadata` of a child table that says whose child it is: [`ChildClaim`](super::ChildClaim).
+pub const CHILD_KEY: &str = "binlake.child";
+
 const VERSION: u32 = 1;
 
 /// How far a table is. A sample of each version is in `tests/data/state/`.
@@ -42,6 +45,9 @@ pub struct Checkpoint {
     /// Of a table with a history: the system time of the last transaction that both have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_time: Option<Timestamp>,
+    /// Of a table with children that are at the same commit: a checksum of what was declared of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub children: Option<u32>,
 }
 
 /// From here on the stream has all that the pipeline's tables lacked when the checkpoint was written, those without a commit, too:
@@ -92,6 +98,7 @@ impl Checkpoint {
             source_schema,
             snapshot: SnapshotStage::Complete,
             system_time: None,
+            children: None,
         }
     }
 

@@ -3,9 +3,10 @@
 //! [`TablePending`] collects one table's sections lane by lane; [`Fold`] is what a commit takes from it: the last change of each
 //! (partition path, key), sorted, in the lake's columns ([`LakeShape`]), read from memory and from sorted runs on local disk.
 //! A table's transform runs between the fold and the table: on the last change of each key, in the lake's own order. [`HistoryInput`] folds all changes into
-//! the table's history, where it has one. [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
+//! the table's history, where it has one, [`ChildInput`] brings the elements of lists into the table's children. [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
 
 mod checkpoint;
+mod children;
 mod fold;
 mod history;
 mod kway;
@@ -18,7 +19,10 @@ mod shape;
 mod spill;
 mod transformed;
 
-pub use checkpoint::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, Resume, SnapshotStage, TRANSFORMED_KEY};
+pub use checkpoint::{
+    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, Resume, SnapshotStage, TRANSFORMED_KEY,
+};
+pub use children::{ChildBase, ChildClaim, ChildInput, ChildShape};
 pub use fold::Fold;
 pub use history::{
     BaseRows, HISTORY_SUFFIX, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, Late, OPEN_END, OnInvalid, PLACE, Questions,

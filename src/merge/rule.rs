@@ -2,6 +2,7 @@
 
 use super::history::{HISTORY_SUFFIX, HistoryRule};
 use crate::event::{InvalidText, TableId, ValuePolicies, ZeroDates};
+use crate::format::ChildSpecs;
 use crate::transform::Transform;
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
@@ -41,6 +42,9 @@ pub struct TableRule {
     /// How the table's history is kept; `None`: there is none.
     #[serde(default, deserialize_with = "HistoryRule::deserialize_optional")]
     pub history: Option<HistoryRule>,
+    /// Lists of objects in the table's rows that become tables of their own.
+    #[serde(default)]
+    pub children: ChildSpecs,
 }
 
 /// How a table's rows become those of its lake table.
@@ -69,6 +73,7 @@ impl TableRule {
             tinyint1: TinyInt1::default(),
             ordering: None,
             history: None,
+            children: ChildSpecs::default(),
             transform: None,
         }
     }
@@ -286,6 +291,21 @@ impl TableRules {
     pub fn history_owner(&self, table: &TableId) -> Option<TableId> {
         let owner = TableId::new(table.database(), table.name().strip_suffix(HISTORY_SUFFIX)?);
         self.rule_for(&owner).filter(|rule| rule.history.is_some()).map(|_| owner)
+    }
+
+    /// The table one of whose children has the name of `table`, where there is one.
+    pub fn child_owner(&self, table: &TableId) -> Option<TableId> {
+        let named = |rule: &TableRule, owner: &TableId| {
+            rule.children.0.iter().flat_map(|child| child.all_tables(owner)).any(|child| child == *table)
+        };
+        let exact = self.exact_tables().find(|owner| self.rule_for(owner).is_some_and(|rule| named(rule, owner)));
+        // of a pattern's tables the children are named after them
+        let nameless = TableId::new(table.database(), "");
+        let endings = self.rules.iter().flat_map(|rule| &rule.children.0).flat_map(|child| child.all_tables(&nameless));
+        let mut owners =
+            endings.filter_map(|ending| Some(TableId::new(table.database(), table.name().strip_suffix(ending.name())?)));
+        let owned = |owner: &TableId| !owner.name().is_empty() && self.rule_for(owner).is_some_and(|rule| named(rule, owner));
+        exact.cloned().or_else(|| owners.find(owned))
     }
 
     /// The rules, in the order of the configuration.

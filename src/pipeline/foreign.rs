@@ -11,7 +11,7 @@ use super::supervise::keep_running;
 use crate::config::{Config, FedTable, FeedFormat};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Epoch, TableId};
-use crate::format::{ChangeTable, ChangeTables, DebeziumOptions, Dialect, ForeignFormat, PlainTable, dead_letter_table};
+use crate::format::{ChangeTable, ChangeTables, ChildSpecs, DebeziumOptions, Dialect, ForeignFormat, dead_letter_table};
 use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
 use crate::stream::{ForeignLog, RecordStreamUrl};
 use crate::table::Lake;
@@ -47,7 +47,14 @@ impl Feed {
             key: vec!["position".into()],
             ..fed.rule.clone()
         });
-        let letters = letters.map(|rule| TableRule { partition_by: None, ordering: None, transform: None, history: None, ..rule });
+        let letters = letters.map(|rule| TableRule {
+            partition_by: None,
+            ordering: None,
+            transform: None,
+            history: None,
+            children: ChildSpecs::default(),
+            ..rule
+        });
         TableRules::new(self.tables.iter().map(|fed| fed.rule.clone()).chain(letters).collect())
     }
 
@@ -57,14 +64,8 @@ impl Feed {
         let dialect = match first.format {
             FeedFormat::Json => {
                 let tables = self.tables.iter().map(|fed| {
-                    let (table, columns, key) = (fed.table.clone(), fed.columns.clone(), &fed.rule.key);
-                    let made = if fed.is_inferred {
-                        let known = known.get(&fed.table).map(|checkpoint| &checkpoint.source_schema);
-                        PlainTable::inferring(table, columns, key, fed.bad_values, known)
-                    } else {
-                        PlainTable::new(table, columns, key, fed.bad_values)
-                    };
-                    made.map_err(|what| Error::config(what).with("table", &fed.table))
+                    let known = known.get(&fed.table).map(|checkpoint| &checkpoint.source_schema);
+                    fed.plain_table(known).map_err(|what| Error::config(what).with("table", &fed.table))
                 });
                 return Ok(ForeignFormat::Plain(tables.collect::<Result<_>>()?));
             }

@@ -102,9 +102,12 @@ fn literal(text: &str, source_type: &SourceType, policies: ValuePolicies) -> Opt
         SourceType::DateTime { .. } => date(text, policies),
         SourceType::Time { fsp } => time(text).map(|micros| Value::Time { micros, fsp: *fsp }),
         // a literal means another instant in each session's time zone
-        SourceType::Timestamp { .. } | SourceType::Json | SourceType::Geometry | SourceType::Vector | SourceType::List { .. } => {
-            None
-        }
+        SourceType::Timestamp { .. }
+        | SourceType::Json
+        | SourceType::Geometry
+        | SourceType::Vector
+        | SourceType::List { .. }
+        | SourceType::Objects { .. } => None,
     }
 }
 

@@ -75,7 +75,7 @@ impl<'a> FieldReader<'a> {
             }
             SourceType::Time { fsp } => Value::Time { micros: time(row)?, fsp: *fsp },
             SourceType::Vector => Value::Vector(Cow::Borrowed(row.sized()?)),
-            SourceType::List { .. } => return Err(Error::bug("the server has no lists")),
+            SourceType::List { .. } | SourceType::Objects { .. } => return Err(Error::bug("the server has no lists")),
         })
     }
 
@@ -143,7 +143,7 @@ fn is_expected(source_type: &SourceType, WireType(code): WireType) -> bool {
         SourceType::Timestamp { .. } => code == 7,
         SourceType::Time { .. } => code == 11,
         SourceType::Vector => code == 242,
-        SourceType::List { .. } => false,
+        SourceType::List { .. } | SourceType::Objects { .. } => false,
     }
 }
 

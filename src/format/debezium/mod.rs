@@ -237,7 +237,7 @@ fn column_definition(position: u32, column: &Column) -> Value {
         T::Set { members: all } => {
             (1, "SET".into(), u32::try_from(all.len() * 2).ok().map(|n| n.saturating_sub(1)), None, None, members(all))
         }
-        T::Json => (1111, "JSON".into(), None, None, None, None),
+        T::Json | T::Objects { .. } => (1111, "JSON".into(), None, None, None, None),
         T::Date => (91, "DATE".into(), None, None, None, None),
         T::Time { fsp } => (92, "TIME".into(), Some(u32::from(*fsp)).filter(|fsp| *fsp > 0), None, None, None),
         T::DateTime { fsp } => (93, "DATETIME".into(), Some(u32::from(*fsp)).filter(|fsp| *fsp > 0), None, None, None),

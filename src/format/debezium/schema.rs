@@ -36,7 +36,7 @@ pub(super) fn column(column: &Column) -> Value {
         T::Geometry => ("struct", Some("io.debezium.data.geometry.Geometry"), vec![]),
         T::Enum { members } => ("string", Some("io.debezium.data.Enum"), vec![("allowed", members.join(","))]),
         T::Set { members } => ("string", Some("io.debezium.data.EnumSet"), vec![("allowed", members.join(","))]),
-        T::Json => ("string", Some("io.debezium.data.Json"), vec![]),
+        T::Json | T::Objects { .. } => ("string", Some("io.debezium.data.Json"), vec![]),
         T::Date => ("int32", Some("io.debezium.time.Date"), vec![]),
         T::DateTime { fsp: 0..=3 } => ("int64", Some("io.debezium.time.Timestamp"), vec![]),
         T::DateTime { .. } => ("int64", Some("io.debezium.time.MicroTimestamp"), vec![]),

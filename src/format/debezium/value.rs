@@ -93,7 +93,7 @@ pub(crate) fn decode(column: &Column, value: &Value) -> Result<Cell<'static>, &'
             let (items, of) = (value.as_array().ok_or("it is no list")?, item_of(column, &column.source_type));
             Cell::List(items.iter().map(|item| decode(&of, item)).collect::<Result<_, _>>()?)
         }
-        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json => Cell::Text(text()?.into()),
+        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json | T::Objects { .. } => Cell::Text(text()?.into()),
     })
 }
 

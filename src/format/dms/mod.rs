@@ -168,7 +168,7 @@ fn column_definition(column: &Column) -> Value {
         T::Geometry => ("BLOB", None),
         T::Text { max_bytes, .. } => ("STRING", Some(*max_bytes).filter(|length| *length > 0)),
         T::Enum { .. } | T::Set { .. } | T::Vector => ("STRING", None),
-        T::Json | T::List { .. } => ("CLOB", None),
+        T::Json | T::Objects { .. } | T::List { .. } => ("CLOB", None),
         T::Date => ("DATE", None),
         T::Time { .. } => ("STRING", None),
         T::DateTime { .. } | T::Timestamp { .. } => ("DATETIME", None),

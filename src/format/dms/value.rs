@@ -48,7 +48,7 @@ pub(crate) fn decode(column: &Column, value: &Value) -> Result<Cell<'static>, &'
         other => match &column.source_type {
             T::Vector | T::List { .. } => String::new(),
             // DMS writes JSON columns as text, but a document inside of one is as good
-            T::Json | T::Text { .. } => other.to_string(),
+            T::Json | T::Objects { .. } | T::Text { .. } => other.to_string(),
             _ => return Err("it is a list or an object"),
         },
     };
@@ -89,7 +89,7 @@ pub(crate) fn decode(column: &Column, value: &Value) -> Result<Cell<'static>, &'
             let (items, of) = (value.as_array().ok_or("it is no list")?, item_of(column, &column.source_type));
             Cell::List(items.iter().map(|item| decode(&of, item)).collect::<Result<_, _>>()?)
         }
-        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json | T::Time { .. } => Cell::Text(text.into()),
+        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Json | T::Objects { .. } | T::Time { .. } => Cell::Text(text.into()),
     })
 }
 

@@ -17,6 +17,21 @@ const MOST_LEVELS: usize = 12;
 const OWN_PREFIXES: [&str; 2] = ["_hoodie_", "_binlake_"];
 const OWN: [&str; 2] = ["_commit_ts", "_position"];
 
+/// Names that a table's columns can't have because others have them: fields that are called so get the prefix.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reserved {
+    pub(super) names: Vec<String>,
+    pub(super) prefix: String,
+}
+
+impl Reserved {
+    /// The name of the column of a field that is called `name`.
+    pub(super) fn free(&self, name: String) -> String {
+        let is_taken = self.names.iter().any(|taken| taken.eq_ignore_ascii_case(&name));
+        if is_taken { format!("{}_{name}", self.prefix) } else { name }
+    }
+}
+
 /// A record's fields that aren't declared, by the column that each is.
 #[derive(Debug, Default)]
 pub(super) struct Leaves<'a> {
@@ -27,22 +42,28 @@ pub(super) struct Leaves<'a> {
 
 impl<'a> Leaves<'a> {
     /// The fields of a record; `Err` says why they can't be told apart.
-    pub(super) fn of(record: &'a Map<String, Value>, declared: &[PlainColumn]) -> Result<Self, String> {
+    pub(super) fn of(record: &'a Map<String, Value>, declared: &[PlainColumn], reserved: &Reserved) -> Result<Self, String> {
         let mut leaves = Self::default();
-        leaves.collect(record, &mut Vec::new(), declared)?;
+        leaves.collect(record, &mut Vec::new(), declared, reserved)?;
         Ok(leaves)
     }
 
-    fn collect(&mut self, fields: &'a Map<String, Value>, path: &mut Vec<&'a str>, declared: &[PlainColumn]) -> Result<(), String> {
+    fn collect(
+        &mut self,
+        fields: &'a Map<String, Value>,
+        path: &mut Vec<&'a str>,
+        declared: &[PlainColumn],
+        reserved: &Reserved,
+    ) -> Result<(), String> {
         for (field, value) in fields {
             path.push(field);
             let text = path.join(".");
             let is_declared = declared.iter().any(|column| column.path.join(".") == text);
             match value {
                 _ if is_declared => {}
-                Value::Object(inner) if path.len() < MOST_LEVELS => self.collect(inner, path, declared)?,
+                Value::Object(inner) if path.len() < MOST_LEVELS => self.collect(inner, path, declared, reserved)?,
                 Value::Null => {}
-                value => self.add(column_name(path), value, declared)?,
+                value => self.add(reserved.free(column_name(path)), value, declared)?,
             }
             path.pop();
         }

@@ -94,10 +94,10 @@ impl PlainType {
         };
         let is_nested = value.is_array() || value.is_object();
         let is_boolean = value.is_boolean();
-        if is_nested && !matches!(self.source_type, T::Text { .. } | T::Json) {
+        if is_nested && !matches!(self.source_type, T::Text { .. } | T::Json | T::Objects { .. }) {
             return Err("it is a list or an object");
         }
-        if is_boolean && !matches!(self.source_type, T::Bool | T::Text { .. } | T::Json) {
+        if is_boolean && !matches!(self.source_type, T::Bool | T::Text { .. } | T::Json | T::Objects { .. }) {
             return Err("it is a boolean");
         }
         Ok(match &self.source_type {
@@ -123,7 +123,7 @@ impl PlainType {
             T::Date => Cell::Date(self.clock(value)?.date(&text).ok_or("it is no date")?),
             T::Timestamp { .. } => Cell::Micros(self.clock(value)?.instant(&text).ok_or("it is no timestamp")?),
             T::Binary { .. } => Cell::Bytes(STANDARD.decode(&text).map_err(|_| "it is not base64")?.into()),
-            T::Json => Cell::Text(value.to_string().into()),
+            T::Json | T::Objects { .. } => Cell::Text(value.to_string().into()),
             _ => Cell::Text(text.into()),
         })
     }
@@ -133,6 +133,11 @@ impl PlainType {
             return Err("it is a number, and `format` doesn't say of what");
         }
         Ok(&self.pattern)
+    }
+
+    /// What was declared, with the pattern of dates and times.
+    pub fn declared(&self) -> String {
+        if self.pattern == Pattern::Iso { self.to_string() } else { format!("{self} as {}", self.pattern) }
     }
 
     /// The type in the lake.
@@ -152,7 +157,7 @@ impl fmt::Display for PlainType {
             T::Bool => "boolean",
             T::Date => "date",
             T::Timestamp { .. } => "timestamp",
-            T::Json => "json",
+            T::Json | T::Objects { .. } => "json",
             T::Binary { .. } => "binary",
             T::Decimal { precision, scale } => return write!(f, "decimal({precision},{scale})"),
             T::List { item } => return write!(f, "array<{}>", Self::of(item.as_ref().clone())),

@@ -6,12 +6,20 @@
 //! - A value that can't be converted makes the record a dead letter, or is NULL, as the column or its table says; a key is never NULL.
 //! - Inferred columns: a field that isn't declared becomes a column when it has a value for the first time, of a type that all its values of that batch of
 //!   records have; the table's shape in its commits keeps it. From then on its values are converted as those of a declared column.
+//! - A list of objects may be a table of its own ([`ChildTable`]): its elements are read as records are. A record with an element that can't be read is a dead
+//!   letter as a whole, so that parent and children never differ.
 
+mod child_spec;
+mod children;
+#[cfg(test)]
+mod children_tests;
 mod infer;
 mod kind;
 mod pattern;
 mod table;
 
+pub use child_spec::{ChildSpec, ChildSpecs, DeclaredColumns, declare_lists};
+pub use children::{ChildTable, Element, INDEX};
 pub use kind::PlainType;
 pub use table::{PlainTable, Unreadable};
 

@@ -14,6 +14,16 @@ pub(crate) enum Pattern {
     Text(String),
 }
 
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Iso => f.write_str("iso"),
+            Self::Epoch(unit) => write!(f, "epoch of {unit} us"),
+            Self::Text(pattern) => f.write_str(pattern),
+        }
+    }
+}
+
 impl Pattern {
     /// Reads a pattern's text.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {

@@ -1,8 +1,10 @@
 //! A table of plain JSON records: its columns, and each record's row.
 
-use super::infer::{Fields, Leaves};
+use super::child_spec::ChildSpec;
+use super::children::{ChildTable, Element};
+use super::infer::{Fields, Leaves, Reserved};
 use super::{BadValues, PlainColumn, PlainType};
-use crate::event::{Column, TableId, TableSchema};
+use crate::event::{Column, SourceType, TableId, TableSchema};
 use crate::format::cell::Cell;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -19,6 +21,20 @@ pub struct PlainTable {
     columns: Vec<(PlainColumn, Option<usize>)>,
     is_inferred: bool,
     bad_values: BadValues,
+    /// Names that its columns can't have.
+    reserved: Reserved,
+    /// Tables of the elements of its lists.
+    children: Vec<ChildTable>,
+}
+
+/// What a record says.
+#[derive(Debug)]
+pub(super) struct ReadRow {
+    pub(super) row: Vec<Cell<'static>>,
+    /// The elements of its lists, in the order of the children.
+    pub(super) children: Vec<Vec<Element>>,
+    /// How many values became NULL.
+    pub(super) nulls: u64,
 }
 
 /// A record that can't be a row.
@@ -52,14 +68,40 @@ impl PlainTable {
         if key.is_empty() {
             return Err(format!("the table {table} needs `key`: the columns that say which row a record is about"));
         }
+        let known = known.map(|known| known.columns.as_slice()).unwrap_or_default();
+        Ok(Self::made(table, declared, key, bad_values, known, true, Reserved::default()))
+    }
+
+    /// The table of elements of a list; its key may be empty.
+    pub(super) fn of_elements(
+        table: TableId,
+        spec: &ChildSpec,
+        bad_values: BadValues,
+        known: &[Column],
+        reserved: Reserved,
+    ) -> Self {
+        let known = if spec.is_inferred { known } else { &[] };
+        Self::made(table, spec.columns.clone(), &spec.key, bad_values, known, spec.is_inferred, reserved)
+    }
+
+    fn made(
+        table: TableId,
+        declared: Vec<PlainColumn>,
+        key: &[String],
+        bad_values: BadValues,
+        known: &[Column],
+        is_inferred: bool,
+        reserved: Reserved,
+    ) -> Self {
         let named = |name: &String| {
             let found = declared.iter().find(|column| column.name == *name || column.path.join(".") == *name);
-            found.map_or_else(|| name.clone(), |column| column.name.clone())
+            found.map_or_else(|| reserved.free(name.clone()), |column| column.name.clone())
         };
         let key = key.iter().map(named).collect();
-        let mut made = Self { table, schema: None, key, declared, columns: Vec::new(), is_inferred: true, bad_values };
+        let (schema, columns, children) = (None, Vec::new(), Vec::new());
+        let mut made = Self { table, schema, key, declared, columns, is_inferred, bad_values, reserved, children };
         // the lake's order stays
-        for column in known.iter().flat_map(|known| &known.columns) {
+        for column in known {
             let declared = made.declared.iter().position(|declared| declared.name == column.name);
             made.columns.push(match declared {
                 Some(number) => (made.declared[number].clone(), Some(number)),
@@ -72,7 +114,36 @@ impl PlainTable {
             }
         }
         made.settle();
-        Ok(made)
+        made
+    }
+
+    /// The same with children. `partition_columns` are the lake table's, `known` is its shape as far as it is known.
+    ///
+    /// # Errors
+    /// What is wrong, for the configuration's reader.
+    pub fn with_children(
+        mut self,
+        children: &[ChildSpec],
+        partition_columns: &[String],
+        known: Option<&TableSchema>,
+    ) -> Result<Self, String> {
+        let inherited = [&self.key, partition_columns].concat();
+        let bad_values = self.bad_values;
+        self.add_children(children, &inherited, bad_values, known.map(|known| known.columns.as_slice()))?;
+        Ok(self)
+    }
+
+    pub(super) fn add_children(
+        &mut self,
+        children: &[ChildSpec],
+        inherited: &[String],
+        bad_values: BadValues,
+        known: Option<&[Column]>,
+    ) -> Result<(), String> {
+        let made = children.iter().map(|spec| ChildTable::new(spec, &self.table, inherited, bad_values, known));
+        self.children = made.collect::<Result<_, _>>()?;
+        self.settle();
+        Ok(())
     }
 
     fn missing_key(&self) -> Option<&String> {
@@ -81,13 +152,46 @@ impl PlainTable {
 
     /// The shape of the columns that are known now.
     fn settle(&mut self) {
+        let key = self.key_indices();
+        self.schema = key.map(|key| Arc::new(TableSchema { table: self.table.clone(), columns: self.known_columns(), key }));
+    }
+
+    /// Where the key is; `None` while a column of it isn't known.
+    fn key_indices(&self) -> Option<Vec<usize>> {
         let at = |name: &String| self.columns.iter().position(|(column, _)| column.name == *name);
-        let columns = self.columns.iter().map(|(column, _)| {
-            let source_type = column.kind.source_type().clone();
+        self.key.iter().map(at).collect()
+    }
+
+    /// The columns that are known now, in the lake's order.
+    pub(super) fn known_columns(&self) -> Vec<Column> {
+        let column = |column: &PlainColumn| {
+            let declared = column.kind.source_type();
+            let child = self.children.iter().find(|child| child.column() == column.name);
+            let source_type = child.map_or_else(|| declared.clone(), |child| child.list_type(declared));
             Column { name: column.name.clone(), source_type, nullable: true }
-        });
-        let key = self.key.iter().map(at).collect::<Option<Vec<usize>>>();
-        self.schema = key.map(|key| Arc::new(TableSchema { table: self.table.clone(), columns: columns.collect(), key }));
+        };
+        self.columns.iter().map(|(known, _)| column(known)).collect()
+    }
+
+    /// The columns that aren't known from the declaration alone.
+    pub(super) fn carried_columns(&self) -> Vec<Column> {
+        let is_carried = |column: &Column| self.is_inferred || matches!(column.source_type, SourceType::Objects { .. });
+        self.known_columns().into_iter().filter(is_carried).collect()
+    }
+
+    /// Names of the key's columns.
+    pub(super) fn key(&self) -> &[String] {
+        &self.key
+    }
+
+    /// The key's cells of a row.
+    pub(super) fn key_cells<'a>(&self, row: &'a [Cell<'static>]) -> impl Iterator<Item = &'a Cell<'static>> + use<'a> {
+        self.key_indices().unwrap_or_default().into_iter().filter_map(|index| row.get(index))
+    }
+
+    /// Tables of the elements of its lists.
+    pub(super) fn children(&self) -> &[ChildTable] {
+        &self.children
     }
 
     /// Which table it is.
@@ -100,16 +204,30 @@ impl PlainTable {
         self.schema.as_ref()
     }
 
-    /// Takes note of the fields of records that come next; gives the columns that were inferred of them.
-    pub fn learn<'a>(&mut self, records: impl Iterator<Item = &'a Map<String, Value>>) -> Vec<PlainColumn> {
-        if !self.is_inferred {
-            return Vec::new();
+    /// Takes note of the fields of records that come next; gives the columns that were inferred of them, by table: its own, and its children's.
+    pub fn learn(&mut self, records: &[&Map<String, Value>]) -> Vec<(TableId, Vec<PlainColumn>)> {
+        let mut learned = Vec::new();
+        if self.is_inferred {
+            let new = self.infer(records);
+            learned.extend((!new.is_empty()).then(|| (self.table.clone(), new)));
         }
+        for child in &mut self.children {
+            let list = self.columns.iter().find(|(column, _)| column.name == child.column());
+            let lists = records.iter().filter_map(|record| list?.0.value(record));
+            learned.extend(child.learn(lists));
+        }
+        if !learned.is_empty() {
+            self.settle();
+        }
+        learned
+    }
+
+    fn infer(&mut self, records: &[&Map<String, Value>]) -> Vec<PlainColumn> {
         let names = self.columns.iter().map(|(column, _)| column.name.as_str());
         let mut fields = Fields::new(names);
         for record in records {
             // what is no row says nothing about rows
-            if let Ok(leaves) = Leaves::of(record, &self.declared)
+            if let Ok(leaves) = Leaves::of(record, &self.declared, &self.reserved)
                 && self.key.iter().all(|name| self.is_given(record, &leaves, name))
             {
                 fields.take(&leaves);
@@ -117,10 +235,7 @@ impl PlainTable {
         }
         let new: Vec<PlainColumn> =
             fields.columns().into_iter().map(|(name, source_type)| inferred(&name, PlainType::of(source_type))).collect();
-        if !new.is_empty() {
-            self.columns.extend(new.iter().map(|column| (column.clone(), None)));
-            self.settle();
-        }
+        self.columns.extend(new.iter().map(|column| (column.clone(), None)));
         new
     }
 
@@ -135,7 +250,15 @@ impl PlainTable {
     /// # Errors
     /// Why the record is none.
     pub fn row(&self, fields: &Map<String, Value>) -> Result<(Vec<Cell<'static>>, u64), Unreadable> {
-        let leaves = if self.is_inferred { Some(Leaves::of(fields, &self.declared).map_err(Unreadable)?) } else { None };
+        self.read(fields).map(|read| (read.row, read.nulls))
+    }
+
+    /// A record's row, and the elements of its lists.
+    pub(super) fn read(&self, fields: &Map<String, Value>) -> Result<ReadRow, Unreadable> {
+        let leaves = match self.is_inferred {
+            true => Some(Leaves::of(fields, &self.declared, &self.reserved).map_err(Unreadable)?),
+            false => None,
+        };
         let mut nulls = 0;
         let mut row = Vec::with_capacity(self.columns.len());
         for (column, declared) in &self.columns {
@@ -164,10 +287,17 @@ impl PlainTable {
             return Err(Unreadable(format!("the key `{name}` is missing")));
         }
         let is_known = |name: &String| self.columns.iter().any(|(column, _)| column.name == *name);
-        match leaves.iter().flat_map(Leaves::names).find(|name| !is_known(name)) {
-            None => Ok((row, nulls)),
-            Some(unknown) => Err(Unreadable(self.why_no_column(unknown))),
+        if let Some(unknown) = leaves.iter().flat_map(Leaves::names).find(|name| !is_known(name)) {
+            return Err(Unreadable(self.why_no_column(unknown)));
         }
+        let mut children = Vec::with_capacity(self.children.len());
+        for child in &self.children {
+            let list = self.columns.iter().find(|(column, _)| column.name == child.column());
+            let (elements, bad) = child.elements(list.and_then(|(list, _)| list.value(fields))).map_err(Unreadable)?;
+            nulls += bad;
+            children.push(elements);
+        }
+        Ok(ReadRow { row, children, nulls })
     }
 
     /// Why a field has no column though all have that can be inferred.
@@ -271,7 +401,9 @@ mod tests {
     /// Learns from the records, then gives the rows, or why there is none.
     fn read(table: &mut PlainTable, records: &[&str]) -> (Vec<String>, Vec<Result<Vec<Cell<'static>>, String>>) {
         let records: Vec<Map<String, Value>> = records.iter().map(|record| fields(record)).collect();
-        let new = table.learn(records.iter()).into_iter().map(|column| format!("{} {}", column.name, column.kind)).collect();
+        let learned = table.learn(&records.iter().collect::<Vec<_>>());
+        let new =
+            learned.into_iter().flat_map(|(_, columns)| columns).map(|column| format!("{} {}", column.name, column.kind)).collect();
         let rows = records.iter().map(|record| table.row(record).map(|(row, _)| row).map_err(|Unreadable(why)| why)).collect();
         (new, rows)
     }

@@ -9,6 +9,7 @@ use super::lake::LakeWriter;
 use super::prefetch::prefetched;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
+use crate::format::ChildSpecs;
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, HistoryRule, POSITION_KEY, TRANSFORMED_KEY};
 use crate::table::{CommitRequest, is_taken};
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ pub(super) struct Job {
     pub(super) writer: Option<OpenTable>,
     /// How its history is kept; `None`: there is none.
     pub(super) history: Option<HistoryRule>,
+    /// Lists in its rows that are tables of their own.
+    pub(super) children: ChildSpecs,
     pub(super) fold: Fold,
     /// What the last commit said.
     pub(super) before: Option<Checkpoint>,

@@ -10,7 +10,7 @@ use crate::event::TableId;
 use crate::merge::{
     BaseRows, CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HistoryInput, HistoryRule, HistoryShape, POSITION_KEY, history_of,
 };
-use crate::table::{CommitRequest, CommitSummary, Table};
+use crate::table::{CommitRequest, CommitSummary, Follower, Table};
 use std::collections::BTreeMap;
 
 /// A table open for writing, with its history where it has one.
@@ -18,13 +18,23 @@ use std::collections::BTreeMap;
 pub(super) struct OpenTable {
     pub(super) table: Table,
     pub(super) history: Option<Table>,
+    /// Those of its children that are open.
+    pub(super) children: Vec<(TableId, Table)>,
 }
 
-/// What a commit did to a table, and to its history.
+impl OpenTable {
+    /// The tables that are committed with it: its history, then its children.
+    pub(super) fn followers(&self, table: &TableId) -> Vec<(TableId, &Table)> {
+        let history = self.history.iter().map(|history| (history_of(table), history));
+        history.chain(self.children.iter().map(|(name, child)| (name.clone(), child))).collect()
+    }
+}
+
+/// What a commit did to a table, and to those that follow it, in the order of [`OpenTable::followers`].
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) table: CommitSummary,
-    pub(super) history: Option<CommitSummary>,
+    pub(super) followers: Vec<CommitSummary>,
 }
 
 impl LakeWriter {
@@ -54,21 +64,28 @@ impl Job {
                 Some(self.lake.open_history(&self.table, &shape).await?)
             }
         };
-        Ok(OpenTable { table, history })
+        Ok(OpenTable { table, history, children: Vec::new() })
     }
 
-    /// Commits on the table, and on its history with it.
+    /// Commits on the table, and with it on its history and its children.
     pub(super) async fn commit_on(&mut self, open: &mut OpenTable) -> Result<Done> {
-        let OpenTable { table, history } = open;
-        match (history, self.history.clone()) {
-            (Some(history), Some(rule)) => {
-                let of_history = self.history_request(&rule, table, history)?;
-                let request = self.request()?;
-                let (summary, of_history) = table.commit_with(request, history, of_history).await?;
-                Ok(Done { table: summary, history: Some(of_history) })
-            }
-            _ => Ok(Done { table: table.commit(self.request()?).await?, history: None }),
+        let shapes = self.ready_children(open).await?;
+        let OpenTable { table, history, children } = open;
+        let mut followers = Vec::with_capacity(1 + children.len());
+        if let (Some(history), Some(rule)) = (history, self.history.clone()) {
+            let request = self.history_request(&rule, table, history)?;
+            followers.push(Follower { table: history, request });
         }
+        for ((_, child), shape) in children.iter_mut().zip(&shapes) {
+            let request = self.child_request(shape, table, child)?;
+            followers.push(Follower { table: child, request });
+        }
+        let request = self.request()?;
+        if followers.is_empty() {
+            return Ok(Done { table: table.commit(request).await?, followers: Vec::new() });
+        }
+        let (table, followers) = table.commit_group(request, followers).await?;
+        Ok(Done { table, followers })
     }
 
     fn history_request(&mut self, rule: &HistoryRule, table: &Table, history: &Table) -> Result<CommitRequest> {

@@ -3,7 +3,7 @@
 use super::delivery::Delivery;
 use crate::error::{Error, Result};
 use crate::event::TableId;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY};
+use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY};
 use crate::table::{Lake, Table, TableOptions, TableSpec};
 use object_store::path::Path;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl LakeWriter {
         Ok(found.into_iter().map(|(database, name)| TableId::new(database, name)).collect())
     }
 
-    /// The checkpoint of a table's last commit; `None` if there is no such table, or no commit of ours, or if it is a history.
+    /// The checkpoint of a table's last commit; `None` if there is no such table, or no commit of ours, or if it is a history or a child.
     pub async fn checkpoint(&self, table: &TableId) -> Result<Option<Checkpoint>> {
         if let Some(delivery) = &self.delivery {
             return delivery.claim().await;
@@ -68,8 +68,9 @@ impl LakeWriter {
             return Ok(None);
         }
         let view = Table::settled_view(self.lake.store().clone(), self.base(table)).await.map_err(at)?;
-        // a history has its table's checkpoints
-        let own = view.extra_metadata(CHECKPOINT_KEY).filter(|_| view.extra_metadata(HISTORY_START_KEY).is_none());
+        // a history has its table's checkpoints, and so have children
+        let is_own = [HISTORY_START_KEY, CHILD_KEY].iter().all(|key| view.extra_metadata(key).is_none());
+        let own = view.extra_metadata(CHECKPOINT_KEY).filter(|_| is_own);
         own.map(Checkpoint::from_json).transpose().map_err(at)
     }
 

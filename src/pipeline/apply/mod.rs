@@ -5,6 +5,7 @@
 //! always right: reading begins at the lowest checkpoint, and each table skips what it has.
 
 mod cadence;
+mod children;
 mod commit;
 mod delivery;
 mod history;
@@ -21,7 +22,7 @@ pub(super) use shared::{Ground, apply_shared};
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, TableId};
-use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules, history_of};
+use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules};
 use crate::pipeline::share::Need;
 use crate::pipeline::status::{Status, TableStage};
 use crate::stream::{Consumer, CutReached, EventLog, LaneEvent, LogPosition, find_last_cut};
@@ -349,9 +350,13 @@ impl Apply {
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
         let published = writer.as_ref().map(|writer| Ok((writer.table.columns(), writer.table.slices(None)?))).transpose()?;
-        let history = writer.as_ref().and_then(|writer| writer.history.as_ref());
-        let history = history.map(|history| Ok((history.columns(), history.slices(None)?))).transpose()?;
-        let (summary, of_history) = done.map_or((None, None), |done| (Some(done.table), done.history));
+        let (summary, of_followers) = done.map_or((None, Vec::new()), |done| (Some(done.table), done.followers));
+        let mut followers = Vec::new();
+        for (number, (name, follower)) in writer.iter().flat_map(|writer| writer.followers(&table)).enumerate() {
+            let summary = of_followers.get(number).cloned();
+            let (columns, slices) = (follower.columns(), follower.slices(None)?);
+            followers.push(AppliedCommit { table: name, checkpoint: checkpoint.clone(), summary, columns, slices });
+        }
         applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
         let resume = checkpoint.resume.clone();
         let last_cut = self.last_cut.as_ref();
@@ -363,9 +368,8 @@ impl Apply {
             self.to_release = unneeded;
         }
         // nobody listens where nobody asked
-        if let Some((columns, slices)) = history {
-            let (table, checkpoint) = (history_of(&table), checkpoint.clone());
-            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary: of_history, columns, slices });
+        for follower in followers {
+            let _ = self.commits_done.send(follower);
         }
         if let Some((columns, slices)) = published {
             let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });

@@ -6,6 +6,7 @@ use super::history::OpenTable;
 use super::lake::LakeWriter;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, TableState};
+use crate::format::ChildSpecs;
 use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, TablePending, TableRule, TableRules};
 use crate::metrics as names;
 use crate::pipeline::status::{CommittedRows, LastCommit, Status};
@@ -53,8 +54,9 @@ pub(super) struct AppliedTable {
     checkpoint: Option<Checkpoint>,
     writer: Option<OpenTable>,
     history: Option<HistoryRule>,
-    /// The table whose history has this one's name.
-    history_owner: Option<TableId>,
+    children: ChildSpecs,
+    /// The table whose history, or child, has this one's name; and which of them.
+    owner: Option<(TableId, &'static str)>,
     last_started: Option<Instant>,
     last_cost: Duration,
     /// When the checkpoint was last known to be current.
@@ -75,7 +77,9 @@ impl AppliedTable {
             checkpoint,
             writer: None,
             history,
-            history_owner: rules.history_owner(table),
+            children: rules.rule_for(table).map(|rule| rule.children.clone()).unwrap_or_default(),
+            owner: (rules.history_owner(table).map(|owner| (owner, "the table has the name of another table's history")))
+                .or_else(|| Some((rules.child_owner(table)?, "the table has the name of another table's child"))),
             last_started: None,
             last_cost: Duration::ZERO,
             last_moved: Instant::now(),
@@ -208,13 +212,14 @@ impl AppliedTable {
     pub(super) fn has_news(&self, cut: &CutReached) -> bool {
         let Some(position) = self.position_at(cut) else { return false };
         let has_moved = self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.position != position);
-        self.pending.has_changes(cut.point) || has_moved || self.lacks_history()
+        self.pending.has_changes(cut.point) || has_moved || self.lacks_others()
     }
 
-    /// Whether the last commit was one without the history that the table is to have.
-    fn lacks_history(&self) -> bool {
-        let has_none = |checkpoint: &Checkpoint| checkpoint.system_time.is_none();
-        self.history.is_some() && self.checkpoint.as_ref().is_some_and(has_none)
+    /// Whether the last commit was one without the history or the children that the table is to have.
+    fn lacks_others(&self) -> bool {
+        let Some(checkpoint) = &self.checkpoint else { return false };
+        let children = self.children.checksum();
+        (self.history.is_some() && checkpoint.system_time.is_none()) || (children.is_some() && checkpoint.children != children)
     }
 
     /// When a commit at `cut` is due; `None`: not at all.
@@ -225,7 +230,7 @@ impl AppliedTable {
             return Some(self.last_started.map_or_else(Instant::now, |started| started + wait));
         }
         let checkpoint = self.checkpoint.as_ref()?;
-        if self.lacks_history() {
+        if self.lacks_others() {
             return Some(Instant::now());
         }
         Some(self.last_moved + cadence.checkpoint_wait(checkpoint.position != position))
@@ -241,14 +246,15 @@ impl AppliedTable {
         stream_id: &str,
     ) -> Result<Option<Job>> {
         let Some(position) = self.position_at(cut) else { return Ok(None) };
-        if let Some(owner) = &self.history_owner {
-            return Err(Error::new(Area::Lake, Kind::Data, "the table has the name of another table's history")
+        if let Some((owner, what)) = &self.owner {
+            return Err(Error::new(Area::Lake, Kind::Data, *what)
                 .with("other", owner)
-                .remedy("rename it at the source, leave it out with `exclude`, or set `history = false` for the other"));
+                .remedy("rename it at the source, leave it out with `exclude`, or remove `history` or `children` of the other"));
         }
         let Some(fold) = self.pending.take(cut.point, &position)? else { return Ok(None) };
         let schema = fold.shape().source().as_ref().clone();
-        let checkpoint = Checkpoint::new(stream_id, cut.point, resume, position, cut.cut.source_commit_time, schema);
+        let mut checkpoint = Checkpoint::new(stream_id, cut.point, resume, position, cut.cut.source_commit_time, schema);
+        checkpoint.children = self.children.checksum();
         self.is_running = true;
         self.last_started = Some(Instant::now());
         Ok(Some(Job {
@@ -256,6 +262,7 @@ impl AppliedTable {
             lake: lake.clone(),
             writer: self.writer.take(),
             history: self.history.clone(),
+            children: self.children.clone(),
             fold,
             before: self.checkpoint.clone(),
             checkpoint,

@@ -186,7 +186,7 @@ impl ColumnDecoder {
             SourceType::Binary { fixed_bytes } => {
                 Layout::Bytes { length_bytes: Self::length_bytes(column), fixed_bytes: u16::try_from(fixed_bytes).unwrap_or(0) }
             }
-            SourceType::List { .. } => return Err(Error::bug("the server has no lists")),
+            SourceType::List { .. } | SourceType::Objects { .. } => return Err(Error::bug("the server has no lists")),
         };
         Ok(Self { layout })
     }

@@ -87,7 +87,7 @@ fn ours(source_type: &SourceType, array: &ArrayRef, row: usize) -> Option<String
             hex(array.as_string::<i32>().value(row).as_bytes())
         }
         SourceType::Binary { .. } | SourceType::Geometry => hex(array.as_binary::<i32>().value(row)),
-        SourceType::List { .. } => unreachable!("the server has no lists"),
+        SourceType::List { .. } | SourceType::Objects { .. } => unreachable!("the server has no lists"),
         SourceType::Vector => {
             let numbers = array.as_list::<i32>().value(row);
             hex(&numbers.as_primitive::<Float32Type>().values().iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())
