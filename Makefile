@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint licences unit integration readers demo test-spark test-kcl test-chaos test-engines bench bench-peers clean test-debezium
+.PHONY: help setup test lint licences unit integration readers demo test-spark test-kcl test-chaos test-engines bench bench-peers clean test-debezium test-corrections
 
 export BINLAKE_CACHE ?= $(HOME)/.cache/binlake
 export CARGO_TARGET_DIR ?= $(BINLAKE_CACHE)/target
@@ -54,6 +54,9 @@ test-chaos: setup ## kill -9 at random, 50 rounds; three workers on a failing Ki
 	CHAOS_ROUNDS="$${CHAOS_ROUNDS:-50}" $(CARGO) test --test integration cluster::chaos::three_workers_and_two_captures_with -- --nocapture
 	CHAOS_SECONDS="$${CHAOS_SECONDS:-600}" $(CARGO) test --test integration cluster::chaos::three_workers_and_two_captures_on_kinesis -- --ignored --nocapture
 	CHAOS_SECONDS="$$(( $${CHAOS_SECONDS:-600} / 3 ))" $(CARGO) test --test integration cluster::chaos::the_same_in_dms_json -- --ignored --nocapture
+
+test-corrections: setup ## prices with corrections, a million versions, asked as they were known then (about 4 minutes); BINLAKE_VERSIONS chooses
+	BINLAKE_VERSIONS="$${BINLAKE_VERSIONS:-1000000}" $(CARGO) test --test integration history::corrections -- --nocapture
 
 test-debezium: setup ## Debezium's embedded engine and ours make the same events of one binlog
 	@scripts/debezium.sh

@@ -15,7 +15,7 @@ use binlake::event::{
     BinlogCoordinates, ChangeBatch, Column, CutNumber, CutPoint, Epoch, Lane, Lineage, Operation, Section, SourcePosition,
     SourceType, TableId, TableSchema, TransactionStamp,
 };
-use binlake::merge::{Fold, HistoryInput, HistoryRule, HistoryShape, TablePending, Treatment};
+use binlake::merge::{Fold, HistoryInput, HistoryRule, HistoryShape, SpillFolder, TablePending, Treatment};
 use binlake::table::{CommitRequest, SortedChanges, Table, TableOptions, TableSpec};
 use binlake::time::Timestamp;
 use object_store::ObjectStore;
@@ -148,7 +148,16 @@ impl Bench {
             match &mut tables.history {
                 None => _ = tables.table.commit(of_table).await.expect("a commit"),
                 Some((history, rule, time)) => {
-                    let input = HistoryInput { fold, rule, history, previous_system_time: *time, base: None };
+                    let spill = SpillFolder::new(tables.folder.path().join("spill"));
+                    let input = HistoryInput {
+                        fold,
+                        rule,
+                        history,
+                        previous_system_time: *time,
+                        base: None,
+                        spill,
+                        memory_bytes: 64 << 20,
+                    };
                     let changes = input.changes().expect("the history's changes");
                     *time = Some(changes.system_time);
                     let of_history = request(changes.shape.columns(), None, changes.changes);

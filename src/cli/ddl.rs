@@ -4,6 +4,7 @@ use super::{Answer, Global};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::TableId;
+use crate::merge::{HISTORY_SUFFIX, athena_questions, is_history};
 use crate::pipeline::describe_table;
 use crate::publish::{CatalogEntry, athena_statements, duckdb_statements, spark_statements};
 use crate::query::find_table;
@@ -14,6 +15,9 @@ use clap::{Args, ValueEnum};
 ///
 /// With [catalog] in the configuration the service does it by itself, and keeps
 /// it up to date. The DuckDB views of all tables are in the lake's views.sql.
+///
+/// For a history, athena also prints a view of what is true now, and prepared
+/// statements to ask as of other times (EXECUTE … USING '2026-02-10', …).
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -46,7 +50,15 @@ impl Ddl {
         let (database, name) = find_table(&lake.tables().await?, &self.table)?;
         let table = TableId::new(&database, &name);
         let text = match self.engine {
-            Engine::Athena => described(&lake, &config, &table).await.map(|entry| athena_statements(&entry))?,
+            Engine::Athena => {
+                let mut text = described(&lake, &config, &table).await.map(|entry| athena_statements(&entry))?;
+                let columns = TableView::open(lake.store().clone(), lake.table_path(&database, &name)).await?.latest_columns();
+                // the questions are named after the table that the history is of
+                if let Some(of) = name.strip_suffix(HISTORY_SUFFIX).filter(|_| is_history(&columns)) {
+                    text += &athena_questions(&database, of, &columns);
+                }
+                text
+            }
             Engine::Spark => described(&lake, &config, &table).await.map(|entry| spark_statements(&entry))?,
             Engine::Duckdb => {
                 let view = TableView::open(lake.store().clone(), lake.table_path(&database, &name)).await?;

@@ -3,13 +3,16 @@
 use super::{Answer, Global};
 use crate::error::{Error, Result};
 use crate::event::TableId;
-use crate::merge::history_of;
-use crate::pipeline::{ERASE_STEPS, Erased, erase};
+use crate::pipeline::{Asked, ERASE_STEPS, Erased, Eraser, note_erased};
 use crate::query::find_table;
-use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
+use crate::state::{RunLabel, StateStore};
 use crate::table::{Lake, TableOptions};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+/// How long a running service may take to notice that it is asked.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Removes keys from a table, its history, and every retained file
 ///
@@ -18,9 +21,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// commits are no longer possible. Dead letters go in which a key's text
 /// occurs. The commit says how much was erased, and so does the audit.
 ///
-/// The service must be stopped. Delete the rows at the source as well, first:
-/// what the source still has comes back with the next backfill. The stream
-/// keeps its copy until its retention ends.
+/// A running service that has the table does it, between two commits, after all
+/// that the source had by now; else it is done here. Delete the rows at the
+/// source as well, first: what the source still has comes back with the next
+/// backfill. The stream keeps its copy until its retention ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -48,38 +52,35 @@ impl Erase {
             writer_name: format!("binlake erase, process {}", std::process::id()),
         };
         let state = StateStore::open(&config.state).await?;
-        let label = RunLabel::begin(&table.to_string(), "erase");
         let bar = ProgressBar::new(ERASE_STEPS);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps {msg}") {
             bar.set_style(style);
         }
-        let done = erase(&lake, &options, &table, &self.keys, || bar.inc(1)).await;
+        bar.set_message("looking for a service that has the table");
+        bar.tick();
+        let asked = Asked::ask(&state, lake.url(), &table, &self.keys).await?;
+        let is_taken = asked.is_taken_within(PATIENCE).await?;
+        bar.set_message(if is_taken { "by the service" } else { "" });
+        let done = match is_taken {
+            true => asked.answer(|steps| bar.set_position(steps)).await,
+            false => alone(Eraser::new(lake, options), &state, &table, &self.keys, &bar).await,
+        };
         bar.finish_and_clear();
         let erased = done?;
-        noted(&state, &label, &table, &erased)
-            .await
-            .map_err(|error: Error| error.remedy("the rows are erased, but the audit doesn't say so"))?;
         println!(
-            "{table}: erased {} rows, {} versions of its history and {} dead letters; {} files of before are deleted",
-            erased.rows, erased.versions, erased.letters, erased.files
+            "{table}: erased {} rows, {} versions of its history, {} rows of its children and {} dead letters; {} files of before are deleted",
+            erased.rows, erased.versions, erased.elements, erased.letters, erased.files
         );
         Ok(Answer::Done)
     }
 }
 
-/// Writes down how much was erased, never which rows.
-async fn noted(state: &StateStore, label: &RunLabel, table: &TableId, erased: &Erased) -> Result<()> {
-    let count = |deleted| CommitCount {
-        inserted: 0,
-        updated: 0,
-        deleted,
-        position: erased.position.clone(),
-        source_commit_time: erased.source_commit_time,
-        instant: erased.instant.clone(),
-    };
-    state.count_commit(label, table, &count(erased.rows)).await?;
-    if erased.versions > 0 {
-        state.count_commit(label, &history_of(table), &count(erased.versions)).await?;
-    }
-    state.end_run(label, RunStatus::Complete, None).await
+/// No service has the table: it is done here.
+async fn alone(eraser: Eraser, state: &StateStore, table: &TableId, keys: &[String], bar: &ProgressBar) -> Result<Erased> {
+    let label = RunLabel::begin(&table.to_string(), "erase");
+    let erased = eraser.erase(table, keys, || bar.inc(1)).await?;
+    eraser.publish().await?;
+    let noted = note_erased(state, &label, table, &erased).await;
+    noted.map_err(|error: Error| error.remedy("the rows are erased, but the audit doesn't say so"))?;
+    Ok(erased)
 }

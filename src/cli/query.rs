@@ -2,7 +2,7 @@
 
 use super::{Answer, Global};
 use crate::error::{Error, Result};
-use crate::query::{AsOf, Engine, OutputFormat, QueryOptions, write_rows};
+use crate::query::{AsOf, AtPosition, Engine, OutputFormat, QueryOptions, write_rows};
 use crate::table::Lake;
 use crate::time::Timestamp;
 use clap::Args;
@@ -21,6 +21,11 @@ use clap::Args;
 /// long after its commits are gone.
 /// It also takes a position as _position has it (a GTID or a GTID set, or
 /// file:offset): a table is then seen as of its first commit that has it.
+///
+/// --at-position shows all tables of the statement as the source had them at
+/// one position: everything before it, and nothing behind. Tables without a
+/// history can be seen at the positions of their commits that are retained
+/// (`latest` is the newest that all of them share), those with one at any.
 ///
 /// --valid-at shows what was true at that time, as is known now, or, beside
 /// --as-of, as was known then. Histories can be asked by functions as well:
@@ -42,6 +47,10 @@ pub(super) struct Query {
     /// See what was true then: for tables with a history
     #[arg(long, value_name = "TIME")]
     valid_at: Option<String>,
+    /// See all tables at one position of the source: a GTID set, a GTID,
+    /// file:offset, or latest
+    #[arg(long, value_name = "POSITION", conflicts_with = "as_of")]
+    at_position: Option<String>,
     /// How the rows are written: table, csv (NULL is empty) or json (an array)
     #[arg(long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
     format: OutputFormat,
@@ -54,8 +63,9 @@ impl Query {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let valid_at = self.valid_at.as_deref().map(valid_time).transpose()?;
         let as_of = self.as_of.as_deref().map(str::parse::<AsOf>).transpose()?;
+        let at_position = self.at_position.as_deref().map(str::parse::<AtPosition>).transpose()?;
         let lake = Lake::open(&global.lake_config()?.lake.url)?;
-        let engine = Engine::new(lake, QueryOptions { as_of, valid_at, meta_columns: self.meta_columns });
+        let engine = Engine::new(lake, QueryOptions { as_of, at_position, valid_at, meta_columns: self.meta_columns });
         let (schema, rows) = engine.query(&self.sql).await?;
         write_rows(schema, rows, self.format, &mut std::io::BufWriter::new(std::io::stdout())).await?;
         Ok(Answer::Done)

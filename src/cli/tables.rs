@@ -6,7 +6,7 @@ use crate::config::{Config, FedTable};
 use crate::error::{Error, Result};
 use crate::event::{Column, TableId, TableState};
 use crate::format::PlainType;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, POSITION_KEY};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY};
 use crate::pipeline::open_stream_to_read;
 use crate::query::{OutputFormat, row_count};
 use crate::stream::find_last_cut;
@@ -22,6 +22,7 @@ use std::sync::Arc;
 /// `lag` is how long ago the source committed the last transaction that the
 /// table is known to have; it grows while the service is stopped. `state` is
 /// live, snapshot (not all rows are read yet) or stopped, with the reason.
+/// Below a history stands since when it has every change.
 #[derive(Debug, Args)]
 pub(super) struct Tables {
     /// table (positions are shortened), csv or json
@@ -44,6 +45,8 @@ struct Line {
     reason: Option<String>,
     /// Columns that were inferred, with their types.
     inferred: Option<String>,
+    /// Of a history: since when it has every change.
+    history_start: Option<String>,
 }
 
 /// The columns of a table fed by plain records that nobody declared, with the types that were inferred; `None`: there are none.
@@ -116,6 +119,7 @@ async fn line(lake: &Lake, database: &str, name: &str) -> Result<Line> {
         state: None,
         reason: None,
         inferred: None,
+        history_start: view.extra_metadata(HISTORY_START_KEY).map(str::to_owned),
     })
 }
 
@@ -133,6 +137,7 @@ fn batch(lines: &[Line]) -> Result<RecordBatch> {
         ("reason", text(|line| line.reason.as_deref()), true),
         ("position", text(|line| line.position.as_deref()), true),
         ("inferred", text(|line| line.inferred.as_deref()), true),
+        ("history_start", text(|line| line.history_start.as_deref()), true),
     ])
     .map_err(|error| Error::bug("the list can't be made").caused_by(error))
 }
@@ -164,6 +169,9 @@ fn text(lines: &[Line]) -> String {
         }
         if let Some(inferred) = &line.inferred {
             out.push_str(&format!("  inferred: {inferred}\n"));
+        }
+        if let Some(start) = &line.history_start {
+            out.push_str(&format!("  every change since {start}\n"));
         }
     }
     out
@@ -217,6 +225,7 @@ mod tests {
             state: Some("live"),
             reason: None,
             inferred: None,
+            history_start: None,
         };
         let lines = [
             line("shop.orders", 1_234_567, 123_456_789, Some(1.26)),

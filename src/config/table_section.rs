@@ -217,7 +217,7 @@ impl TableSection {
             ));
         }
         if let (Some(history), Some(ordering)) = (&mut self.history, &self.ordering) {
-            for column in [&mut history.valid_time, &mut history.valid_to].into_iter().flatten() {
+            for column in [&mut history.valid_time, &mut history.valid_to, &mut history.soft_delete].into_iter().flatten() {
                 *column = column.replace('.', "_");
             }
             if history.valid_time.as_ref() != Some(ordering) {

@@ -175,6 +175,16 @@ impl GtidSet {
         rest
     }
 
+    /// The part of the sources (servers with their tags, domains, shards) that `other` names.
+    #[must_use]
+    pub fn of_sources(&self, other: &GtidSet) -> GtidSet {
+        let mut part = self.clone();
+        part.mysql.retain(|source, _| other.mysql.contains_key(source));
+        part.mariadb.retain(|domain, _| other.mariadb.contains_key(domain));
+        part.records.retain(|shard, _| other.records.contains_key(shard));
+        part
+    }
+
     /// Whether all of this set is in `other`.
     pub fn is_subset(&self, other: &GtidSet) -> bool {
         self.subtract(other).is_empty()

@@ -5,6 +5,7 @@
 //! A table's transform runs between the fold and the table: on the last change of each key, in the lake's own order. [`HistoryInput`] folds all changes into
 //! the table's history, where it has one, [`ChildInput`] brings the elements of lists into the table's children. [`Checkpoint`] is what the commit carries about the stream and the source. [`TableRules`] say which tables, and how.
 
+mod asked_position;
 mod checkpoint;
 mod children;
 mod fold;
@@ -19,6 +20,7 @@ mod shape;
 mod spill;
 mod transformed;
 
+pub use asked_position::{AskedPosition, CommitPlace, FIRST_WINDOW_KEY};
 pub use checkpoint::{
     CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, Resume, SnapshotStage, TRANSFORMED_KEY,
 };

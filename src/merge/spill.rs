@@ -29,14 +29,19 @@ impl SpillFolder {
         Self(path.into())
     }
 
-    fn file(&self) -> Result<File> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file without a name.
+    pub(super) fn file(&self) -> Result<File> {
         let refused = |error: std::io::Error| spill_error(&self.0, "the spill folder can't be written", error);
         std::fs::create_dir_all(&self.0).map_err(refused)?;
         tempfile::tempfile_in(&self.0).map_err(refused)
     }
 }
 
-fn spill_error(path: &Path, what: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn spill_error(path: &Path, what: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Area::Lake, Kind::Refused, what)
         .caused_by(error)
         .with("path", path.display())

@@ -7,12 +7,17 @@
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, erasable, history_of};
-use crate::table::{CommitRequest, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView};
+use crate::merge::{
+    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, HISTORY_START_KEY, POSITION_KEY, TRANSFORMED_KEY, erasable, history_of,
+};
+use crate::publish::Publisher;
+use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
+use crate::table::{CommitRequest, Follower, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
 use arrow::row::{RowConverter, SortField};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,12 +28,15 @@ pub const ERASED_KEY: &str = "binlake.erased";
 pub const STEPS: u64 = 6;
 
 /// What was erased.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erased {
     /// Rows of the table.
     pub rows: u64,
     /// Versions of its history.
     pub versions: u64,
+    /// Rows of its children: elements of lists.
+    #[serde(default)]
+    pub elements: u64,
     /// Dead letters.
     pub letters: u64,
     /// Files of before that were deleted.
@@ -41,52 +49,182 @@ pub struct Erased {
     pub instant: String,
 }
 
-/// Erases `keys` (each as text, its columns' values joined by commas) from `table`. No service may write the table.
-///
-/// # Errors
-/// `Config` for a key that can't be one of the table's, `Conflict` if a service has the table.
-pub async fn erase(lake: &Lake, options: &TableOptions, table: &TableId, keys: &[String], on_step: impl Fn()) -> Result<Erased> {
-    let mut erased = Erased::default();
-    let mut open = open(lake, options, table).await?;
-    let history = history_of(table);
-    let has_history = Table::exists(lake.store(), &lake.table_path(history.database(), history.name())).await?;
-    let mut of_history = if has_history { Some(self::open(lake, options, &history).await?) } else { None };
-    on_step();
-    let columns = key_columns(&open, keys)?;
-    let reader = open.row_reader(&open.columns())?;
-    let wanted = columns.clone();
-    let found = blocking(move || rows_of(reader, &wanted)).await?;
-    erased.rows = count(&found);
-    let mut versions = Vec::new();
-    if let Some(history) = &of_history {
-        let reader = history.row_reader(&history.columns())?;
-        versions = blocking(move || erasable(reader, &columns)).await?;
-        erased.versions = count(&versions);
+/// Erases from the tables of a lake.
+#[derive(Debug, Clone)]
+pub struct Eraser {
+    lake: Lake,
+    options: TableOptions,
+    /// Whether tables are taken from whoever has them, as a worker with leases does.
+    is_taking: bool,
+}
+
+impl Eraser {
+    /// Of `lake`. It gives way to a service of this machine that writes a table.
+    pub fn new(lake: Lake, options: TableOptions) -> Self {
+        Self { lake, options, is_taking: false }
     }
-    on_step();
-    let note = format!("{} keys, {} rows, {} versions", keys.len(), erased.rows, erased.versions);
-    commit(&mut open, of_history.as_mut(), found, versions, &note).await?;
-    on_step();
-    // what was before the last but one is no longer retained
-    for _ in 0..2 {
-        commit(&mut open, of_history.as_mut(), Vec::new(), Vec::new(), &note).await?;
+
+    /// The same for the service itself, which has the tables.
+    #[must_use]
+    pub(super) fn taking(self, is_taking: bool) -> Self {
+        Self { is_taking, ..self }
     }
-    on_step();
-    if let Some(checkpoint) = open.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? {
-        (erased.position, erased.source_commit_time) = (checkpoint.position_text(), checkpoint.source_commit_time);
+
+    /// A table as it is now; `None`: there is none.
+    pub(super) async fn view(&self, table: &TableId) -> Result<Option<TableView>> {
+        let base = self.lake.table_path(table.database(), table.name());
+        if !Table::exists(self.lake.store(), &base).await? {
+            return Ok(None);
+        }
+        TableView::open(self.lake.store().clone(), base).await.map(Some).map_err(|error| error.with("table", table))
     }
-    erased.instant = open.instants().last().map(|last| last.instant.to_string()).unwrap_or_default();
-    erased.files += open.clean(1).await? as u64;
-    if let Some(history) = &mut of_history {
-        erased.files += history.clean(1).await? as u64;
+
+    /// Erases `keys` (each as text, its columns' values joined by commas) from `table`. Nothing else may write the table.
+    ///
+    /// # Errors
+    /// `Config` for a key that can't be one of the table's, `Conflict` if a service has the table.
+    pub async fn erase(&self, table: &TableId, keys: &[String], on_step: impl Fn()) -> Result<Erased> {
+        let mut erased = Erased::default();
+        let mut open = self.open(table).await?;
+        let history = history_of(table);
+        let mut followers = Vec::new();
+        let has_history = self.view(&history).await?.is_some();
+        if has_history {
+            followers.push(self.open(&history).await?);
+        }
+        for child in self.children_of(table).await? {
+            followers.push(self.open(&child).await?);
+        }
+        on_step();
+        let columns = key_columns(&open, keys)?;
+        let found = rows_in(&open, columns.clone(), false).await?;
+        erased.rows = count(&found);
+        let mut of_followers = Vec::new();
+        for (number, follower) in followers.iter().enumerate() {
+            let is_history = has_history && number == 0;
+            let found = rows_in(follower, columns.clone(), is_history).await?;
+            *if is_history { &mut erased.versions } else { &mut erased.elements } += count(&found);
+            of_followers.push(found);
+        }
+        on_step();
+        let note = format!("{} keys, {} rows, {} versions, {} elements", keys.len(), erased.rows, erased.versions, erased.elements);
+        commit(&mut open, &mut followers, found, of_followers, &note).await?;
+        on_step();
+        // what was before the last but one is no longer retained
+        for _ in 0..2 {
+            commit(&mut open, &mut followers, Vec::new(), Vec::new(), &note).await?;
+        }
+        on_step();
+        if let Some(checkpoint) = open.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? {
+            (erased.position, erased.source_commit_time) = (checkpoint.position_text(), checkpoint.source_commit_time);
+        }
+        erased.instant = open.instants().last().map(|last| last.instant.to_string()).unwrap_or_default();
+        erased.files += open.clean(1).await? as u64;
+        for follower in &mut followers {
+            erased.files += follower.clean(1).await? as u64;
+        }
+        on_step();
+        for letters in self.letters_of(table).await? {
+            erased.letters += self.erase_letters(&letters, keys).await?;
+        }
+        on_step();
+        Ok(erased)
     }
-    on_step();
-    let letters = TableId::new(format!("{DEAD_LETTERS}{}", table.database()), table.name());
-    if Table::exists(lake.store(), &lake.table_path(letters.database(), letters.name())).await? {
-        erased.letters = erase_letters(lake, options, &letters, keys).await?;
+
+    /// The tables that hold the elements of lists in the table's rows.
+    pub(super) async fn children_of(&self, table: &TableId) -> Result<Vec<TableId>> {
+        let mut children = Vec::new();
+        for (database, name) in self.lake.tables().await? {
+            let other = TableId::new(database, name);
+            let Some(view) = self.view(&other).await? else { continue };
+            let claim = view.extra_metadata(CHILD_KEY).and_then(ChildClaim::from_json);
+            if claim.is_some_and(|claim| claim.of == *table) {
+                children.push(other);
+            }
+        }
+        Ok(children)
     }
-    on_step();
-    Ok(erased)
+
+    /// Makes the views anew: the files that they named are gone.
+    ///
+    /// # Errors
+    /// If the lake can't be read or written.
+    pub async fn publish(&self) -> Result<()> {
+        let mut publisher = Publisher::open(self.lake.clone()).await?;
+        publisher.refresh().await?;
+        publisher.write().await
+    }
+
+    /// The tables of a table's dead letters: of records that can't be read, of rows that can't be made.
+    async fn letters_of(&self, table: &TableId) -> Result<Vec<TableId>> {
+        let found = self.lake.dead_letter_tables().await?.into_iter();
+        let is_of = |name: &str| name == table.name() || name.strip_prefix(table.name()).is_some_and(|rest| rest.starts_with('.'));
+        let found = found.filter(|(database, name)| database == table.database() && is_of(name));
+        Ok(found.map(|(database, name)| TableId::new(format!("{DEAD_LETTERS}{database}"), name)).collect())
+    }
+
+    async fn open(&self, table: &TableId) -> Result<Table> {
+        let base = self.lake.table_path(table.database(), table.name());
+        let view = TableView::open(self.lake.store().clone(), base.clone()).await.map_err(|error| error.with("table", table))?;
+        let spec = TableSpec {
+            database: table.database().to_owned(),
+            name: table.name().to_owned(),
+            columns: view.latest_columns(),
+            record_key: view.record_key(),
+            sort_prefix: view.sort_prefix(),
+            ordering_field: crate::merge::COMMIT_TS.to_owned(),
+            partition_columns: view.partition_columns(),
+        };
+        let (store, options) = (self.lake.store().clone(), self.options.clone());
+        let mut opened = match self.is_taking {
+            true => Table::take(store, base, &spec, options).await?,
+            false => Table::open(store, base, &spec, options).await?,
+        };
+        if opened.has_savepoints() {
+            return Err(Error::new(Area::Lake, Kind::Refused, "a savepoint keeps files of before")
+                .with("table", table)
+                .remedy("delete the table's savepoints first (`call delete_savepoint` in Spark)"));
+        }
+        opened.writes_whole_files();
+        Ok(opened)
+    }
+
+    /// Deletes the dead letters in whose bytes a key's text occurs.
+    async fn erase_letters(&self, letters: &TableId, keys: &[String]) -> Result<u64> {
+        let mut table = self.open(letters).await?;
+        let reader = table.row_reader(&table.columns())?;
+        let texts: Vec<Vec<u8>> = keys.iter().map(|key| key.clone().into_bytes()).collect();
+        let found = blocking(move || {
+            let mut found = Vec::new();
+            for partition in reader.partitions() {
+                for rows in reader.clone().stream(&partition)? {
+                    let rows = rows?;
+                    let Some(raw) = rows.column_by_name("raw").and_then(|raw| raw.as_binary_opt::<i32>()) else { continue };
+                    let is_meant = |bytes: Option<&[u8]>| {
+                        Some(bytes.is_some_and(|bytes| {
+                            texts.iter().any(|text| bytes.windows(text.len().max(1)).any(|part| part == text))
+                        }))
+                    };
+                    let meant: BooleanArray = raw.iter().map(is_meant).collect();
+                    found.push(
+                        filter_record_batch(&rows, &meant).map_err(|error| Error::bug("rows can't be chosen").caused_by(error))?,
+                    );
+                }
+            }
+            Ok(found)
+        })
+        .await?;
+        let letters = count(&found);
+        if letters > 0 {
+            let note = format!("{letters} dead letters");
+            commit(&mut table, &mut [], found, Vec::new(), &note).await?;
+            for _ in 0..2 {
+                commit(&mut table, &mut [], Vec::new(), Vec::new(), &note).await?;
+            }
+            table.clean(1).await?;
+        }
+        Ok(letters)
+    }
 }
 
 fn count(found: &[RecordBatch]) -> u64 {
@@ -96,29 +234,6 @@ fn count(found: &[RecordBatch]) -> u64 {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let task = tokio::task::spawn_blocking(work);
     task.await.map_err(|error| Error::bug("reading a table has died").caused_by(error))?
-}
-
-async fn open(lake: &Lake, options: &TableOptions, table: &TableId) -> Result<Table> {
-    let base = lake.table_path(table.database(), table.name());
-    let view = TableView::open(lake.store().clone(), base.clone()).await.map_err(|error| error.with("table", table))?;
-    let spec = TableSpec {
-        database: table.database().to_owned(),
-        name: table.name().to_owned(),
-        columns: view.latest_columns(),
-        record_key: view.record_key(),
-        sort_prefix: view.sort_prefix(),
-        ordering_field: crate::merge::COMMIT_TS.to_owned(),
-        partition_columns: view.partition_columns(),
-    };
-    let opened = Table::open(lake.store().clone(), base, &spec, options.clone()).await;
-    let mut opened = opened?;
-    if opened.has_savepoints() {
-        return Err(Error::new(Area::Lake, Kind::Refused, "a savepoint keeps files of before")
-            .with("table", table)
-            .remedy("delete the table's savepoints first (`call delete_savepoint` in Spark)"));
-    }
-    opened.writes_whole_files();
-    Ok(opened)
 }
 
 /// The keys as columns of the table's types, sorted, each once.
@@ -155,31 +270,38 @@ fn key_columns(table: &Table, keys: &[String]) -> Result<Vec<ArrayRef>> {
     typed.iter().map(|column| take(column, &order, None).map_err(unexpected)).collect()
 }
 
-/// The table's rows of these keys, by partition.
+/// The table's rows whose keys begin with these, by partition.
 fn rows_of(mut reader: RowReader, keys: &[ArrayRef]) -> Result<Vec<RecordBatch>> {
     reader.partitions().iter().map(|partition| Ok(reader.find(partition, keys)?.rows)).collect()
 }
 
+async fn rows_in(table: &Table, keys: Vec<ArrayRef>, is_history: bool) -> Result<Vec<RecordBatch>> {
+    let reader = table.row_reader(&table.columns())?;
+    blocking(move || if is_history { erasable(reader, &keys) } else { rows_of(reader, &keys) }).await
+}
+
 async fn commit(
     table: &mut Table,
-    history: Option<&mut Table>,
+    followers: &mut [Table],
     rows: Vec<RecordBatch>,
-    versions: Vec<RecordBatch>,
+    of_followers: Vec<Vec<RecordBatch>>,
     note: &str,
 ) -> Result<()> {
-    let of_table = request(table, rows, note);
-    match history {
-        Some(history) => {
-            let of_history = request(history, versions, note);
-            table.commit_with(of_table, history, of_history).await.map(|_| ())
-        }
-        None => table.commit(of_table).await.map(|_| ()),
+    let request_of = request(table, rows, note);
+    if followers.is_empty() {
+        return table.commit(request_of).await.map(|_| ());
     }
+    let rows = of_followers.into_iter().chain(std::iter::repeat_with(Vec::new));
+    let followers = followers.iter_mut().zip(rows).map(|(table, rows)| {
+        let request = request(table, rows, note);
+        Follower { table, request }
+    });
+    table.commit_group(request_of, followers.collect()).await.map(|_| ())
 }
 
 /// Deletes `rows`; all that the table's last commit says about stream and source stays.
 fn request(table: &Table, rows: Vec<RecordBatch>, note: &str) -> CommitRequest {
-    let kept = [CHECKPOINT_KEY, POSITION_KEY, HISTORY_START_KEY];
+    let kept = [CHECKPOINT_KEY, POSITION_KEY, HISTORY_START_KEY, CHILD_KEY, TRANSFORMED_KEY];
     let kept = kept.iter().filter_map(|key| Some(((*key).to_owned(), table.extra_metadata(key)?.to_owned())));
     let changes = rows.into_iter().filter(|rows| rows.num_rows() > 0).map(|rows| {
         let is_delete = BooleanArray::from(vec![true; rows.num_rows()]);
@@ -196,39 +318,22 @@ fn request(table: &Table, rows: Vec<RecordBatch>, note: &str) -> CommitRequest {
     }
 }
 
-/// Deletes the dead letters in whose bytes a key's text occurs.
-async fn erase_letters(lake: &Lake, options: &TableOptions, letters: &TableId, keys: &[String]) -> Result<u64> {
-    let mut table = open(lake, options, letters).await?;
-    let reader = table.row_reader(&table.columns())?;
-    let texts: Vec<Vec<u8>> = keys.iter().map(|key| key.clone().into_bytes()).collect();
-    let found = blocking(move || {
-        let mut found = Vec::new();
-        for partition in reader.partitions() {
-            for rows in reader.clone().stream(&partition)? {
-                let rows = rows?;
-                let Some(raw) = rows.column_by_name("raw").and_then(|raw| raw.as_binary_opt::<i32>()) else { continue };
-                let is_meant =
-                    |bytes: Option<&[u8]>| {
-                        Some(bytes.is_some_and(|bytes| {
-                            texts.iter().any(|text| bytes.windows(text.len().max(1)).any(|part| part == text))
-                        }))
-                    };
-                let meant: BooleanArray = raw.iter().map(is_meant).collect();
-                found
-                    .push(filter_record_batch(&rows, &meant).map_err(|error| Error::bug("rows can't be chosen").caused_by(error))?);
-            }
-        }
-        Ok(found)
-    })
-    .await?;
-    let letters = count(&found);
-    if letters > 0 {
-        let note = format!("{letters} dead letters");
-        commit(&mut table, None, found, Vec::new(), &note).await?;
-        for _ in 0..2 {
-            commit(&mut table, None, Vec::new(), Vec::new(), &note).await?;
-        }
-        table.clean(1).await?;
+/// Writes down how much was erased, never which rows.
+///
+/// # Errors
+/// If the state store can't be written.
+pub async fn note_erased(state: &StateStore, label: &RunLabel, table: &TableId, erased: &Erased) -> Result<()> {
+    let count = |deleted| CommitCount {
+        inserted: 0,
+        updated: 0,
+        deleted,
+        position: erased.position.clone(),
+        source_commit_time: erased.source_commit_time,
+        instant: erased.instant.clone(),
+    };
+    state.count_commit(label, table, &count(erased.rows)).await?;
+    if erased.versions > 0 {
+        state.count_commit(label, &history_of(table), &count(erased.versions)).await?;
     }
-    Ok(letters)
+    state.end_run(label, RunStatus::Complete, None).await
 }

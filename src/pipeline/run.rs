@@ -7,6 +7,7 @@ use super::after_commit::{AuditedRun, follow_commits};
 use super::apply::{Apply, ApplyConfig, Cadence, Ground, LakeWriter, apply_shared};
 use super::capture;
 use super::deliver::deliver_all;
+use super::erasures::Erasures;
 use super::foreign::apply_feeds;
 use super::lookups::keep_lookups;
 use super::scale::Scaler;
@@ -109,7 +110,9 @@ pub(super) async fn run_halves(
         let scaler = Scaler::over(opened.state.clone(), opened.log.clone(), &opened.lake);
         tokio::spawn(scaler.follow(config.clone()))
     });
-    let ground = ground(&config, &opened, &status, sender);
+    let mut ground = ground(&config, &opened, &status, sender);
+    let (erasures, looking) = Erasures::look(&opened.state, opened.lake.url());
+    ground.lake = ground.lake.erasing(erasures);
     let _lookups = (halves != Halves::Capture).then(|| keep_lookups(&config, &opened.lake, &status));
     let (keeper, share) = match halves {
         Halves::Merge => {
@@ -145,6 +148,7 @@ pub(super) async fn run_halves(
     if let Some(schedule) = schedule {
         schedule.abort();
     }
+    looking.abort();
     if let (Some(keeper), Some(share)) = (keeper, share) {
         share.note(Note::Close);
         let _ = tokio::time::timeout(STOP_GRACE, keeper).await;

@@ -1,11 +1,13 @@
 //! One SQL statement over the lake.
 
 use super::AsOf;
+use super::at_position::{self, AtPosition, Seen, base_of};
 use super::find_table::{find, find_table};
 use super::history;
 use super::lake_table::LakeTable;
+use super::views::{Name, Views};
 use crate::error::{Area, Error, Kind, Result};
-use crate::table::{FileSlice, Lake, TableView};
+use crate::table::{InstantTime, Lake, TableView};
 use crate::time::Timestamp;
 use crate::transform::Spelling;
 use arrow::array::RecordBatch;
@@ -18,8 +20,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::sql::parser::Statement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The name under which DataFusion knows the lake's object store.
@@ -30,6 +31,8 @@ const STORE: &str = "binlake://lake";
 pub struct QueryOptions {
     /// As of when; `None`: now.
     pub as_of: Option<AsOf>,
+    /// All tables at one position of the source; `None`: each as of its own last commit.
+    pub at_position: Option<AtPosition>,
     /// What was true then, by the tables' histories; `None`: at the time of `as_of`.
     pub valid_at: Option<Timestamp>,
     /// Whether Hudi's own `_hoodie_…` columns are there.
@@ -54,19 +57,25 @@ impl Engine {
     /// # Errors
     /// `Config` for a statement that can't be answered (exit code 2), the lake's own for what can't be read.
     pub async fn query(&self, sql: &str) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
-        let known = self.lake.tables().await?;
+        let views = Views::new(&self.lake).await?;
         let mut spelling = Spelling::default();
-        for (database, table) in &known {
+        for (database, table) in views.known() {
             spelling.add(database);
             spelling.add(table);
         }
         let context = self.context()?;
         let mut statement = parse(&context, sql)?;
-        self.ask_histories(&known, &mut statement).await?;
+        let mut found = histories(&views, &statement).await?;
+        let seen = self.seen(&views, &context, &statement, &found, &spelling).await?;
+        for history in found.values_mut() {
+            let base = base_of(&views, &(history.database.clone(), history.history.clone()));
+            history.system = seen.get(&base).and_then(|seen| seen.system);
+        }
+        history::replace_functions(&mut statement, &found)?;
         // names of tables first, then those of their columns
         spelling.correct(&mut statement);
         for reference in context.state().resolve_table_references(&statement).map_err(sql_error)? {
-            let table = self.provider(&context, &known, &reference, &mut spelling).await?;
+            let table = self.provider(&context, &views, &seen, &reference, &mut spelling).await?;
             if let Some(schema) = reference.schema() {
                 register_schema(&context, schema)?;
             }
@@ -86,58 +95,103 @@ impl Engine {
     /// # Errors
     /// The lake's own for what can't be read.
     pub async fn table(&self, database: &str, name: &str) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
-        let table = self.open(database, name, &mut Spelling::default()).await?;
+        let view = Views::new(&self.lake).await?.get(database, name).await?;
+        let table = self.open(&view, None, &mut Spelling::default()).await?;
         let frame = self.context()?.read_table(Arc::new(table)).map_err(sql_error)?;
         let stream = frame.execute_stream().await.map_err(sql_error)?;
         Ok((stream.schema(), stream.map_err(sql_error).boxed()))
     }
 
-    /// Replaces the table functions of a statement.
-    async fn ask_histories(&self, known: &[(String, String)], statement: &mut Statement) -> Result<()> {
-        let mut found = BTreeMap::new();
-        for asked in history::asked_tables(statement) {
-            let (database, name) = find_table(known, &asked)?;
-            let name = history::history_name(&name);
-            if !known.contains(&(database.clone(), name.clone())) {
-                return Err(no_history(&database, &asked));
-            }
-            let view = self.view(&database, &name).await?;
-            found.insert(asked, history::Found { database, history: name, columns: view.latest_columns() });
+    /// How the statement's tables are seen, where that isn't each as of its own last commit.
+    async fn seen(
+        &self,
+        views: &Views,
+        context: &SessionContext,
+        statement: &Statement,
+        found: &BTreeMap<String, history::Found>,
+        spelling: &Spelling,
+    ) -> Result<BTreeMap<Name, Seen>> {
+        let mut seen = BTreeMap::new();
+        if self.options.as_of.is_some() || (self.options.valid_at.is_some() && self.options.at_position.is_none()) {
+            return Ok(seen);
         }
-        history::replace_functions(statement, &found)
+        let mut statement = statement.clone();
+        history::replace_functions(&mut statement, found)?;
+        spelling.correct(&mut statement);
+        let mut named = BTreeSet::new();
+        for reference in context.state().resolve_table_references(&statement).map_err(sql_error)? {
+            named.insert(match reference.schema() {
+                Some(history::RAW) => find_table(views.known(), reference.table())?,
+                schema => find(views.known(), schema, reference.table())?,
+            });
+        }
+        let bases: BTreeSet<Name> = named.iter().map(|name| base_of(views, name)).collect();
+        if let Some(position) = &self.options.at_position {
+            return at_position::resolve(self, views, &bases, position).await;
+        }
+        // a table and its history, asked together
+        for (database, name) in bases.intersection(&named) {
+            let history = history::history_name(name);
+            if !named.contains(&(database.clone(), history.clone())) {
+                continue;
+            }
+            let (table, history) = (views.get(database, name).await?, views.get(database, &history).await?);
+            if let Some((instant, history)) = at_position::in_step(&table, &history).await? {
+                let one = Seen { instant: Some(instant), system: None, history: Some(history) };
+                seen.insert((database.clone(), name.clone()), one);
+            }
+        }
+        Ok(seen)
     }
 
     /// What a name in a statement means.
     async fn provider(
         &self,
         context: &SessionContext,
-        known: &[(String, String)],
+        views: &Views,
+        seen: &BTreeMap<Name, Seen>,
         reference: &TableReference,
         spelling: &mut Spelling,
     ) -> Result<Arc<dyn TableProvider>> {
-        if reference.schema() == Some(history::RAW) {
-            let (database, name) = find_table(known, reference.table())?;
-            return self.whole(&database, &name).await;
+        let is_raw = reference.schema() == Some(history::RAW);
+        let (database, name) = match is_raw {
+            true => find_table(views.known(), reference.table())?,
+            false => find(views.known(), reference.schema(), reference.table())?,
+        };
+        let view = views.get(&database, &name).await?;
+        let seen = seen.get(&base_of(views, &(database.clone(), name.clone())));
+        let is_history = name == history::history_name(&name);
+        if is_raw {
+            return self.whole(&view, seen.and_then(|seen| seen.history.as_ref()));
         }
-        let (database, name) = find(known, reference.schema(), reference.table())?;
+        if self.options.at_position.is_some() {
+            let seen = seen.cloned().unwrap_or_default();
+            let is_left =
+                seen.instant.as_ref().is_some_and(|instant| view.earliest_queryable().is_none_or(|first| instant >= first));
+            if is_left && !is_history && self.options.valid_at.is_none() {
+                return Ok(Arc::new(self.open(&view, seen.instant.as_ref(), spelling).await?));
+            }
+            let Some(system) = seen.system else { return Err(no_history(&database, &name)) };
+            let asked = history::Asked { system: Some(system), valid: self.options.valid_at };
+            return self.by_history(context, views, (&database, &name), asked, spelling).await;
+        }
         if self.options.as_of.is_none() && self.options.valid_at.is_none() {
-            return Ok(Arc::new(self.open(&database, &name, spelling).await?));
+            let instant = seen.and_then(|seen| if is_history { seen.history.as_ref() } else { seen.instant.as_ref() });
+            return Ok(Arc::new(self.open(&view, instant, spelling).await?));
         }
-        let history = history::history_name(&name);
-        let has_history = known.contains(&(database.clone(), history.clone()));
-        if !has_history {
+        if !views.has(&database, &history::history_name(&name)) {
             if self.options.valid_at.is_some() {
                 return Err(no_history(&database, &name));
             }
-            return Ok(Arc::new(self.open(&database, &name, spelling).await?));
+            return Ok(Arc::new(self.open_as_of(&view, spelling).await?));
         }
-        let (table, of_history) = (self.view(&database, &name).await?, self.view(&database, &history).await?);
+        let of_history = views.get(&database, &history::history_name(&name)).await?;
         let system = match &self.options.as_of {
             None => None,
-            Some(as_of) => match history::system_time(as_of, &table, &of_history).await? {
+            Some(as_of) => match history::system_time(as_of, &view, &of_history).await? {
                 Some(time) => Some(time),
                 // before the history began, the table's own commits may still know
-                None if self.options.valid_at.is_none() => return Ok(Arc::new(self.open(&database, &name, spelling).await?)),
+                None if self.options.valid_at.is_none() => return Ok(Arc::new(self.open_as_of(&view, spelling).await?)),
                 None => {
                     let start = history::start_of(&of_history).map(|start| start.to_string()).unwrap_or_default();
                     return Err(Error::config("the table's history doesn't go back so far")
@@ -148,36 +202,61 @@ impl Engine {
             },
         };
         let asked = history::Asked { system, valid: self.options.valid_at };
-        let columns = of_history.latest_columns();
-        let sql = if name == history {
-            asked.versions(&database, &history, &columns)
+        self.by_history(context, views, (&database, &name), asked, spelling).await
+    }
+
+    /// A table, or a history, as the history says.
+    async fn by_history(
+        &self,
+        context: &SessionContext,
+        views: &Views,
+        (database, name): (&str, &str),
+        asked: history::Asked,
+        spelling: &mut Spelling,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let (table, history) = (views.get(database, name).await?, history::history_name(name));
+        if !views.has(database, &history) {
+            return Err(no_history(database, name));
+        }
+        let columns = views.get(database, &history).await?.latest_columns();
+        let sql = if *name == history {
+            asked.versions(database, &history, &columns)
         } else {
-            asked.rows(&database, &history, &columns, &table.latest_columns())
+            asked.rows(database, &history, &columns, &table.latest_columns())
         };
         table.latest_columns().fields().iter().for_each(|field| spelling.add(field.name()));
-        let raw = TableReference::partial(history::RAW, format!("{database}.{history}"));
-        register_schema(context, history::RAW)?;
-        let whole = self.whole(&database, &history).await?;
-        context.register_table(raw, whole).map_err(sql_error)?;
+        self.register_history(context, views, database, &history, None).await?;
         Ok(context.sql(&sql).await.map_err(sql_error)?.into_view())
     }
 
-    async fn view(&self, database: &str, name: &str) -> Result<TableView> {
-        let base = self.lake.table_path(database, name);
-        let view = TableView::open(self.lake.store().clone(), base).await;
-        view.map_err(|error| error.with("table", format!("{database}.{name}")))
+    /// Makes a history known under the name that its questions have for it.
+    pub(super) async fn register_history(
+        &self,
+        context: &SessionContext,
+        views: &Views,
+        database: &str,
+        history: &str,
+        instant: Option<&InstantTime>,
+    ) -> Result<()> {
+        let raw = TableReference::partial(history::RAW, format!("{database}.{history}"));
+        register_schema(context, history::RAW)?;
+        let whole = self.whole(&*views.get(database, history).await?, instant)?;
+        context.register_table(raw, whole).map_err(sql_error)?;
+        Ok(())
     }
 
-    /// A table as its last commit left it.
-    async fn whole(&self, database: &str, name: &str) -> Result<Arc<dyn TableProvider>> {
-        let view = self.view(database, name).await?;
-        let base = self.lake.table_path(database, name);
-        let table =
-            LakeTable::new(view.latest_columns(), &base, &view.slices(None)?, ObjectStoreUrl::parse(STORE).map_err(sql_error)?)?;
-        Ok(Arc::new(table))
+    /// The rows that answer a question of our own.
+    pub(super) async fn rows(&self, context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
+        context.sql(sql).await.map_err(sql_error)?.collect().await.map_err(sql_error)
     }
 
-    fn context(&self) -> Result<SessionContext> {
+    /// A history with all its columns, as its last commit left it, or this one.
+    fn whole(&self, view: &TableView, instant: Option<&InstantTime>) -> Result<Arc<dyn TableProvider>> {
+        let store = ObjectStoreUrl::parse(STORE).map_err(sql_error)?;
+        Ok(Arc::new(LakeTable::new(view.latest_columns(), view.location().1, &view.slices(instant)?, store)?))
+    }
+
+    pub(super) fn context(&self) -> Result<SessionContext> {
         let config = SessionConfig::new()
             .with_default_catalog_and_schema("lake", "default")
             .set_bool("datafusion.execution.parquet.pushdown_filters", true);
@@ -187,27 +266,42 @@ impl Engine {
         Ok(context)
     }
 
-    async fn open(&self, database: &str, name: &str, spelling: &mut Spelling) -> Result<LakeTable> {
-        let base = self.lake.table_path(database, name);
-        let at = |error: Error| error.with("table", format!("{database}.{name}"));
-        let (columns, slices) = self.slices(base.clone()).await.map_err(at)?;
+    /// A table as its last commit left it, or this one.
+    async fn open(&self, view: &TableView, instant: Option<&InstantTime>, spelling: &mut Spelling) -> Result<LakeTable> {
+        let at = |error: Error| error.with("table", format!("{}.{}", view.database(), view.name()));
+        let columns = view.columns(instant).await.map_err(at)?;
         for field in columns.fields() {
             spelling.add(field.name());
         }
         let columns = if self.options.meta_columns { TableView::with_meta_columns(&columns) } else { columns };
-        LakeTable::new(columns, &base, &slices, ObjectStoreUrl::parse(STORE).map_err(sql_error)?)
+        let slices = view.slices(instant).map_err(at)?;
+        LakeTable::new(columns, view.location().1, &slices, ObjectStoreUrl::parse(STORE).map_err(sql_error)?)
     }
 
-    /// What the table is made of at the moment asked for.
-    async fn slices(&self, base: Path) -> Result<(SchemaRef, Vec<FileSlice>)> {
-        let view = TableView::open(self.lake.store().clone(), base).await?;
-        let as_of = match &self.options.as_of {
-            Some(as_of) => Some(as_of.resolve(&view).await?),
+    /// The same at the moment that `--as-of` means.
+    async fn open_as_of(&self, view: &TableView, spelling: &mut Spelling) -> Result<LakeTable> {
+        let at = |error: Error| error.with("table", format!("{}.{}", view.database(), view.name()));
+        let instant = match &self.options.as_of {
+            Some(as_of) => Some(as_of.resolve(view).await.map_err(at)?),
             None => None,
         };
-        let slices = view.slices(as_of.as_ref())?;
-        Ok((view.columns(as_of.as_ref()).await?, slices))
+        self.open(view, instant.as_ref(), spelling).await
     }
+}
+
+/// The histories that a statement's functions ask, by the names that they have there.
+async fn histories(views: &Views, statement: &Statement) -> Result<BTreeMap<String, history::Found>> {
+    let mut found = BTreeMap::new();
+    for asked in history::asked_tables(statement) {
+        let (database, name) = find_table(views.known(), &asked)?;
+        let name = history::history_name(&name);
+        if !views.has(&database, &name) {
+            return Err(no_history(&database, &asked));
+        }
+        let columns = views.get(&database, &name).await?.latest_columns();
+        found.insert(asked, history::Found { database, history: name, columns, system: None });
+    }
+    Ok(found)
 }
 
 fn parse(context: &SessionContext, sql: &str) -> Result<Statement> {

@@ -57,6 +57,18 @@ impl Asked {
         }
     }
 
+    /// The positions and times of the transactions that a history knows between two times (inclusive), and the times at which versions came or went.
+    pub(super) fn transactions(database: &str, history: &str, lower: Timestamp, upper: Timestamp) -> String {
+        let (from, lower, upper) = (raw(database, history), moment(lower), moment(upper));
+        let part = |position: &str, time: &str| {
+            format!(
+                "SELECT arrow_cast({position}, 'Utf8') AS p, \"{time}\" AS t FROM {from} WHERE \"{time}\" BETWEEN {lower} AND {upper}"
+            )
+        };
+        let parts = [part("\"_position\"", "_commit_ts"), part("NULL", "_system_from"), part("NULL", "_system_to")];
+        format!("SELECT DISTINCT p, t FROM ({}) u", parts.join(" UNION ALL "))
+    }
+
     /// A table's rows, in its own columns: at one time of validity.
     pub(super) fn rows(&self, database: &str, history: &str, columns: &Schema, names: &Schema) -> String {
         let system = self.system.map(moment);
@@ -130,6 +142,8 @@ pub(super) struct Found {
     pub(super) database: String,
     pub(super) history: String,
     pub(super) columns: SchemaRef,
+    /// What is known now, where that is another moment than the last commit's.
+    pub(super) system: Option<Timestamp>,
 }
 
 /// The history's name for a table's.
@@ -231,7 +245,7 @@ impl<'a> Call<'a> {
         }
         let question = match self.function {
             "as_of" => {
-                let (system, valid) = (self.time(1)?.map(moment), self.time(2)?.map(moment));
+                let (system, valid) = (self.time(1)?.or(found.system).map(moment), self.time(2)?.map(moment));
                 questions.as_of(system.as_deref(), valid.as_deref(), &open_end())
             }
             "history" => {

@@ -111,7 +111,7 @@ async fn a_statement_sees_the_table_as_of_one_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, instants) = lake(folder.path()).await;
     let now = QueryOptions::default();
-    let then = |text: &str| QueryOptions { as_of: Some(text.parse::<AsOf>().unwrap()), meta_columns: false, valid_at: None };
+    let then = |text: &str| QueryOptions { as_of: Some(text.parse::<AsOf>().unwrap()), ..QueryOptions::default() };
     let all = "SELECT * FROM Shop.Tickets ORDER BY id";
     assert_eq!(
         ask(&lake, now.clone(), all).await.unwrap(),
@@ -156,7 +156,7 @@ async fn what_cannot_be_answered_is_said_in_one_line() {
         ("SELECT * FROM Tickets", Some("2001-01-01")),
         ("SELECT * FROM Tickets", Some("no:position")),
     ] {
-        let options = QueryOptions { as_of: as_of.map(|text: &str| text.parse().unwrap()), meta_columns: false, valid_at: None };
+        let options = QueryOptions { as_of: as_of.map(|text: &str| text.parse().unwrap()), ..QueryOptions::default() };
         let error = ask(&lake, options, sql).await.unwrap_err();
         assert_eq!(error.exit_code(), 2, "{sql}");
         shown.push_str(&format!("{sql}\n  {}\n", error.to_string().replace(&instants[0], "<first instant>")));

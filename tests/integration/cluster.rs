@@ -2,6 +2,7 @@
 //! the lake ends equal to the source, and each table is applied by one at a time.
 
 mod chaos;
+mod histories;
 mod kcl;
 mod operations;
 

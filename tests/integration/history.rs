@@ -1,7 +1,10 @@
 //! Histories by the whole program: MySQL, service, files.
 
+mod corrections;
 mod erased;
+mod fed;
 mod mariadb;
+mod positions;
 
 use crate::capture::Scene;
 use crate::lake::Values;
@@ -281,4 +284,42 @@ async fn a_backfill_is_compared_with_what_the_history_has() {
     let gone = after.iter().filter(|row| row[0].as_deref() == Some("9")).count();
     assert_eq!(gone, 2);
     assert_at_one_cut(&scene, "t");
+}
+
+#[tokio::test]
+async fn soft_deleted_rows() {
+    let rule = "history = { soft_delete = \"deleted_at\" }\n";
+    let mut scene = Scene::on(Server::shared(Flavour::MySql), "history_soft_delete", rule).await;
+    scene.run(&["CREATE TABLE t (id INT PRIMARY KEY, v INT, deleted_at DATETIME)"]).await;
+    let service = scene.pipeline.run();
+    scene.catches_up(&["t"]).await;
+    for (time, statement) in [
+        ("2027-01-10", "INSERT INTO t VALUES (1, 10, NULL), (2, 20, '2026-05-05')"),
+        // known late: it was gone since the first of the month, and an update of what is gone says nothing
+        ("2027-02-15", "UPDATE t SET deleted_at = '2027-02-01' WHERE id = 1"),
+        ("2027-02-20", "UPDATE t SET v = 11 WHERE id = 1"),
+        // back again
+        ("2027-03-01", "UPDATE t SET v = 12, deleted_at = NULL WHERE id = 1"),
+        ("2027-04-01", "DELETE FROM t WHERE id = 1"),
+    ] {
+        at(&mut scene, time).await;
+        scene.run(&[statement]).await;
+        scene.catches_up(&["t"]).await;
+    }
+    scene.ends_well(service);
+    let time = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2027-{text} 00:00:00") };
+    let expected: Vec<Values> = [
+        ("10", "01-10", "02-01", "02-15", "∞"),
+        ("10", "01-10", "∞", "01-10", "02-15"),
+        ("12", "03-01", "04-01", "04-01", "∞"),
+        ("12", "03-01", "∞", "03-01", "04-01"),
+    ]
+    .iter()
+    .map(|(v, from, to, known, until)| some(&["1", v, &time(from), &time(to), &time(known), &time(until)]))
+    .collect();
+    assert_eq!(versions(&scene, "t", &["id", "v"]), expected, "and nothing of what came deleted");
+    let listed = scene.pipeline.ok(&["tables", "--format", "csv"]);
+    assert!(listed.lines().next().is_some_and(|titles| titles.ends_with("history_start")), "{listed}");
+    assert!(listed.contains("t_history") && scene.pipeline.ok(&["tables"]).contains("every change since 20"), "{listed}");
+    scene.pipeline.assert_calm_log();
 }

@@ -6,6 +6,7 @@ usage: spark.py HUDI_BUNDLE_JAR WORK_FOLDER
     snapshot TABLE COLUMN,…            all rows
     as-of TABLE COLUMN,… INSTANT       time travel
     since TABLE COLUMN,… INSTANT       incremental: the rows changed after the instant
+    sql TABLE COLUMN,… SQL             what SQL over the view `input` (the table) answers
     upsert TABLE KEY PARTITION SQL     upserts what SQL over the view `input` (the table's rows) gives; PARTITION is - for none.
                                        All of Hudi's settings are left as they are by default: the metadata table is on.
 """
@@ -66,6 +67,11 @@ def since(table, columns, instant):
     rows(spark.read.format("hudi").options(**query).load(table), columns)
 
 
+def sql(table, columns, statement):
+    read(table).createOrReplaceTempView("input")
+    rows(spark.sql(statement), columns)
+
+
 def upsert(table, key, partition, sql):
     own = [column for column in read(table).columns if column.startswith("_hoodie_")]
     read(table).drop(*own).createOrReplaceTempView("input")
@@ -82,7 +88,7 @@ def upsert(table, key, partition, sql):
     changed.write.format("hudi").options(**options).mode("append").save(table)
 
 
-COMMANDS = {"snapshot": snapshot, "as-of": as_of, "since": since, "upsert": upsert}
+COMMANDS = {"snapshot": snapshot, "as-of": as_of, "since": since, "sql": sql, "upsert": upsert}
 print("done", flush=True)
 for line in sys.stdin:
     command, *arguments = line.rstrip("\n").split("\t")

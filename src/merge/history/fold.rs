@@ -3,9 +3,9 @@
 use super::changes::{ChangeSequence, base_piece};
 use super::join::{Join, Lasting, Reset};
 use super::keys::{KeyBytes, unexpected};
-use super::output::Sorter;
 use super::rule::HistoryRule;
 use super::shape::{BOUNDED, HistoryShape, OPEN, partition_of, time_type};
+use super::sorter::{Sorted, Sorter};
 use super::source_order::{SourceOrder, SystemTimes};
 use super::versions::{FIRST_TIME, OPEN_END};
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::event::Operation;
 use crate::merge::Fold;
 use crate::merge::kway::{MergedRuns, Sequence};
 use crate::merge::piece::{Piece, SortedPiece, SortedPieces};
-use crate::merge::spill::{Run, RunReader};
+use crate::merge::spill::{Run, RunReader, SpillFolder};
 use crate::table::{RowReader, SortedChanges, Table};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
@@ -62,6 +62,10 @@ pub struct HistoryInput<'a> {
     pub previous_system_time: Option<Timestamp>,
     /// What the table has, where the history doesn't go on from the table's last commit.
     pub base: Option<BaseRows>,
+    /// Where what doesn't fit memory waits.
+    pub spill: SpillFolder,
+    /// Bytes of versions that wait in memory until they are sorted.
+    pub memory_bytes: usize,
 }
 
 /// What a commit changes in the history table.
@@ -70,8 +74,8 @@ pub struct HistoryChanges {
     pub shape: HistoryShape,
     /// The system time of the last transaction.
     pub system_time: Timestamp,
-    /// The system time of the first transaction.
-    pub first_time: Timestamp,
+    /// The system time of the first transaction; `None`: there is none.
+    pub first_time: Option<Timestamp>,
     /// The system time of the rows that the table had before its history began, or went on.
     pub base_time: Option<Timestamp>,
     /// Sorted as the history table wants them. To be read outside of the runtime's own threads.
@@ -87,7 +91,7 @@ impl std::fmt::Debug for HistoryChanges {
 impl HistoryInput<'_> {
     /// Folds; the work is done when the changes are read.
     pub fn changes(self) -> Result<HistoryChanges> {
-        let Self { fold, rule, history, previous_system_time, base } = self;
+        let Self { fold, rule, history, previous_system_time, base, spill, memory_bytes } = self;
         let all = fold.history().ok_or_else(|| Error::bug("a table's history lacks its changes"))?;
         let lake = fold.shape();
         let has_rows = !history.instants().is_empty();
@@ -107,11 +111,11 @@ impl HistoryInput<'_> {
         }
         resets.sort_unstable_by_key(|reset| reset.at);
         let system_time = Timestamp::from_micros(times.last());
-        let first_time = Timestamp::from_micros(times.first());
+        let first_time = times.first().map(Timestamp::from_micros);
         let reader = history.row_reader(shape.columns())?;
         let maker = KeyBytes::new(&lake.key_names(), lake.columns())?;
         let lasting = Lasting::new(RecordBatch::new_empty(shape.columns().clone()), &maker)?;
-        let others = Sorter::new(&shape)?;
+        let others = Sorter::new(&shape, spill, memory_bytes)?;
         let fill = fold.fill().map(|fill| new_columns(&fill, previous_columns.as_deref())).transpose()?.flatten();
         let join = Join { shape: shape.clone(), rule: rule.clone(), maker, times, resets, reader, others, lasting, fill };
         let fold = fold.clone();
@@ -130,7 +134,7 @@ enum State {
     /// All keys, because rows were reset, or have new columns.
     All(Box<(Join, ChangeSequence)>, Option<RecordBatch>, Box<dyn Iterator<Item = Result<RecordBatch>> + Send>),
     /// What lies elsewhere than in `_open`.
-    Others(Box<dyn Iterator<Item = Result<SortedChanges>> + Send>),
+    Others(Sorted),
     Over,
 }
 
@@ -175,7 +179,7 @@ impl State {
                         None => {
                             let (mut join, _) = *parts;
                             join.rest()?;
-                            *self = State::Others(Box::new(join.others.sorted()?));
+                            *self = State::Others(join.others.sorted()?);
                         }
                     }
                 }

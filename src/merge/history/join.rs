@@ -6,10 +6,11 @@
 
 use super::changes::{ChangeSequence, Changes, distinct};
 use super::keys::{KeyBytes, group_end, next_of, unexpected};
-use super::output::{Line, RowRef, Sorter, gather};
+use super::output::{Line, RowRef, gather};
 use super::rule::HistoryRule;
 use super::same::SameRows;
 use super::shape::{BOUNDED, HistoryShape, OPEN, SYSTEM_FROM, VALID_FROM, VALID_TO, impossible, partition_of, time_type};
+use super::sorter::Sorter;
 use super::source_order::{SystemTimes, Trace};
 use super::valid_time::ValidTimes;
 use super::versions::{Closed, OPEN_END, Version, Versions};
@@ -91,6 +92,15 @@ struct Fact {
     to: i64,
     operation: Operation,
     is_snapshot: bool,
+    /// Since when the row is deleted by its own word.
+    deleted: Option<i64>,
+}
+
+impl Fact {
+    /// The earliest moment of valid time that it touches.
+    fn first(&self) -> i64 {
+        self.deleted.map_or(self.from, |deleted| deleted.min(self.from))
+    }
 }
 
 impl Join {
@@ -139,8 +149,7 @@ impl Join {
             rows.iter().for_each(|row| fold.add(&periods, LASTING_ROWS, *row));
             fold.run(&[], 0, &mut lines);
         }
-        self.others.push(gather(&self.shape, &sources, &lines.others)?);
-        Ok(())
+        self.others.push(gather(&self.shape, &sources, &lines.others)?)
     }
 
     fn fold(&mut self, changes: &Changes, open: &RecordBatch) -> Result<SortedChanges> {
@@ -153,7 +162,7 @@ impl Join {
         let sources = [&changes.rows, open, &bounded.rows, &self.lasting.rows];
         let others = gather(&self.shape, &sources, &lines.others)?;
         let opened = gather(&self.shape, &sources, &lines.open)?;
-        self.others.push(others);
+        self.others.push(others)?;
         Ok(opened)
     }
 
@@ -168,8 +177,14 @@ impl Join {
             .map(|(row, (operation, order))| {
                 let at = self.times.of(*order);
                 let operation = Operation::from_code(*operation).ok_or_else(|| impossible("a change's operation is not known"))?;
-                let (from, to) = if operation == Operation::Delete { (at, OPEN_END) } else { periods.of(row, at)? };
-                Ok(Fact { at, from, to, operation, is_snapshot: order.is_snapshot() })
+                let deleted = if operation == Operation::Delete { None } else { periods.deleted_at(row, at) };
+                let (from, to) = match (operation, deleted) {
+                    (Operation::Delete, _) => (at, OPEN_END),
+                    // what it was before the flag is known already
+                    (Operation::Update, Some(deleted)) => (deleted, OPEN_END),
+                    _ => periods.of(row, at)?,
+                };
+                Ok(Fact { at, from, to, operation, is_snapshot: order.is_snapshot(), deleted })
             })
             .collect()
     }
@@ -178,7 +193,7 @@ impl Join {
     fn bounded(&mut self, changes: &Changes, facts: &[Fact], open: &RecordBatch, open_keys: &Rows) -> Result<Lasting> {
         let none = |join: &Self| Lasting::new(RecordBatch::new_empty(join.shape.columns().clone()), &join.maker);
         // system time has all periods begin in their order: nothing is late; and where all is written anew, all is at hand
-        if (self.rule.valid_time.is_none() && self.rule.valid_to.is_none()) || self.fill.is_some() {
+        if self.rule.follows_system_time() || self.fill.is_some() {
             return none(self);
         }
         let begins = times_of(open, VALID_FROM)?;
@@ -191,7 +206,7 @@ impl Join {
                 j += 1;
             }
             let present = (j < open_keys.num_rows() && open_keys.row(j) == key).then(|| begins.value(j));
-            let first = facts[i..end].iter().map(|fact| fact.from).min().unwrap_or(OPEN_END);
+            let first = facts[i..end].iter().map(Fact::first).min().unwrap_or(OPEN_END);
             if present.is_none_or(|present| first < present) {
                 late.insert(Box::<[u8]>::from(key.data()));
                 bound = bound.min(first);
@@ -326,10 +341,16 @@ impl<'a> KeyFold<'a> {
                 // the row has moved to another partition of the table: one update
                 Operation::Delete if following.is_some_and(|next| next.operation == Operation::Update && next.at == fact.at) => {}
                 Operation::Delete => self.versions.delete(at, at),
+                Operation::Update if fact.deleted.is_some() => self.versions.delete(fact.deleted.unwrap_or(at), at),
                 _ => {
+                    // a row that comes with the flag was true until then
+                    let fact = Fact { to: fact.deleted.map_or(fact.to, |deleted| deleted.min(fact.to)), ..fact };
                     let row = RowRef { source: CHANGED, row: u32::try_from(first + self.order[place]).unwrap_or(u32::MAX) };
                     let same = &mut self.same;
                     self.versions.put(row, fact.from, fact.to, at, |a, b| same.are(*a, *b));
+                    if let Some(deleted) = fact.deleted {
+                        self.versions.delete(deleted, at);
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! - what a change does to a key's versions: `versions`, pure; which rules a table has: [`HistoryRule`], `valid_time`;
 //! - when: `source_order`; all changes of a key in their order: `changes`;
 //! - which versions there are: `join` asks the history table's own ([`HistoryShape`] says where they lie), never the current table;
-//! - what the history table gets: `output`, put together by [`HistoryInput`].
+//! - what the history table gets: `output`, `sorter`, put together by [`HistoryInput`].
 
 mod changes;
 mod erasable;
@@ -15,6 +15,7 @@ mod questions;
 mod rule;
 mod same;
 mod shape;
+mod sorter;
 mod source_order;
 #[cfg(test)]
 mod table_tests;

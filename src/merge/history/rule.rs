@@ -1,6 +1,11 @@
 //! `history = …` of a `[[table]]`.
 
+use super::shape::HistoryShape;
+use super::valid_time::ValidTimes;
 use super::versions::Late;
+use crate::error::Result;
+use crate::merge::LakeShape;
+use arrow::array::RecordBatch;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -14,6 +19,8 @@ pub struct HistoryRule {
     pub valid_time: Option<String>,
     /// The column that says until when; `None`: until further notice.
     pub valid_to: Option<String>,
+    /// The column that says that a row is deleted, and since when if it is a time; `None`: only a DELETE ends a row.
+    pub soft_delete: Option<String>,
     /// What becomes of versions that begin after a fact which came late.
     pub late: Late,
     /// What becomes of a row whose valid time is NULL or can't be read.
@@ -62,8 +69,23 @@ impl Unit {
 }
 
 impl HistoryRule {
+    /// Whether all periods begin in the order of system time, so that nothing is ever late.
+    pub(super) fn follows_system_time(&self) -> bool {
+        self.valid_time.is_none() && self.valid_to.is_none() && self.soft_delete.is_none()
+    }
+
+    /// Whether a table of this shape can have such a history.
+    ///
+    /// # Errors
+    /// `Data` if it lacks a column that is named, one is of a type that is no time, or one is called as a column of the history.
+    pub fn ensure_fits(&self, shape: &LakeShape) -> Result<()> {
+        HistoryShape::new(&shape.source().table, shape.columns(), &shape.key_names(), None)?;
+        let checked = ValidTimes::new(self, &RecordBatch::new_empty(shape.columns().clone())).map(|_| ());
+        checked.map_err(|error| error.with("table", &shape.source().table))
+    }
+
     /// Reads `true`, `false` or a table.
-    pub fn deserialize_optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+    pub fn deserialize_optional<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Self>, D::Error> {
         struct BoolOrTable;
         impl<'de> Visitor<'de> for BoolOrTable {
             type Value = Option<HistoryRule>;
@@ -72,11 +94,11 @@ impl HistoryRule {
                 f.write_str("true, false, or { valid_time = \"column\", … }")
             }
 
-            fn visit_bool<E>(self, is_on: bool) -> Result<Self::Value, E> {
+            fn visit_bool<E>(self, is_on: bool) -> std::result::Result<Self::Value, E> {
                 Ok(is_on.then(HistoryRule::default))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Self::Value, A::Error> {
                 HistoryRule::deserialize(MapAccessDeserializer::new(map)).map(Some)
             }
         }
@@ -94,7 +116,7 @@ mod tests {
         history: Option<HistoryRule>,
     }
 
-    fn read(text: &str) -> Result<Option<HistoryRule>, String> {
+    fn read(text: &str) -> std::result::Result<Option<HistoryRule>, String> {
         toml::from_str::<Section>(text).map(|section| section.history).map_err(|error| error.message().to_owned())
     }
 
@@ -103,10 +125,12 @@ mod tests {
         assert_eq!(read("").unwrap(), None);
         assert_eq!(read("history = false").unwrap(), None);
         assert_eq!(read("history = true").unwrap(), Some(HistoryRule::default()));
-        let full =
-            read("history = { valid_time = 'a', valid_to = 'b', late = 'to_end', on_invalid_valid_time = 'stop', unit = 'ms' }");
+        let full = read(
+            "history = { valid_time = 'a', valid_to = 'b', late = 'to_end', on_invalid_valid_time = 'stop', unit = 'ms', soft_delete = 'c' }",
+        );
         let full = full.unwrap().unwrap();
         assert_eq!((full.late, full.on_invalid_valid_time, full.unit), (Late::ToEnd, OnInvalid::Stop, Unit::Millis));
+        assert_eq!(full.soft_delete.as_deref(), Some("c"));
         assert!(read("history = { valid_tme = 'a' }").unwrap_err().contains("valid_tme"));
         assert!(read("history = 1").unwrap_err().contains("true, false, or"));
     }

@@ -73,9 +73,9 @@ impl SystemTimes {
         }
     }
 
-    /// That of the first transaction.
-    pub(in crate::merge) fn first(&self) -> i64 {
-        self.times.first().map_or(self.last, |(_, time)| *time)
+    /// That of the first transaction, if there is one.
+    pub(in crate::merge) fn first(&self) -> Option<i64> {
+        self.times.first().map(|(_, time)| *time)
     }
 
     /// That of the last transaction.

@@ -126,7 +126,16 @@ impl Pair {
     }
 
     async fn commit(&mut self, fold: &Fold, base: Option<BaseRows>) {
-        let input = HistoryInput { fold, rule: &self.rule, history: &self.history, previous_system_time: self.system_time, base };
+        let input = HistoryInput {
+            fold,
+            rule: &self.rule,
+            history: &self.history,
+            previous_system_time: self.system_time,
+            base,
+            spill: SpillFolder::new(std::env::temp_dir()),
+            // some runs in the larger commits
+            memory_bytes: 64 << 10,
+        };
         let changes = input.changes().unwrap();
         self.system_time = Some(changes.system_time);
         let request = |columns: &arrow::datatypes::SchemaRef, changes, truncate| CommitRequest {

@@ -27,6 +27,7 @@ pub(super) struct ValidTimes<'a> {
     rows: &'a RecordBatch,
     from: Option<Vec<Said>>,
     to: Option<Vec<Said>>,
+    deleted: Option<Vec<Said>>,
 }
 
 impl<'a> ValidTimes<'a> {
@@ -47,7 +48,39 @@ impl<'a> ValidTimes<'a> {
                 times(column, rule).map(Some).map_err(|error| error.with("column", name))
             }
         };
-        Ok(Self { rule, rows, from: read(&rule.valid_time, "valid_time")?, to: read(&rule.valid_to, "valid_to")? })
+        let deleted = match rule.soft_delete.as_deref().and_then(|name| rows.column_by_name(name)) {
+            Some(column) if *column.data_type() == DataType::Boolean => {
+                let flags = column.as_boolean();
+                Some(
+                    (0..flags.len())
+                        .map(|row| if flags.is_valid(row) && flags.value(row) { Said::Unreadable } else { Said::Null })
+                        .collect(),
+                )
+            }
+            _ => read(&rule.soft_delete, "soft_delete")?,
+        };
+        Ok(Self { rule, rows, from: read(&rule.valid_time, "valid_time")?, to: read(&rule.valid_to, "valid_to")?, deleted })
+    }
+
+    /// Since when the row at `row`, which is known since `system_time`, is deleted by its own word; `None`: it isn't. A flag (true, a number that is no time,
+    /// text that is none) counts from the system time on.
+    pub(super) fn deleted_at(&self, row: usize, system_time: i64) -> Option<i64> {
+        let is_off = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "" | "0" | "n" | "no" | "false" | "f");
+        match self.deleted.as_ref()?[row] {
+            Said::Null => None,
+            Said::Time(0) => None,
+            // a flag in a number
+            Said::Time(time) if time == self.rule.unit.micros() => Some(system_time),
+            Said::Time(time) if (FIRST_TIME..LAST_DAY).contains(&time) => Some(time),
+            // the end of all days: not deleted as long as anybody lives
+            Said::Time(time) if time >= LAST_DAY => None,
+            Said::Time(_) => Some(system_time),
+            Said::Unreadable => {
+                let column = self.rule.soft_delete.as_deref().and_then(|name| self.rows.column_by_name(name));
+                let text = column.and_then(|column| column.as_string_opt::<i32>()).map(|texts| texts.value(row));
+                (!text.is_some_and(is_off)).then_some(system_time)
+            }
+        }
     }
 
     /// The period of the row at `row`, which is known since `system_time`.

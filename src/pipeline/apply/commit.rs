@@ -8,9 +8,9 @@ use super::history::{Done, OpenTable};
 use super::lake::LakeWriter;
 use super::prefetch::prefetched;
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::TableId;
+use crate::event::{CutPoint, TableId};
 use crate::format::ChildSpecs;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, Fold, HistoryRule, POSITION_KEY, TRANSFORMED_KEY};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, FIRST_WINDOW_KEY, Fold, HistoryRule, POSITION_KEY, SpillFolder, TRANSFORMED_KEY};
 use crate::table::{CommitRequest, is_taken};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,9 +33,13 @@ pub(super) struct Job {
     /// Lists in its rows that are tables of their own.
     pub(super) children: ChildSpecs,
     pub(super) fold: Fold,
+    /// Where what doesn't fit memory waits.
+    pub(super) spill: SpillFolder,
     /// What the last commit said.
     pub(super) before: Option<Checkpoint>,
     pub(super) checkpoint: Checkpoint,
+    /// The window of its first change.
+    pub(super) first_window: CutPoint,
 }
 
 /// What became of a [`Job`].
@@ -123,6 +127,7 @@ impl Job {
         let mut extra_metadata = BTreeMap::from([
             (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
             (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
+            (FIRST_WINDOW_KEY.to_owned(), self.first_window.to_string()),
         ]);
         if self.fold.shape().is_transformed() {
             extra_metadata.insert(TRANSFORMED_KEY.to_owned(), "true".to_owned());

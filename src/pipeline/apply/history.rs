@@ -104,13 +104,16 @@ impl Job {
             history,
             previous_system_time: known.as_ref().and_then(|known| known.system_time),
             base,
+            spill: self.spill.clone(),
+            memory_bytes: self.lake.memory_bytes(),
         };
         let folded = input.changes()?;
         self.checkpoint.system_time = Some(folded.system_time);
         let start = match (folded.base_time, history.extra_metadata(HISTORY_START_KEY)) {
             (None, Some(start)) => start.to_owned(),
             (Some(base), _) => base.to_string(),
-            (None, None) => folded.first_time.to_string(),
+            // an empty table's first commit
+            (None, None) => folded.first_time.unwrap_or(self.checkpoint.source_commit_time).to_string(),
         };
         if let Some(base) = folded.base_time {
             tracing::info!(table = %self.table, history_start = %base, "the history starts from the table's rows");

@@ -4,6 +4,8 @@ use super::delivery::Delivery;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY};
+use crate::pipeline::erase::Eraser;
+use crate::pipeline::erasures::Erasures;
 use crate::table::{Lake, Table, TableOptions, TableSpec};
 use object_store::path::Path;
 use std::sync::Arc;
@@ -17,12 +19,14 @@ pub struct LakeWriter {
     is_shared: bool,
     /// Where items are written in the place of lake tables.
     delivery: Option<Arc<Delivery>>,
+    /// What is asked to be erased from them.
+    erasures: Option<Erasures>,
 }
 
 impl LakeWriter {
     /// Writes the tables of `lake`.
     pub fn new(lake: Lake, options: TableOptions) -> Self {
-        Self { lake, options, is_shared: false, delivery: None }
+        Self { lake, options, is_shared: false, delivery: None, erasures: None }
     }
 
     /// The same for a worker that is given tables by leases: it takes them from whoever has them, and gives way to whoever takes them.
@@ -37,8 +41,28 @@ impl LakeWriter {
         Self { delivery: Some(delivery), ..self }
     }
 
+    /// The same for a service that can be asked to erase.
+    #[must_use]
+    pub(in crate::pipeline) fn erasing(self, erasures: Erasures) -> Self {
+        Self { erasures: Some(erasures), ..self }
+    }
+
+    /// What is asked to be erased; of items that are delivered elsewhere nothing is.
+    pub(super) fn erasures(&self) -> Option<Erasures> {
+        self.erasures.clone().filter(|_| self.delivery.is_none())
+    }
+
+    pub(super) fn eraser(&self) -> Eraser {
+        Eraser::new(self.lake.clone(), self.options.clone()).taking(self.is_shared)
+    }
+
     pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
         self.delivery.as_ref()
+    }
+
+    /// Bytes that a commit may hold of what waits to be sorted.
+    pub(super) fn memory_bytes(&self) -> usize {
+        usize::try_from(self.options.memory_bytes / 2).unwrap_or(usize::MAX)
     }
 
     pub(super) fn is_shared(&self) -> bool {

@@ -8,6 +8,7 @@ mod cadence;
 mod children;
 mod commit;
 mod delivery;
+mod erasing;
 mod history;
 mod lake;
 mod prefetch;
@@ -29,6 +30,7 @@ use crate::stream::{Consumer, CutReached, EventLog, LaneEvent, LogPosition, find
 use crate::table::{CommitSummary, FileSlice};
 use arrow::datatypes::SchemaRef;
 use commit::Outcome;
+use erasing::Erasing;
 use progress::Progress;
 use shared::{Shared, changed};
 use std::collections::BTreeMap;
@@ -80,6 +82,7 @@ pub struct Apply {
     last_cut: Option<CutReached>,
     running: JoinSet<Outcome>,
     to_release: Option<LogPosition>,
+    erasing: Erasing,
     /// Where several workers share the tables; `None`: all are this loop's.
     shared: Option<Shared>,
 }
@@ -140,6 +143,7 @@ impl Apply {
     fn over(ground: Ground, tables: BTreeMap<TableId, AppliedTable>, durable: BTreeMap<TableId, Option<Resume>>) -> Self {
         let Ground { log, lake, config, status, commits_done } = ground;
         Self {
+            erasing: Erasing::of(lake.erasures()),
             log,
             lake,
             config,
@@ -168,11 +172,14 @@ impl Apply {
             let is_last = (stopping && is_at_end) || self.is_outdated();
             self.leave_tables()?;
             self.make_room(is_last)?;
+            if !is_last {
+                self.start_erasures()?;
+            }
             self.start_commits(is_last)?;
             if let Some(position) = self.to_release.take() {
                 self.release(&position).await;
             }
-            if is_last && self.running.is_empty() && !self.is_unresolved() {
+            if is_last && self.running.is_empty() && self.erasing.is_idle() && !self.is_unresolved() {
                 return Ok(());
             }
             let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
@@ -182,6 +189,11 @@ impl Apply {
                 biased;
                 Some(outcome) = self.running.join_next() => {
                     self.finish(outcome.map_err(|panic| Error::bug("a commit's task has died").caused_by(panic))?)?;
+                }
+                erasure = self.erasing.changed() => {
+                    if let Some(ended) = erasure {
+                        self.end_erasure(ended?);
+                    }
                 }
                 changed = stop.changed(), if !stopping => {
                     if changed.is_err() {
@@ -326,7 +338,7 @@ impl Apply {
         let resume = self.with_others(resume);
         let Some(applied) = self.tables.get_mut(table) else { return Ok(()) };
         let stream_id = &self.log.identity().stream_id;
-        match applied.job(table, &self.lake, cut, resume, stream_id) {
+        match applied.job(table, &self.lake, cut, resume, stream_id, &self.config.spill) {
             Ok(Some(job)) => {
                 self.running.spawn(job.run());
                 Ok(())

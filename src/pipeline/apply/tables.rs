@@ -7,7 +7,7 @@ use super::lake::LakeWriter;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, TableState};
 use crate::format::ChildSpecs;
-use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, TablePending, TableRule, TableRules};
+use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, SpillFolder, TablePending, TableRule, TableRules};
 use crate::metrics as names;
 use crate::pipeline::status::{CommittedRows, LastCommit, Status};
 use crate::stream::CutReached;
@@ -89,6 +89,17 @@ impl AppliedTable {
     /// What the last commit says.
     pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_ref()
+    }
+
+    /// Something else writes the table for a while: nothing is committed meanwhile, and it is opened anew then.
+    pub(super) fn lend(&mut self) {
+        self.is_running = true;
+        self.writer = None;
+    }
+
+    /// The table is ours again.
+    pub(super) fn take_back(&mut self) {
+        self.is_running = false;
     }
 
     /// A table that was fed by another stream before: positions on that one say nothing on this one.
@@ -244,6 +255,7 @@ impl AppliedTable {
         cut: &CutReached,
         resume: Option<Resume>,
         stream_id: &str,
+        spill: &SpillFolder,
     ) -> Result<Option<Job>> {
         let Some(position) = self.position_at(cut) else { return Ok(None) };
         if let Some((owner, what)) = &self.owner {
@@ -251,6 +263,9 @@ impl AppliedTable {
                 .with("other", owner)
                 .remedy("rename it at the source, leave it out with `exclude`, or remove `history` or `children` of the other"));
         }
+        // an empty commit leaves the table as it was beyond its own cut
+        let after = CutPoint { number: cut.point.number.next(), ..cut.point };
+        let first_window = self.pending.first_window().filter(|_| self.pending.has_changes(cut.point)).unwrap_or(after);
         let Some(fold) = self.pending.take(cut.point, &position)? else { return Ok(None) };
         let schema = fold.shape().source().as_ref().clone();
         let mut checkpoint = Checkpoint::new(stream_id, cut.point, resume, position, cut.cut.source_commit_time, schema);
@@ -264,8 +279,10 @@ impl AppliedTable {
             history: self.history.clone(),
             children: self.children.clone(),
             fold,
+            spill: spill.clone(),
             before: self.checkpoint.clone(),
             checkpoint,
+            first_window,
         }))
     }
 

@@ -265,10 +265,16 @@ fn refuse(catalog: &mut Catalog, left: &Left, rules: &TableRules) -> Result<()> 
 /// A table that can't become a lake table as its rule has it (a partition column that it lacks) is refused before a row of it is read.
 fn refuse_shapes(catalog: &mut Catalog, rules: &TableRules) {
     let unfit = |(id, table): (&TableId, &CatalogTable)| {
-        let mut treatment = rules.rule_for(id)?.treatment();
+        let rule = rules.rule_for(id)?;
+        let mut treatment = rule.treatment();
         // where a lookup's columns aren't known, the merge says what is wrong
         treatment.transform = treatment.transform.filter(Transform::is_known);
-        LakeShape::treated(Arc::new(table.schema.clone()), &treatment).err().map(|error| (id.clone(), error.into_config()))
+        let is_known = rule.treatment().transform.is_none() || treatment.transform.is_some();
+        let fits = LakeShape::treated(Arc::new(table.schema.clone()), &treatment).and_then(|shape| match &rule.history {
+            Some(history) if is_known => history.ensure_fits(&shape),
+            _ => Ok(()),
+        });
+        fits.err().map(|error| (id.clone(), error.into_config()))
     };
     let refused: Vec<_> = catalog.tables.iter().filter_map(unfit).collect();
     for (id, error) in refused {

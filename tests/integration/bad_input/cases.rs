@@ -86,11 +86,15 @@ fn configuration(ground: &Ground) -> Vec<Outcome> {
     let unknown_table = Pipeline::with_source(&url, "", &ground.rule().replace("items", "itms"));
     let unknown_key_column = Pipeline::with_source(&url, "", &(ground.rule() + "key = [\"idd\"]\n"));
     let unknown_partition_column = Pipeline::with_source(&url, "", &(ground.rule() + "partition_by = \"year(sold)\"\n"));
+    let no_time = Pipeline::with_source(&url, "", &(ground.rule() + "history = { valid_time = \"since\" }\n"));
+    let no_position = no_time.answer(&["query", "SELECT 1", "--at-position", "yesterday"]);
     vec![
         failed("A misspelt key in binlake.toml", of(&unknown_key), 2, &["commit_intervall", "commit_interval"]),
         failed("An environment variable that isn't set", of(&no_variable), 2, &["NOT_SET_ANYWHERE"]),
         failed("A table that the source doesn't have", run(&unknown_table), 3, &["itms"]),
         failed("A key column that the table doesn't have", run(&unknown_key_column), 2, &["idd", "items"]),
+        failed("A valid time that the table doesn't have", run(&no_time), 2, &["since", "items"]),
+        failed("A position that is none", no_position, 2, &["--at-position", "yesterday"]),
         failed("A partition column that the table doesn't have", run(&unknown_partition_column), 2, &["sold", "items"]),
     ]
 }

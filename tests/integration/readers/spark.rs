@@ -125,6 +125,52 @@ async fn spark_reads_our_tables_and_writes_into_them_and_we_go_on() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spark_reads_a_history() {
+    if std::env::var_os("BINLAKE_TEST_SPARK").is_none() {
+        println!("skipped: Spark; `make test-spark` runs it");
+        return;
+    }
+    let rule = "history = { valid_time = \"effective\" }\n";
+    let mut scene =
+        crate::capture::Scene::on(crate::mysql::Server::shared(crate::mysql::Flavour::MySql), "spark_history", rule).await;
+    scene.run(&["CREATE TABLE prices (id INT PRIMARY KEY, price INT, effective DATE)"]).await;
+    let service = scene.pipeline.run();
+    scene.catches_up(&["prices"]).await;
+    let mut known = Vec::new();
+    for statement in [
+        "INSERT INTO prices VALUES (1, 10, '2026-01-01'), (2, 20, '2026-01-01'), (3, 30, '2026-01-01')",
+        "UPDATE prices SET price = 12, effective = '2026-03-01' WHERE id < 3",
+        "UPDATE prices SET price = 11, effective = '2026-02-01' WHERE id = 1",
+        "DELETE FROM prices WHERE id = 3",
+    ] {
+        scene.run(&[statement]).await;
+        scene.catches_up(&["prices"]).await;
+        known.push(scene.client.value("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%d %H:%i:%s.%f')").await);
+    }
+    scene.ends_well(service);
+    let columns = ["id", "price", "_valid_from", "_valid_to", "_system_from", "_system_to"];
+    let history = scene.pipeline.table(&scene.database, "prices_history");
+    let mut expected = history.values(None, &columns).unwrap();
+    expected.sort();
+    let mut spark = Spark::start();
+    let folder = history.folder().display().to_string();
+    compare("Spark", "prices_history", &expected, spark.ask(&["snapshot", &folder, &columns.join(",")]));
+    for system in &known {
+        for valid in ["2026-01-15", "2026-02-10", "2026-03-10"] {
+            let sql = format!(
+                "SELECT id, price FROM input WHERE _valid_from <= TIMESTAMP '{valid}' AND TIMESTAMP '{valid}' < _valid_to \
+                 AND _system_from <= TIMESTAMP '{system}' AND TIMESTAMP '{system}' < _system_to"
+            );
+            let question = format!("SELECT id, price FROM {}.prices ORDER BY 1", scene.database);
+            let ours = scene.pipeline.ok(&["query", &question, "--format", "csv", "--valid-at", valid, "--as-of", system]);
+            let ours: Vec<Values> =
+                ours.lines().skip(1).map(|line| line.split(',').map(|value| Some(value.to_owned())).collect()).collect();
+            compare("Spark as of two times", "prices_history", &ours, spark.ask(&["sql", &folder, "id,price", &sql]));
+        }
+    }
+}
+
 /// The table's rows that match, with one column's value changed.
 fn replace_column(scene: &Scene, name: &str, column: &str, value: &str, row: &str) -> String {
     let files = scene.pipeline.table(&scene.database, name).batches(None).unwrap();
