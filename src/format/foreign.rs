@@ -3,11 +3,11 @@
 //! A record becomes rows, or what happens to a whole table, or a dead letter. Dead letters are rows of a table of their own, in the same windows as the
 //! rows, so that they are written exactly once, by commits with checkpoints as all others. A record that is tried again takes its dead letter with it.
 
-use super::assembly::Sections;
 use super::cell::Cell;
 use super::changes::{ChangeTables, Failed};
 use super::kpl::{UserRecord, deaggregate, is_aggregated};
 use super::plain::{PlainColumn, PlainTable, Unreadable};
+use super::sections::Sections;
 use crate::error::{Error, Result};
 use crate::event::{
     BinlogCoordinates, Column, Gtid, GtidSet, Operation, Section, SourceType, TableId, TableSchema, TransactionStamp,

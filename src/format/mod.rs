@@ -28,6 +28,7 @@ mod mark;
 mod number;
 mod plain;
 mod row;
+mod sections;
 mod translate;
 
 #[cfg(test)]

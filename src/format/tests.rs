@@ -116,7 +116,7 @@ fn any_rows(seed: u64, rows: usize) -> ChangeBatch {
         let (old, new) = (image(row as i64), image(row as i64));
         let operation = [Operation::Create, Operation::Update, Operation::Delete][row % 3];
         if operation == Operation::Update {
-            changed.append_value(assembly::changed_bits(&old, &new)).unwrap();
+            changed.append_value(sections::changed_bits(&old, &new)).unwrap();
             before.push(old);
         } else {
             changed.append_null();

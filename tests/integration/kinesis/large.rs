@@ -43,7 +43,13 @@ async fn a_stream_of_large_records_is_used_to_its_own_limit() {
     let client = StandIn::shared().client().await;
     let described = client.describe_stream_summary().stream_name(&url.aws.name).send().await.unwrap();
     let arn = described.stream_description_summary.unwrap().stream_arn;
-    client.update_max_record_size().stream_arn(&arn).max_record_size_in_kib(i32::try_from(most_mib() << 10).unwrap()).send().await.unwrap();
+    client
+        .update_max_record_size()
+        .stream_arn(&arn)
+        .max_record_size_in_kib(i32::try_from(most_mib() << 10).unwrap())
+        .send()
+        .await
+        .unwrap();
     let log = KinesisLog::open(&url, LANES).await.unwrap();
     let most = log.most_record_bytes();
     assert!(most + 1000 > most_mib() << 20 && most < most_mib() << 20, "{most}");
