@@ -1,7 +1,7 @@
 //! From records back to chunks: of a stream that Binlake wrote in another format.
 //!
-//! Within a lane the records of a chunk are numbered, and its own record comes last. A record that was there already is dropped; one that is missing is
-//! damage; one of an older producer than the lane's is void. Where reading begins in the middle of a chunk, the chunk comes out as one whose beginning is
+//! Within a lane the records of a chunk are numbered, and its own record comes last. The others may come in any order, as a log that keeps that of each key
+//! alone gives them. One that was there already is dropped; one that is missing at the end is damage; one of an older producer than the lane's is void. Where reading begins in the middle of a chunk, the chunk comes out as one whose beginning is
 //! missing, as a chunk of several parts does: [`crate::stream::LaneProtocol`] knows what to do with it.
 
 use super::cell::{Cell, CellColumns};
@@ -41,41 +41,49 @@ struct LaneAssembly {
     current: Option<Assembling>,
 }
 
-/// A chunk whose records are coming.
+/// A chunk whose records are coming: those of one partition key in their order, others in any.
 #[derive(Debug)]
 struct Assembling {
     place: (Epoch, ChunkIndex),
-    /// Whether its first records were before the start of reading.
-    is_partial: bool,
-    next: u64,
-    crc: crc32fast::Hasher,
-    records: Vec<Bytes>,
-    /// How many parts of the next record came, and what they say.
-    parts: u32,
-    text: String,
+    records: BTreeMap<u64, Coming>,
     /// The batch in which it began.
     batch: u64,
 }
 
+/// A record of a chunk.
+#[derive(Debug)]
+enum Coming {
+    Whole(Bytes),
+    /// So many parts of it came, and this is what they say.
+    Parts(u32, String),
+}
+
 impl Assembling {
-    fn add(&mut self, record: Bytes) {
-        self.next += 1;
-        if !self.is_partial {
-            self.crc.update(&record);
-            self.records.push(record);
+    /// Takes a record, or a part of it; what was there already is dropped. A part whose first ones were before the start of reading means nothing.
+    fn add(&mut self, number: u64, record: Bytes, part: Option<Part>) {
+        let Some(part) = part else {
+            self.records.entry(number).or_insert(Coming::Whole(record));
+            return;
+        };
+        let coming = self.records.entry(number).or_insert_with(|| Coming::Parts(0, String::new()));
+        if let Coming::Parts(next, text) = coming
+            && part.number == *next
+        {
+            *next += 1;
+            *text += &part.text;
+            if part.is_last() {
+                *coming = Coming::Whole(std::mem::take(text).into());
+            }
         }
     }
 
-    fn add_part(&mut self, part: &Part) {
-        self.parts += 1;
-        if !self.is_partial {
-            self.text += &part.text;
-        }
-        if part.is_last() {
-            self.parts = 0;
-            let text = std::mem::take(&mut self.text);
-            self.add(text.into());
-        }
+    /// All records in the order of their numbers; `None`: not all of them came.
+    fn finish(mut self, records: u64) -> Option<Vec<Bytes>> {
+        let whole = |number| match self.records.remove(&number) {
+            Some(Coming::Whole(record)) => Some(record),
+            Some(Coming::Parts(..)) | None => None,
+        };
+        (0..records).map(whole).collect()
     }
 }
 
@@ -143,34 +151,15 @@ impl RecordAssembly {
             return Ok(());
         }
         let is_known = lane.current.as_ref().is_some_and(|current| current.place == place);
-        if !is_known {
-            let unfinished = lane.current.as_ref().is_some_and(|current| current.place.0 == place.0);
-            let is_partial = mark.number > 0 || part.as_ref().is_some_and(|part| part.number > 0);
-            if unfinished || (is_partial && lane.done.is_some()) {
-                return Err(missing(mark));
-            }
-            lane.current = Some(Assembling {
-                place,
-                is_partial,
-                next: mark.number,
-                crc: crc32fast::Hasher::new(),
-                records: Vec::new(),
-                parts: part.as_ref().map_or(0, |part| part.number),
-                text: String::new(),
-                batch,
-            });
-        }
-        let Some(current) = &mut lane.current else { return Ok(()) };
-        if mark.number > current.next {
+        if !is_known && lane.current.as_ref().is_some_and(|current| current.place.0 == place.0) {
+            // the chunk before has no end
             return Err(missing(mark));
         }
-        if mark.number == current.next {
-            match part {
-                None => current.add(record),
-                Some(part) if part.number > current.parts => return Err(missing(mark)),
-                Some(part) if part.number == current.parts => current.add_part(&part),
-                Some(_) => {}
-            }
+        if !is_known {
+            lane.current = Some(Assembling { place, records: BTreeMap::new(), batch });
+        }
+        if let Some(current) = &mut lane.current {
+            current.add(mark.number, record, part);
         }
         Ok(())
     }
@@ -225,24 +214,23 @@ impl RecordAssembly {
         }
         let at = |error: crate::error::Error| error.with("lane", lane_of).with("epoch", place.0).with("index", place.1);
         let current = lane.current.take().filter(|current| current.place == place);
-        let is_partial = match &current {
-            Some(current) => current.is_partial,
-            None => chunk.records > 0,
+        let records = match current {
+            Some(current) => current.finish(chunk.records),
+            None => (chunk.records == 0).then(Vec::new),
         };
-        if is_partial && lane.done.is_some() {
-            return Err(at(damaged("records of a chunk are missing")));
-        }
-        lane.done = Some(place);
-        if is_partial {
-            // the beginning was before the start of reading: the end of a chunk of two parts
+        let Some(records) = records else {
+            if lane.done.is_some() {
+                return Err(at(damaged("records of a chunk are missing")));
+            }
+            lane.done = Some(place);
+            // some of it was before the start of reading: the end of a chunk of two parts
             let header = ChunkHeader { part_start: 1, ..chunk.header(2, 0) };
             return Ok(Some((lane_of, header.record(b"."))));
-        }
-        let (records, next, crc) = match current {
-            Some(current) => (current.records, current.next, current.crc.finalize()),
-            None => (Vec::new(), 0, 0),
         };
-        if next != chunk.records || (chunk.records > 0 && crc != chunk.crc) {
+        lane.done = Some(place);
+        let mut crc = crc32fast::Hasher::new();
+        records.iter().for_each(|record| crc.update(record));
+        if chunk.records > 0 && crc.finalize() != chunk.crc {
             return Err(at(damaged("a chunk's records are not those that were written")));
         }
         let sections = self.sections(&chunk, &records).map_err(at)?;

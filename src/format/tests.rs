@@ -312,6 +312,29 @@ fn repeats_are_dropped_and_a_gap_is_damage() {
     }
 }
 
+#[test]
+fn keys_of_a_chunk_may_come_in_any_order() {
+    let contents = contents(6);
+    for format in formats().into_iter().filter(|format| !format.is_aggregated) {
+        let records = records(&format, 0, &contents);
+        let chunks = assemble(&format, &records);
+        let is_own = |record: &Bytes| record.starts_with(b"{\"binlake\":{");
+        // whole chunks backwards, each with its own record at its end
+        let mut backwards: Vec<Bytes> = Vec::new();
+        let mut chunk: Vec<Bytes> = Vec::new();
+        for record in records {
+            if is_own(&record) {
+                backwards.extend(std::mem::take(&mut chunk).into_iter().rev());
+                backwards.push(record);
+            } else {
+                chunk.push(record);
+            }
+        }
+        assert!(chunk.is_empty());
+        assert_eq!(assemble(&format, &backwards), chunks);
+    }
+}
+
 fn has_mark(format: &RecordFormat, record: &Bytes) -> bool {
     let all = deaggregate(record).map_or_else(|| vec![record.clone()], |all| all.into_iter().map(|user| user.bytes).collect());
     let marks = all.iter().filter(|bytes| !bytes.is_empty()).map(|bytes| RecordAssembly::new(format.clone()).mark(bytes).unwrap());

@@ -44,13 +44,27 @@ struct Transaction {
 struct Output<'a> {
     header: &'a ChunkHeader,
     made_at: Timestamp,
-    records: Vec<UserRecord>,
+    /// What may be put at once, one after the other.
+    groups: Vec<Vec<UserRecord>>,
     marked: u64,
     crc: crc32fast::Hasher,
     shapes: Vec<(u64, TableSchema)>,
 }
 
 impl Output<'_> {
+    /// A record that comes behind those of its key.
+    fn push(&mut self, record: UserRecord) {
+        match self.groups.last_mut() {
+            Some(group) => group.push(record),
+            None => self.groups.push(vec![record]),
+        }
+    }
+
+    /// What comes next comes behind all that came before, whatever its key.
+    fn barrier(&mut self) {
+        self.groups.push(Vec::new());
+    }
+
     fn mark(&self) -> Mark {
         Mark { lane: self.header.lane, epoch: self.header.epoch, chunk: self.header.index, number: self.marked }
     }
@@ -62,7 +76,8 @@ impl ChunkTranslator {
         Self { format, most_record_bytes, hash_key: hash_key(lane, lanes), current: None, previous: None }
     }
 
-    /// The records of the chunk with `header`, in their order; the last is the chunk's own. `made_at` is the clock's time.
+    /// The records of the chunk with `header`, in their order; the last is the chunk's own. `made_at` is the clock's time. In groups: within one, only records
+    /// of one partition key need to keep their order.
     ///
     /// # Errors
     /// `Refused` if the chunk's own record, which has its cut, is larger than the log's records may be.
@@ -72,9 +87,9 @@ impl ChunkTranslator {
         content: &ChunkContent,
         carries_cut: bool,
         made_at: Timestamp,
-    ) -> Result<Vec<UserRecord>> {
+    ) -> Result<Vec<Vec<UserRecord>>> {
         let crc = crc32fast::Hasher::new();
-        let mut out = Output { header, made_at, records: Vec::new(), marked: 0, crc, shapes: Vec::new() };
+        let mut out = Output { header, made_at, groups: Vec::new(), marked: 0, crc, shapes: Vec::new() };
         for section in &content.sections {
             match section {
                 Section::Rows(batch) => self.rows(batch, &mut out)?,
@@ -84,7 +99,9 @@ impl ChunkTranslator {
                         Dialect::Dms => dms::truncate(table, stamp, mark, made_at),
                         Dialect::Debezium(options) => debezium::truncate(options, table, stamp, mark, made_at),
                     };
+                    out.barrier();
                     self.marked(&mut out, table.to_string(), &record)?;
+                    out.barrier();
                 }
                 Section::NewShape { schema, fill, stamp } => {
                     let mark = out.mark();
@@ -93,7 +110,9 @@ impl ChunkTranslator {
                         Dialect::Dms => dms::shape(schema, fill, stamp, mark, made_at)?,
                         Dialect::Debezium(options) => debezium::shape(options, schema, fill, stamp, mark, made_at)?,
                     };
+                    out.barrier();
                     self.marked(&mut out, schema.table.to_string(), &record)?;
+                    out.barrier();
                 }
             }
         }
@@ -105,9 +124,14 @@ impl ChunkTranslator {
         let own = ChunkRecord::new(header, out.marked, out.crc.clone().finalize(), std::mem::take(&mut out.shapes), cut)?;
         let own = own.write(self.format.beside_chunk(made_at))?;
         self.check_size(own.len())?;
-        let mut records = if self.format.is_aggregated { self.aggregated(out.records) } else { out.records };
-        records.push(self.user_record(own_key(header.lane), own));
-        Ok(records)
+        let mut groups = out.groups;
+        groups.retain(|group| !group.is_empty());
+        if self.format.is_aggregated {
+            // each holds many keys
+            groups = self.aggregated(groups.into_iter().flatten()).into_iter().map(|record| vec![record]).collect();
+        }
+        groups.push(vec![self.user_record(own_key(header.lane), own)]);
+        Ok(groups)
     }
 
     fn rows(&mut self, batch: &ChangeBatch, out: &mut Output<'_>) -> Result<()> {
@@ -158,7 +182,7 @@ impl ChunkTranslator {
             if let (true, Dialect::Debezium(options)) = (is_delete, &self.format.dialect)
                 && options.tombstones
             {
-                out.records.push(self.user_record(key, Vec::new()));
+                out.push(self.user_record(key, Vec::new()));
             }
         }
         Ok(())
@@ -174,7 +198,7 @@ impl ChunkTranslator {
             self.end_transaction(out);
             if let Some(options) = self.transaction_metadata() {
                 let record = debezium::begin(options, stamp).to_string().into_bytes();
-                out.records.push(self.user_record(options.topic_prefix.clone(), record));
+                out.push(self.user_record(options.topic_prefix.clone(), record));
             }
             self.current = Some(Transaction { stamp: stamp.clone(), rows: 0, tables: BTreeMap::new() });
         }
@@ -189,7 +213,7 @@ impl ChunkTranslator {
         if let Some(options) = self.transaction_metadata() {
             let rows = ended.tables.iter().map(|(table, rows)| (table, *rows));
             let record = debezium::end(options, &ended.stamp, rows).to_string().into_bytes();
-            out.records.push(self.user_record(options.topic_prefix.clone(), record));
+            out.push(self.user_record(options.topic_prefix.clone(), record));
         }
         self.previous = Some((ended.stamp, ended.rows));
     }
@@ -205,11 +229,11 @@ impl ChunkTranslator {
         let text = record.to_string();
         out.crc.update(text.as_bytes());
         if self.fits(text.len(), key.len()) {
-            out.records.push(self.user_record(key, text.into_bytes()));
+            out.push(self.user_record(key, text.into_bytes()));
         } else {
             let most = self.most_record_bytes - self.extra(key.len());
             let parts = self.format.parts(out.mark(), &key, &text, most, out.made_at)?;
-            out.records.extend(parts.into_iter().map(|part| self.user_record(key.clone(), part)));
+            parts.into_iter().for_each(|part| out.push(self.user_record(key.clone(), part)));
         }
         out.marked += 1;
         Ok(())
@@ -244,7 +268,7 @@ impl ChunkTranslator {
     }
 
     /// Packs records, in their order, into as few as may be.
-    fn aggregated(&self, records: Vec<UserRecord>) -> Vec<UserRecord> {
+    fn aggregated(&self, records: impl Iterator<Item = UserRecord>) -> Vec<UserRecord> {
         let most = self.most_record_bytes.min(AGGREGATE_BYTES.max(1));
         let (mut packed, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
         let pack = |group: &mut Vec<UserRecord>, packed: &mut Vec<UserRecord>| {

@@ -247,6 +247,10 @@ impl EventLog for ClaimCheckLog {
         self.log.release(position).await
     }
 
+    fn orders_by_key(&self) -> bool {
+        self.log.orders_by_key()
+    }
+
     fn most_record_bytes(&self) -> usize {
         MOST_RECORD_BYTES
     }

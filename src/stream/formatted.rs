@@ -72,6 +72,10 @@ impl EventLog for FormattedLog {
         self.log.records_at_once()
     }
 
+    fn orders_by_key(&self) -> bool {
+        self.log.orders_by_key()
+    }
+
     fn most_record_bytes(&self) -> usize {
         self.log.most_record_bytes()
     }

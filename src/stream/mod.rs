@@ -127,7 +127,8 @@ pub struct LogIdentity {
 
 /// An ordered log of records on a fixed number of lanes, shared by one producer and any number of readers.
 ///
-/// - *Order*: the records of one lane are read in the order in which their appends returned. Between lanes there is none.
+/// - *Order*: the records of one lane are read in the order in which their appends returned. Between lanes there is none, nor, in a log that
+///   [orders by key](EventLog::orders_by_key), between those of several keys in one call.
 /// - *Durability*: when `append` has returned `Ok`, its records outlive a crash of every process and of the machine.
 /// - *Errors*: after an `Err` (or when the call was cancelled) any of its records may or may not be in the log. The caller sends the
 ///   same records again, byte for byte, before any later one of their lanes; readers see repeats and drop them by their index.
@@ -167,6 +168,12 @@ pub trait EventLog: Send + Sync + Debug {
     /// How many records of one lane `append` takes at once. More than one: they become durable in their order, a beginning of them after an `Err`.
     fn records_at_once(&self) -> usize {
         1
+    }
+
+    /// Whether records of one call keep their order only where they have one partition key, or none. Then any number of them may go at once: they are durable when
+    /// the call returns, so what comes with the next one is behind all of them.
+    fn orders_by_key(&self) -> bool {
+        false
     }
 
     /// The most bytes that a record may have.

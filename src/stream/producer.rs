@@ -24,9 +24,6 @@ pub struct Producer {
     next_cut: CutNumber,
 }
 
-/// Small records of a lane are appended together up to so many bytes, where the log takes several.
-const MOST_GROUP_BYTES: usize = 256 << 10;
-
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one a lane, and mostly idle")]
 enum LaneSlot {
@@ -148,20 +145,11 @@ async fn deliver(log: Arc<dyn EventLog>, mut writer: LaneWriter, content: ChunkC
     };
     let encoded: Result<(LaneWriter, ChunkRecords)> =
         tokio::task::spawn_blocking(encode).await.map_err(|panic| Error::bug("encoding a chunk has died").caused_by(panic))?;
-    let (writer, records) = encoded?;
+    let (writer, mut records) = encoded?;
     metrics::counter!(crate::metrics::CHUNKS).increment(1);
-    let mut records = records.peekable();
-    while let Some(first) = records.next() {
-        let (mut bytes, mut group) = (first.bytes.len(), vec![first]);
-        // parts of chunks are large, and each is made when it is its turn
-        while bytes < MOST_GROUP_BYTES
-            && group.len() < log.records_at_once()
-            && let Some(next) = records.next_if(|next| next.bytes.len() < MOST_GROUP_BYTES)
-        {
-            bytes += next.bytes.len();
-            group.push(next);
-        }
-        append(log.as_ref(), group).await?;
+    while let Some(call) = records.next_call(log.as_ref()) {
+        let bytes: usize = call.iter().map(|record| record.bytes.len()).sum();
+        append(log.as_ref(), call).await?;
         metrics::counter!(crate::metrics::CHUNK_BYTES).increment(bytes as u64);
     }
     Ok(writer)

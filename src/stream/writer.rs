@@ -1,6 +1,6 @@
 //! From a lane's content to its next records: numbering, epochs, parts.
 
-use super::LaneRecord;
+use super::{EventLog, LaneRecord};
 use crate::error::{Error, Result};
 use crate::event::{ChunkContent, ChunkHeader, ChunkIndex, ChunkPayload, CutNumber, CutPoint, Epoch, Lane};
 use crate::format::{ChunkTranslator, RecordFormat};
@@ -111,11 +111,11 @@ impl LaneWriter {
         let header = self.header(content.cut.is_some(), 0, 0);
         let lane = self.lane;
         let Some(translator) = &mut self.translator else { return Err(Error::bug("there is no other format")) };
-        let records = translator.records(&header, content, lane == Lane(0), Timestamp::now())?;
+        let groups = translator.records(&header, content, lane == Lane(0), Timestamp::now())?;
         let record =
             |record: crate::format::UserRecord| LaneRecord { lane, bytes: record.bytes, partition_key: Some(record.partition_key) };
         self.advance(1, content.cut.is_some());
-        Ok(ChunkRecords::Whole(records.into_iter().map(record).collect()))
+        Ok(ChunkRecords::Whole(groups.into_iter().map(|group| group.into_iter().map(record).collect()).collect()))
     }
 
     fn header(&self, ends_with_cut: bool, payload_bytes: u64, control_bytes: u32) -> ChunkHeader {
@@ -156,16 +156,46 @@ pub enum ChunkRecords {
         /// The most bytes of a part.
         part_bytes: usize,
     },
-    /// Records of another format.
-    Whole(VecDeque<LaneRecord>),
+    /// Records of another format, in groups: within one, only records of one partition key need to keep their order.
+    Whole(VecDeque<VecDeque<LaneRecord>>),
 }
+
+/// Records that are appended at once, at most, where a log keeps the order of each key alone: what a call of Kinesis takes.
+const MOST_OF_A_GROUP: usize = 500;
+/// Records that are appended at once have no more bytes, unless one alone does.
+const MOST_BYTES_AT_ONCE: usize = 512 << 10;
 
 impl ChunkRecords {
     /// Records left.
     pub fn len(&self) -> usize {
         match self {
             Self::Parts { rest, part_bytes, .. } => rest.as_ref().map_or(0, |rest| rest.len().div_ceil(*part_bytes).max(1)),
-            Self::Whole(records) => records.len(),
+            Self::Whole(groups) => groups.iter().map(VecDeque::len).sum(),
+        }
+    }
+
+    /// The next records that go into one call of `log`.
+    pub(super) fn next_call(&mut self, log: &dyn EventLog) -> Option<Vec<LaneRecord>> {
+        let first = self.next()?;
+        let (mut bytes, mut call) = (first.bytes.len(), vec![first]);
+        let most = if log.orders_by_key() { MOST_OF_A_GROUP } else { log.records_at_once() };
+        // parts of chunks are large, and each is made when it is its turn
+        while call.len() < most
+            && let Some(next) = self.peek_bytes(log.orders_by_key()).filter(|next| bytes + next <= MOST_BYTES_AT_ONCE)
+        {
+            bytes += next;
+            call.extend(self.next());
+        }
+        Some(call)
+    }
+
+    /// The size of the next record, if it may go with the one that was given out last.
+    fn peek_bytes(&self, of_group: bool) -> Option<usize> {
+        match self {
+            Self::Parts { .. } if of_group => None,
+            Self::Parts { rest, part_bytes, .. } => rest.as_ref().map(|rest| rest.len().min(*part_bytes)),
+            Self::Whole(groups) if of_group => Some(groups.front()?.front()?.bytes.len()),
+            Self::Whole(groups) => Some(groups.iter().find_map(VecDeque::front)?.bytes.len()),
         }
     }
 
@@ -189,7 +219,13 @@ impl Iterator for ChunkRecords {
                 *left = (!rest.is_empty()).then_some(rest);
                 Some(record)
             }
-            Self::Whole(records) => records.pop_front(),
+            Self::Whole(groups) => {
+                // the front one stays when it is empty: so it is seen where a group ends
+                while groups.front().is_some_and(VecDeque::is_empty) {
+                    groups.pop_front();
+                }
+                groups.front_mut()?.pop_front()
+            }
         }
     }
 }

@@ -201,7 +201,7 @@ impl EventLog for KinesisLog {
                     .with("lane", record.lane)
                     .with("bytes", record.bytes.len()));
             }
-            let line = u32::from(record.lane.0);
+            let line = line(record.lane, self.identity.lanes, record.partition_key.as_deref());
             let partition_key = record.partition_key.map_or_else(|| partition_key.clone(), Arc::from);
             Ok(PutRecord { line, partition_key, explicit_hash_key: Some(*hash_key), data: record.bytes })
         };
@@ -221,6 +221,10 @@ impl EventLog for KinesisLog {
 
     async fn leave(&self) -> Result<()> {
         self.stream.deregister().await
+    }
+
+    fn orders_by_key(&self) -> bool {
+        true
     }
 
     fn most_record_bytes(&self) -> usize {
@@ -246,6 +250,15 @@ impl EventLog for KinesisLog {
         let is_kept = back < self.stream.retention() && begins > self.stream.facts.created;
         Ok(is_kept.then(|| LogPosition::from(&StreamPosition::At(begins))))
     }
+}
+
+/// Lines of a lane whose records have partition keys: so many of them may be under way at once.
+const LINES_OF_A_LANE: u32 = 64;
+
+/// The line of a record: all that must keep their order have the same.
+fn line(lane: Lane, lanes: u16, partition_key: Option<&str>) -> u32 {
+    let Some(key) = partition_key else { return lane.0.into() };
+    u32::from(lanes) + u32::from(lane.0) * LINES_OF_A_LANE + crc32fast::hash(key.as_bytes()) % LINES_OF_A_LANE
 }
 
 /// Records with the lanes that their partition keys name.

@@ -68,7 +68,7 @@ fn ours(sections: Vec<Section>) -> Vec<UserRecord> {
         schemas: Default::default(),
     };
     let content = ChunkContent { sections, cut: Some(Arc::new(cut)) };
-    ChunkTranslator::new(format, Lane(0), 1, 1 << 20).records(&header, &content, true, Timestamp::from_micros(0)).unwrap()
+    ChunkTranslator::new(format, Lane(0), 1, 1 << 20).records(&header, &content, true, Timestamp::from_micros(0)).unwrap().concat()
 }
 
 /// What of an event is the same by whoever made it: not when, nor the versions, nor what only the connector or only we say.

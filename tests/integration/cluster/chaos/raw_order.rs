@@ -14,8 +14,8 @@ use std::time::Duration;
 /// What a producer said.
 #[derive(Debug, Default)]
 struct Producer {
-    /// The last record of each lane.
-    last: BTreeMap<u16, (u64, u64)>,
+    /// The last chunk of each lane, and which of its records came.
+    last: BTreeMap<u16, (u64, BTreeSet<u64>)>,
     /// Each key's numbers, repeats left out; the first may be a snapshot's.
     steps: BTreeMap<u64, Vec<u64>>,
     /// Keys whose first number is a snapshot's: the load was there before the capture.
@@ -75,16 +75,16 @@ pub(super) async fn check(url: &str, server: &Server, database: &str) {
 }
 
 impl Producer {
-    /// Whether the record is new; else it repeats the lane's last one. Records of a lane have no gap.
+    /// Whether the record is new; else it was there before. Chunks of a lane come one after the other, each whole; within one, keys go their own ways.
     fn takes(&mut self, mark: &Mark) -> bool {
-        let now = (mark.chunk.0, mark.number);
-        let Some(last) = self.last.insert(mark.lane.0, now) else {
-            assert_eq!(mark.number, 0, "lane {} of epoch {} begins with {mark}", mark.lane, mark.epoch);
-            return true;
-        };
-        let is_next = now == (last.0, last.1 + 1) || (now.0 > last.0 && now.1 == 0);
-        assert!(is_next || now == last, "{mark} comes behind {last:?}");
-        is_next
+        let (chunk, numbers) = self.last.entry(mark.lane.0).or_default();
+        if mark.chunk.0 > *chunk {
+            let is_whole = numbers.last().is_none_or(|last| *last + 1 == numbers.len() as u64);
+            assert!(is_whole, "{mark} comes before chunk {chunk} is whole: {numbers:?}");
+            (*chunk, *numbers) = (mark.chunk.0, BTreeSet::new());
+        }
+        assert_eq!(mark.chunk.0, *chunk, "{mark} comes too late");
+        numbers.insert(mark.number)
     }
 }
 
