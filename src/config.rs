@@ -144,13 +144,16 @@ impl Config {
             lookups: lookups(sections.lookup, folder),
             deliver: match needs {
                 Needs::All => sections.deliver.into_iter().map(|one| Delivered::read(one, folder)).collect::<Result<_>>()?,
-                Needs::Lake => Vec::new(),
+                // who only reads the lake needn't have the mappings
+                Needs::Lake => sections.deliver.into_iter().filter_map(|one| Delivered::read(one, folder).ok()).collect(),
             },
             scale: sections.scale,
         };
         config.resolve_paths(folder);
         config.attach_lookups().map_err(|error| error.with("key", "table.transform").with("file", path.display()))?;
-        config.check_deliveries().map_err(|error| error.with("file", path.display()))?;
+        if needs == Needs::All {
+            config.check_deliveries().map_err(|error| error.with("file", path.display()))?;
+        }
         config.check(path)?;
         Ok(config)
     }

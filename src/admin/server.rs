@@ -115,11 +115,10 @@ struct BackfillBody {
 async fn backfill(State(admin): State<Admin>, Json(body): Json<BackfillBody>) -> Response {
     let no = |status: StatusCode, said: String| (status, format!("{said}\n")).into_response();
     let mut tables = Vec::new();
-    let known = admin.status.view().tables;
     for name in &body.tables {
-        match name.parse::<TableId>() {
-            Ok(table) if known.contains_key(&table) => tables.push(table),
-            Ok(table) => return no(StatusCode::NOT_FOUND, format!("{table} isn't among the tables of /status")),
+        match name.parse::<TableId>().map(|table| admin.status.source_table(&table).ok_or(table)) {
+            Ok(Ok(table)) => tables.push(table),
+            Ok(Err(table)) => return no(StatusCode::NOT_FOUND, format!("{table} isn't among the tables of /status")),
             Err(error) => return no(StatusCode::BAD_REQUEST, error),
         }
     }

@@ -6,12 +6,13 @@ use super::{Answer, Global};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{GtidSet, TableId};
-use crate::format::{DEAD_LETTERS, dead_letter_table};
-use crate::merge::{CHECKPOINT_KEY, Checkpoint};
-use crate::pipeline::{retry_lot, waiting_letters};
+use crate::format::dead_letter_table;
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, ROW_LETTERS_SUFFIX};
+use crate::pipeline::{ask_row_retry, retry_lot, row_letters_of, waiting_letters};
 use crate::query::{Engine, OutputFormat, QueryOptions};
 use crate::table::{Lake, TableView};
 use crate::time::Timestamp;
+use crate::transform::Transform;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
@@ -25,9 +26,10 @@ const SHOWN_BYTES: usize = 200;
 /// The width of the list for people.
 const COLUMNS: usize = 80;
 
-/// Records of streams that couldn't be read
+/// Records that couldn't be read, and rows that couldn't be transformed
 ///
-/// They lie below `_dead_letter/` in the lake, a table of Parquet files for each table: position, reason, arrival, the record's bytes.
+/// They lie below `_dead_letter/` in the lake, a table of Parquet files for each table (and one, `TABLE.rows`, for its rows): position, reason, arrival, the
+/// record's bytes, or the row as JSON.
 #[derive(Debug, Args)]
 pub(super) struct DeadLetter {
     #[command(subcommand)]
@@ -91,14 +93,44 @@ fn is_fed(config: &Config, table: &TableId) -> bool {
     config.fed.iter().any(|fed| fed.table == *table)
 }
 
-async fn tables(lake: &Lake) -> Result<Vec<TableId>> {
-    let found = lake.dead_letter_tables().await?;
-    Ok(found.into_iter().map(|(database, name)| TableId::new(database, name)).collect())
+/// Whether rows of the table that can't be transformed become dead letters.
+fn has_rows(config: &Config, table: &TableId) -> bool {
+    let fed = config.fed.iter().filter(|fed| fed.table == *table).map(|fed| &fed.rule);
+    let mut rules = config.tables.rule_for(table).into_iter().chain(fed);
+    rules.any(|rule| rule.transform.as_ref().is_some_and(Transform::has_dead_letters))
 }
 
-async fn letters(lake: &Lake, table: &TableId) -> Result<Vec<Letter>> {
+/// Dead letters of one kind of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Letters {
+    /// The table.
+    of: TableId,
+    /// Where they are.
+    at: TableId,
+}
+
+impl Letters {
+    fn records(of: &TableId) -> Self {
+        Self { of: of.clone(), at: dead_letter_table(of) }
+    }
+
+    fn rows(of: &TableId) -> Self {
+        Self { of: of.clone(), at: row_letters_of(of) }
+    }
+}
+
+/// All that there are.
+async fn all_letters(lake: &Lake) -> Result<Vec<Letters>> {
+    let letters = |(database, name): (String, String)| match name.strip_suffix(ROW_LETTERS_SUFFIX) {
+        Some(name) => Letters::rows(&TableId::new(database, name)),
+        None => Letters::records(&TableId::new(database, name)),
+    };
+    Ok(lake.dead_letter_tables().await?.into_iter().map(letters).collect())
+}
+
+async fn read(lake: &Lake, letters: &Letters) -> Result<Vec<Letter>> {
     let engine = Engine::new(lake.clone(), QueryOptions::default());
-    let (_, batches) = engine.table(&format!("{DEAD_LETTERS}{}", table.database()), table.name()).await?;
+    let (_, batches) = engine.table(letters.at.database(), letters.at.name()).await?;
     let batches: Vec<RecordBatch> = batches.try_collect().await?;
     let mut letters = Vec::new();
     for batch in &batches {
@@ -124,16 +156,18 @@ async fn letters(lake: &Lake, table: &TableId) -> Result<Vec<Letter>> {
 
 impl List {
     async fn run(self, config: &Config, lake: &Lake) -> Result<Answer> {
-        let tables = tables(lake).await?;
-        if let Some(unknown) = self.table.as_ref().filter(|table| !tables.contains(table) && !is_fed(config, table)) {
-            return Err(Error::config("no stream feeds a table of this name")
+        let all = all_letters(lake).await?;
+        let is_known =
+            |table: &TableId| all.iter().any(|letters| letters.of == *table) || is_fed(config, table) || has_rows(config, table);
+        if let Some(unknown) = self.table.as_ref().filter(|table| !is_known(table)) {
+            return Err(Error::config("no stream feeds a table of this name, and none is transformed with dead letters")
                 .with("table", unknown)
                 .remedy("correct --table, or leave it out for all tables"));
         }
         let mut lines: Vec<(TableId, Letter)> = Vec::new();
-        for table in tables {
-            if self.table.as_ref().is_none_or(|wanted| *wanted == table) {
-                lines.extend(letters(lake, &table).await?.into_iter().map(|letter| (table.clone(), letter)));
+        for letters in all {
+            if self.table.as_ref().is_none_or(|wanted| *wanted == letters.of) {
+                lines.extend(read(lake, &letters).await?.into_iter().map(|letter| (letters.of.clone(), letter)));
             }
         }
         let left_out = lines.len().saturating_sub(self.limit);
@@ -194,25 +228,44 @@ async fn has_read(lake: &Lake, table: &TableId) -> Result<GtidSet> {
 
 impl Retry {
     async fn run(self, config: &Config, lake: &Lake) -> Result<Answer> {
-        if !is_fed(config, &self.table) {
+        if !is_fed(config, &self.table) && !has_rows(config, &self.table) {
             return Err(Error::config("no stream feeds a table of this name, so nobody would read its records")
                 .with("table", &self.table)
-                .remedy("correct --table, or add its [[table]] with `stream`"));
+                .remedy(
+                    "correct --table, or add its [[table]] with `stream`, or with `transform` and `on_error = \"dead_letter\"`",
+                ));
         }
         let wanted: BTreeSet<&String> = self.position.iter().collect();
-        let found = if tables(lake).await?.contains(&self.table) { letters(lake, &self.table).await? } else { Vec::new() };
-        let mut chosen: Vec<Letter> =
-            found.into_iter().filter(|letter| wanted.is_empty() || wanted.contains(&letter.position)).collect();
-        if let Some(missing) = wanted.iter().find(|position| !chosen.iter().any(|letter| letter.position == ***position)) {
+        let all = all_letters(lake).await?;
+        let chosen = async |letters: Letters| -> Result<Vec<Letter>> {
+            let found = if all.contains(&letters) { read(lake, &letters).await? } else { Vec::new() };
+            Ok(found.into_iter().filter(|letter| wanted.is_empty() || wanted.contains(&letter.position)).collect())
+        };
+        let (records, rows) = (chosen(Letters::records(&self.table)).await?, chosen(Letters::rows(&self.table)).await?);
+        let has = |position: &String| records.iter().chain(&rows).any(|letter| letter.position == *position);
+        if let Some(missing) = wanted.iter().find(|position| !has(position)) {
             return Err(Error::config("there is no dead letter at this position")
                 .with("table", &self.table)
                 .with("position", missing)
                 .remedy("`binlake dead-letter list --format csv` shows those that there are, in full"));
         }
-        if chosen.is_empty() {
+        if records.is_empty() && rows.is_empty() {
             println!("{} has no dead letters", self.table);
             return Ok(Answer::Done);
         }
+        if !rows.is_empty() {
+            let positions = rows.iter().map(|letter| letter.position.clone()).collect();
+            ask_row_retry(lake, &self.table, &positions).await?;
+            println!("{} rows of {} are transformed once more", rows.len(), self.table);
+        }
+        if !records.is_empty() {
+            self.retry_records(lake, records).await?;
+        }
+        println!("The running service does it, or the next one that is started.");
+        Ok(Answer::Done)
+    }
+
+    async fn retry_records(&self, lake: &Lake, mut chosen: Vec<Letter>) -> Result<()> {
         // asked for twice, and read once
         let waiting = waiting_letters(lake, &self.table, &has_read(lake, &self.table).await?).await?;
         let all = chosen.len();
@@ -226,8 +279,7 @@ impl Retry {
             retry_lot(lake, &self.table, &letters).await?;
             println!("{count} records of {} are read once more", self.table);
         }
-        println!("The running service does it, or the next one that is started.");
-        Ok(Answer::Done)
+        Ok(())
     }
 }
 

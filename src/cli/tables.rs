@@ -2,12 +2,13 @@
 
 use super::list::print_list;
 use super::{Answer, Global};
-use crate::config::{Config, FedTable};
+use crate::config::{Config, Delivered, FedTable};
 use crate::error::{Error, Result};
 use crate::event::{Column, TableId, TableState};
 use crate::format::PlainType;
+use crate::lookup::Lookup;
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY};
-use crate::pipeline::open_stream_to_read;
+use crate::pipeline::{delivered_checkpoint, delivery_name, open_stream_to_read, row_letters_of};
 use crate::query::{OutputFormat, row_count};
 use crate::stream::find_last_cut;
 use crate::table::{Lake, Table, TableView};
@@ -47,6 +48,10 @@ struct Line {
     inferred: Option<String>,
     /// Of a history: since when it has every change.
     history_start: Option<String>,
+    /// What its rows go through: a transform, lookups, dead letters; of a delivery, where they come from.
+    way: Option<String>,
+    /// Whether its rows are items elsewhere.
+    is_delivered: bool,
 }
 
 /// The columns of a table fed by plain records that nobody declared, with the types that were inferred; `None`: there are none.
@@ -78,13 +83,58 @@ impl Tables {
             if let Some(fed) = config.fed.iter().find(|fed| fed.table == table) {
                 line.inferred = inferred_columns(&lake, fed).await.map_err(|error| error.with("table", &table))?;
             }
+            line.way = way(&config, &lake, &table).await.map_err(|error| error.with("table", &table))?;
             lines.push(line);
+        }
+        for delivered in &config.deliver {
+            if config.tables.rule_for(&delivered.mapping.source).is_none() {
+                states.remove(&delivered.mapping.source);
+            }
+            lines.push(delivery(delivered).await);
         }
         // known to the stream, and without a commit yet
         let waiting =
             states.into_iter().map(|(table, (state, reason))| Line { table: table.to_string(), state, reason, ..Line::default() });
         lines.extend(waiting);
         print_list(self.format, || text(&lines), batch(&lines)).await
+    }
+}
+
+/// What a table's rows go through on their way.
+async fn way(config: &Config, lake: &Lake, table: &TableId) -> Result<Option<String>> {
+    let fed = config.fed.iter().find(|fed| fed.table == *table).map(|fed| &fed.rule);
+    let Some(transform) = fed.or_else(|| config.tables.rule_for(table)).and_then(|rule| rule.transform.as_ref()) else {
+        return Ok(None);
+    };
+    let mut way = "transformed".to_owned();
+    if !transform.lookups().is_empty() {
+        let lookup = |(name, lookup): (&String, &Arc<Lookup>)| format!("{name} ({})", lookup.config().url);
+        way += &format!(", joins {}", transform.lookups().iter().map(lookup).collect::<Vec<_>>().join(", "));
+    }
+    let letters = row_letters_of(table);
+    let base = lake.table_path(letters.database(), letters.name());
+    if Table::exists(lake.store(), &base).await? {
+        let slices = TableView::open(lake.store().clone(), base.clone()).await?.slices(None)?;
+        way += &format!(", {} dead letters", row_count(lake, &base, &slices).await?);
+    }
+    Ok(Some(way))
+}
+
+/// A delivery; one whose store doesn't answer says so.
+async fn delivery(delivered: &Delivered) -> Line {
+    let (checkpoint, reason) = match delivered_checkpoint(delivered).await {
+        Ok(checkpoint) => (checkpoint, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    Line {
+        table: delivery_name(delivered).to_string(),
+        state: checkpoint.is_some().then_some("live"),
+        reason,
+        position: checkpoint.as_ref().map(Checkpoint::position_text),
+        lag_seconds: checkpoint.map(|checkpoint| Timestamp::now().since(checkpoint.source_commit_time).as_secs_f64()),
+        way: Some(format!("delivered: the items of {}", delivered.mapping.source)),
+        is_delivered: true,
+        ..Line::default()
     }
 }
 
@@ -120,6 +170,8 @@ async fn line(lake: &Lake, database: &str, name: &str) -> Result<Line> {
         reason: None,
         inferred: None,
         history_start: view.extra_metadata(HISTORY_START_KEY).map(str::to_owned),
+        way: None,
+        is_delivered: false,
     })
 }
 
@@ -137,6 +189,7 @@ fn batch(lines: &[Line]) -> Result<RecordBatch> {
         ("reason", text(|line| line.reason.as_deref()), true),
         ("position", text(|line| line.position.as_deref()), true),
         ("inferred", text(|line| line.inferred.as_deref()), true),
+        ("way", text(|line| line.way.as_deref()), true),
         ("history_start", text(|line| line.history_start.as_deref()), true),
     ])
     .map_err(|error| Error::bug("the list can't be made").caused_by(error))
@@ -156,8 +209,11 @@ fn text(lines: &[Line]) -> String {
     out.push_str(if left >= 9 { " POSITION\n" } else { "\n" });
     for line in lines {
         let lag = line.lag_seconds.map_or("-".into(), shortened_seconds);
-        let (rows, size, commit) =
-            (crate::admin::grouped(line.rows), shortened_bytes(line.bytes), line.last_commit.as_deref().unwrap_or("-"));
+        let commit = line.last_commit.as_deref().unwrap_or("-");
+        let (rows, size) = match line.is_delivered {
+            true => ("-".into(), "-".into()),
+            false => (crate::admin::grouped(line.rows), shortened_bytes(line.bytes)),
+        };
         out.push_str(&format!("{:width$} {rows:>11} {size:>8}  {commit:17} {lag:>6}  {:8}", line.table, line.state.unwrap_or("-")));
         if let (Some(position), true) = (&line.position, left >= 9) {
             out.push_str(&format!(" {}", shortened_position(position, left)));
@@ -172,6 +228,9 @@ fn text(lines: &[Line]) -> String {
         }
         if let Some(start) = &line.history_start {
             out.push_str(&format!("  every change since {start}\n"));
+        }
+        if let Some(way) = &line.way {
+            out.push_str(&format!("  {way}\n"));
         }
     }
     out
@@ -224,8 +283,7 @@ mod tests {
             lag_seconds: lag,
             state: Some("live"),
             reason: None,
-            inferred: None,
-            history_start: None,
+            ..Line::default()
         };
         let lines = [
             line("shop.orders", 1_234_567, 123_456_789, Some(1.26)),

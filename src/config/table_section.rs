@@ -4,7 +4,7 @@ use crate::event::{Column, InvalidText, TableId, TableSchema, ZeroDates};
 use crate::format::{BadValues, ChildSpec, ChildSpecs, DeclaredColumns, PlainColumn, PlainTable, declare_lists};
 use crate::merge::{HistoryRule, PartitionBy, PartitionField, TablePattern, TableRule, TinyInt1};
 use crate::stream::RecordStreamUrl;
-use crate::transform::Transform;
+use crate::transform::{OnError, Transform};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -112,11 +112,13 @@ struct TableSection {
     transform: Option<Transform>,
     #[serde(default)]
     children: ChildSpecs,
+    on_error: Option<OnError>,
 }
 
 impl<'de> Deserialize<'de> for TableEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let section = TableSection::deserialize(deserializer)?;
+        let section = section.with_on_error().map_err(D::Error::custom)?;
         let entry = if section.stream.is_some() {
             section.fed().map(|fed| Self::Fed(Box::new(fed)))
         } else {
@@ -127,6 +129,17 @@ impl<'de> Deserialize<'de> for TableEntry {
 }
 
 impl TableSection {
+    /// What becomes of rows that can't be transformed is the transform's own business.
+    fn with_on_error(mut self) -> Result<Self, String> {
+        let Some(on_error) = self.on_error else { return Ok(self) };
+        let transform = self
+            .transform
+            .take()
+            .ok_or("`on_error` says what becomes of rows that `transform` can't make; remove it, or add transform = …")?;
+        self.transform = Some(transform.with_on_error(on_error));
+        Ok(self)
+    }
+
     fn rule(self, source: TablePattern) -> TableRule {
         TableRule {
             source,

@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType, TableStatus, TimeToLiveSpecification, TransactWriteItem, Update,
 };
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ pub(super) struct DynamoItems {
     client: Client,
     control: String,
     ttl_attribute: Option<String>,
+    /// Whether the target lets its items expire, as far as is known.
+    expires: AtomicBool,
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -47,11 +50,11 @@ fn text(value: &str) -> AttributeValue {
 impl DynamoItems {
     pub(super) async fn open(url: &AwsUrl, ttl_attribute: Option<String>) -> Result<Self> {
         let client = Client::new(&sdk_config(url, &Calls::retried(ATTEMPTS)).await?);
-        Ok(Self { client, control: url.name.clone(), ttl_attribute })
+        Ok(Self { client, control: url.name.clone(), ttl_attribute, expires: AtomicBool::new(false) })
     }
 
-    /// Waits until the table can be used; makes it if it isn't there, and says so.
-    async fn ensure(&self, table: &str, key: &KeyKinds) -> Result<bool> {
+    /// Waits until the table can be used; makes it if it isn't there.
+    async fn ensure(&self, table: &str, key: &KeyKinds) -> Result<()> {
         let mut was_made = false;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -72,7 +75,7 @@ impl DynamoItems {
                             .with("wanted", wanted.join(","))
                             .remedy("correct the table mapping, or delete the table"));
                     }
-                    return Ok(was_made);
+                    return Ok(());
                 }
                 None if !was_made => {
                     self.create(table, key).await.map_err(|error| error.with("target", table))?;
@@ -109,6 +112,21 @@ impl DynamoItems {
     }
 
     async fn let_expire(&self, table: &str, attribute: &str) -> Result<()> {
+        let described = self.client.describe_time_to_live().table_name(table).send().await;
+        let described = described
+            .map_err(|error| error_of(Area::Lake, "it can't be seen whether items expire", &error).with("target", table))?;
+        let known = described.time_to_live_description.and_then(|known| known.attribute_name);
+        match known {
+            Some(known) if known == attribute => return Ok(()),
+            Some(known) => {
+                return Err(Error::new(Area::Lake, Kind::Refused, "the items expire by another attribute")
+                    .with("target", table)
+                    .with("found", known)
+                    .with("wanted", attribute)
+                    .remedy("correct `ttl_attribute`, or switch the table's time to live off"));
+            }
+            None => {}
+        }
         let rule = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true).build().map_err(invalid)?;
         let set = self.client.update_time_to_live().table_name(table).time_to_live_specification(rule).send().await;
         set.map(|_| ()).map_err(|error| error_of(Area::Lake, "items can't be made to expire", &error).with("target", table))
@@ -221,8 +239,10 @@ impl ItemStore for DynamoItems {
     }
 
     async fn prepare(&self, target: &str, key: &KeyKinds) -> Result<()> {
-        if let (true, Some(attribute)) = (self.ensure(target, key).await?, &self.ttl_attribute) {
+        self.ensure(target, key).await?;
+        if let (false, Some(attribute)) = (self.expires.load(Ordering::Relaxed), &self.ttl_attribute) {
             self.let_expire(target, attribute).await?;
+            self.expires.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Items in a SQLite file: a table a target, an item a row, as JSON.
 
-use super::item::{Attribute, ItemChange, ItemKey, KeyKinds};
+use super::item::{Attribute, AttributeKind, ItemChange, ItemKey, KeyKinds};
 use super::store::ItemStore;
-use super::template::text_of;
+use super::template::{scalar, text_of};
 use crate::error::{Area, Error, Kind, Result};
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
@@ -146,12 +146,15 @@ impl ItemStore for SqliteItems {
     }
 
     async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>> {
-        let (sql, has_sort) = (format!("SELECT partition, sort FROM {}", quoted(target)), key.sort.is_some());
+        let (sql, kinds) = (format!("SELECT partition, sort FROM {}", quoted(target)), key.clone());
         self.transaction(move |transaction| {
             let mut statement = transaction.prepare(&sql)?;
             let keys = statement.query_map([], |row| {
                 let (partition, sort): (String, String) = (row.get(0)?, row.get(1)?);
-                Ok(ItemKey { partition: Attribute::Text(partition), sort: has_sort.then_some(Attribute::Text(sort)) })
+                Ok(ItemKey {
+                    partition: read_as(kinds.partition.1, partition),
+                    sort: kinds.sort.as_ref().map(|(_, kind)| read_as(*kind, sort)),
+                })
             })?;
             keys.collect()
         })
@@ -161,6 +164,11 @@ impl ItemStore for SqliteItems {
     fn most_at_once(&self) -> (usize, usize) {
         (10_000, 64 << 20)
     }
+}
+
+/// A key's text as the attribute that it was.
+fn read_as(kind: AttributeKind, text: String) -> Attribute {
+    scalar(kind, text.clone()).unwrap_or(Attribute::Text(text))
 }
 
 /// The error of who isn't the owner any more.

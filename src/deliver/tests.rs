@@ -1,4 +1,4 @@
-//! Mappings as DMS documents them, and what every store of items promises.
+//! Mappings as DMS documents them. What every store of items promises is tried in `tests/integration`.
 
 use super::*;
 use crate::event::{Column, SourceType, TableSchema};
@@ -103,48 +103,4 @@ fn mappings_that_cannot_be_followed_are_refused() {
         writeln!(said, "{}", wrong.unwrap_err()).unwrap();
     }
     insta::assert_snapshot!(said);
-}
-
-fn kinds() -> KeyKinds {
-    KeyKinds { partition: ("code".into(), AttributeKind::Text), sort: Some(("name".into(), AttributeKind::Number)) }
-}
-
-fn put(code: &str, name: &str, value: &str) -> ItemChange {
-    let (code, name) = (Attribute::Text(code.into()), Attribute::Number(name.into()));
-    let attributes = [("code", code.clone()), ("name", name.clone()), ("value", Attribute::Text(value.into()))];
-    ItemChange::Put(Item {
-        key: ItemKey { partition: code, sort: Some(name) },
-        attributes: attributes.map(|(name, value)| (name.to_owned(), value)).into(),
-    })
-}
-
-/// What every store promises: `tests/integration` runs it on DynamoDB, too.
-async fn keeps_its_promises(store: &dyn ItemStore) {
-    let (target, kinds) = ("promises", kinds());
-    assert_eq!(store.claim(target, "a").await.unwrap(), None);
-    store.prepare(target, &kinds).await.unwrap();
-    store.prepare(target, &kinds).await.unwrap();
-    assert_eq!(store.checkpoint(target).await.unwrap(), None);
-    store.write(target, "a", &kinds, &[put("x", "1", "old"), put("y", "2", "y")], Some("one")).await.unwrap();
-    store
-        .write(target, "a", &kinds, &[put("x", "1", "new"), ItemChange::Delete(put("y", "2", "").key().clone())], None)
-        .await
-        .unwrap();
-    assert_eq!(store.keys(target, &kinds).await.unwrap().len(), 1);
-    // another takes over: what the first has under way doesn't count any more
-    assert_eq!(store.claim(target, "b").await.unwrap().as_deref(), Some("one"));
-    let late = store.write(target, "a", &kinds, &[put("y", "2", "again")], Some("two")).await.unwrap_err();
-    assert_eq!(late.kind(), crate::error::Kind::Conflict);
-    assert_eq!(store.keys(target, &kinds).await.unwrap().len(), 1);
-    store.write(target, "b", &kinds, &[], Some("three")).await.unwrap();
-    assert_eq!(store.checkpoint(target).await.unwrap().as_deref(), Some("three"));
-    assert_eq!(store.claim(target, "c").await.unwrap().as_deref(), Some("three"));
-}
-
-#[tokio::test]
-async fn a_file_keeps_the_promises() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("items.db");
-    let store = super::sqlite::SqliteItems::open(&path).unwrap();
-    keeps_its_promises(&store).await;
 }

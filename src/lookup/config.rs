@@ -71,6 +71,12 @@ impl LookupConfig {
         if self.mode == Mode::Scan {
             return Ok(());
         }
+        if self.on_change == OnChange::Reapply {
+            return Err((
+                "of items that are got one by one nobody knows when they change",
+                "set `mode = \"scan\"`, or leave `on_change` out",
+            ));
+        }
         if !matches!(self.url, LookupUrl::DynamoDb(_)) {
             return Err(("only items of DynamoDB can be got one by one", "leave `mode` out"));
         }
@@ -166,6 +172,8 @@ pub enum Missing {
     Null,
     /// The table waits until the item is there.
     Hold,
+    /// The row goes to the dead-letter area, and is not in the table.
+    DeadLetter,
 }
 
 /// What becomes of two items with one join key: a row is never multiplied.
@@ -188,6 +196,8 @@ pub enum OnChange {
     /// They keep what they have: the new item counts for later rows.
     #[default]
     Keep,
+    /// They are joined anew, and change.
+    Reapply,
 }
 
 /// The declared columns, in the order of the file.

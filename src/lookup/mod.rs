@@ -26,7 +26,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use get::Getter;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 /// One lookup: its configuration, and its items as they were read last.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct Lookup {
     read_at: RwLock<Option<Timestamp>>,
     /// With `mode = "get"`, once it is open.
     getter: OnceLock<Getter>,
+    /// Of a table: the items as of one of its commits.
+    at_commit: Mutex<Option<(String, Arc<Content>)>>,
 }
 
 /// How a lookup does, for the status.
@@ -73,6 +75,7 @@ impl Lookup {
             failure: RwLock::default(),
             read_at: RwLock::default(),
             getter: OnceLock::new(),
+            at_commit: Mutex::default(),
         }
     }
 
@@ -139,6 +142,20 @@ impl Lookup {
         self.content_of(&items).map(Arc::new)
     }
 
+    /// Of a table: the items as of the commit `version`, if they are kept.
+    pub fn content_at(&self, version: &str) -> Option<Arc<Content>> {
+        let kept = self.at_commit.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|(known, _)| known == version).map(|(_, content)| content.clone())
+    }
+
+    /// Of a table: keeps the items as of the commit `version`.
+    pub fn keep_at(&self, version: &str, content: Content) -> Arc<Content> {
+        let content = Arc::new(content);
+        let mut kept = self.at_commit.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some((version.to_owned(), content.clone()));
+        content
+    }
+
     /// What was read last.
     pub fn content(&self) -> Option<Arc<Content>> {
         self.content.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -176,6 +193,11 @@ impl Lookup {
     /// What becomes of a row without an item.
     pub fn missing(&self) -> Missing {
         self.config.missing
+    }
+
+    /// What becomes of rows that were joined with an item that changes.
+    pub fn on_change(&self) -> OnChange {
+        self.config.on_change
     }
 
     /// Notes rows that found their item, and rows that didn't.

@@ -5,6 +5,7 @@ use crate::error::{Area, Error, Kind, Result};
 use crate::event::{BinlogCoordinates, CutNumber, CutPoint, Epoch, GtidSet, SourcePosition, TableSchema};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The key in `extraMetadata` of the [`Checkpoint`]'s JSON.
@@ -13,6 +14,9 @@ pub const CHECKPOINT_KEY: &str = "binlake.checkpoint";
 pub const POSITION_KEY: &str = "binlake.position";
 /// The key in `extraMetadata` that says that the rows are what a transform made of the source's: who writes the table beside Binlake can't make them.
 pub const TRANSFORMED_KEY: &str = "binlake.transformed";
+
+/// The key in `extraMetadata` of what marks the expressions by which a table is partitioned, where it is by computed columns.
+pub const PARTITIONED_KEY: &str = "binlake.partitioned";
 
 /// The key in `extraMetadata` of a history that says since which system time it has every change.
 pub const HISTORY_START_KEY: &str = "binlake.history_start";
@@ -48,6 +52,16 @@ pub struct Checkpoint {
     /// Of a table with children that are at the same commit: a checksum of what was declared of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub children: Option<u32>,
+    /// Of the lookups whose changed items change rows that are there already: the marks of the items that all rows have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<String, String>,
+    /// Commits since that brought nothing new of the stream.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub amended: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// From here on the stream has all that the pipeline's tables lacked when the checkpoint was written, those without a commit, too:
@@ -99,7 +113,15 @@ impl Checkpoint {
             snapshot: SnapshotStage::Complete,
             system_time: None,
             children: None,
+            lookups: BTreeMap::new(),
+            amended: 0,
         }
+    }
+
+    /// The same after a commit that brought nothing new of the stream, whose rows have the lookups' items with these marks: what follows the table lacks it.
+    #[must_use]
+    pub fn amended(&self, lookups: BTreeMap<String, String>) -> Self {
+        Self { lookups, amended: self.amended + 1, system_time: None, children: None, ..self.clone() }
     }
 
     /// The cut at which the commit was made.

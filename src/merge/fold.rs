@@ -2,15 +2,18 @@
 
 use super::history::HistoryFold;
 use super::kway::{MergedRuns, Sequence};
+use super::letters::LetterSink;
 use super::partition::PartitionNames;
 use super::piece::{Piece, SortedPiece, SortedPieces};
 use super::shape::LakeShape;
 use super::spill::{Run, RunReader};
 use super::transformed::TransformedColumns;
 use crate::error::Result;
+use crate::lookup::Content;
 use crate::table::SortedChanges;
 use crate::transform::Frozen;
 use arrow::array::RecordBatch;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// Bytes of a batch that is given to the table.
@@ -32,6 +35,10 @@ pub struct Fold {
     pub(super) history: Option<HistoryFold>,
     /// The content of the lookups that the table's transform joins, once the commit has begun.
     pub(super) frozen: Arc<OnceLock<Frozen>>,
+    /// Items of lookups that are given, whatever these have by now.
+    pub(super) given: BTreeMap<String, Arc<Content>>,
+    /// Told of rows that can't be transformed, where these become dead letters.
+    pub(super) letters: Option<LetterSink>,
 }
 
 impl Fold {
@@ -100,8 +107,21 @@ impl Fold {
         let folded = self.folded()?;
         let Some(transformed) = self.shape.transformed() else { return Ok(folded) };
         let (transformed, lookups) = (transformed.clone(), self.frozen(transformed)?);
-        let (shape, truncate) = (self.shape.clone(), self.truncate);
-        Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate))))
+        let (shape, truncate, letters) = (self.shape.clone(), self.truncate, self.letters.clone());
+        if let Some(letters) = &letters {
+            letters.clear();
+        }
+        Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate, letters.as_ref()))))
+    }
+
+    /// The lookup of this name has these items for this commit.
+    pub fn give(&mut self, lookup: &str, content: Arc<Content>) {
+        self.given.insert(lookup.to_owned(), content);
+    }
+
+    /// From now on `letters` is told of the rows that can't be transformed.
+    pub fn note_letters(&mut self, letters: LetterSink) {
+        self.letters = Some(letters);
     }
 
     /// A commit is tried again: the lookups' content counts as it is by then.
@@ -109,12 +129,23 @@ impl Fold {
         self.frozen = Arc::default();
     }
 
+    /// The marks of the lookups' items that this commit sees: see [`Checkpoint::lookups`](super::Checkpoint::lookups).
+    ///
+    /// # Errors
+    /// If a lookup can't be joined now.
+    pub fn marks(&self) -> Result<BTreeMap<String, String>> {
+        match self.shape.transformed().filter(|transformed| transformed.bound().reapplies()) {
+            Some(transformed) => Ok(transformed.bound().marks(&self.frozen(transformed)?)),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
     /// The lookups' content, for the table and its history alike.
     pub(super) fn frozen(&self, transformed: &TransformedColumns) -> Result<Frozen> {
         if let Some(frozen) = self.frozen.get() {
             return Ok(frozen.clone());
         }
-        let frozen = transformed.freeze()?;
+        let frozen = transformed.bound().freeze_with(&self.given)?;
         // who was first is right
         Ok(self.frozen.get_or_init(|| frozen).clone())
     }

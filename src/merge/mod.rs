@@ -11,10 +11,12 @@ mod children;
 mod fold;
 mod history;
 mod kway;
+mod letters;
 mod order;
 mod partition;
 mod pending;
 mod piece;
+mod reapply;
 mod rule;
 mod shape;
 mod spill;
@@ -22,7 +24,7 @@ mod transformed;
 
 pub use asked_position::{AskedPosition, CommitPlace, FIRST_WINDOW_KEY};
 pub use checkpoint::{
-    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY, Resume, SnapshotStage, TRANSFORMED_KEY,
+    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY, PARTITIONED_KEY, POSITION_KEY, Resume, SnapshotStage, TRANSFORMED_KEY,
 };
 pub use children::{ChildBase, ChildClaim, ChildInput, ChildShape};
 pub use fold::Fold;
@@ -30,7 +32,9 @@ pub use history::{
     BaseRows, HISTORY_SUFFIX, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, Late, OPEN_END, OnInvalid, PLACE, Questions,
     SYSTEM_FROM, SYSTEM_TO, Unit, VALID_FROM, VALID_TO, athena_questions, erasable, history_of, is_history, is_own_column,
 };
+pub use letters::{LetterSink, ROW_LETTERS_SUFFIX, RowLetter, row_letters_key, row_letters_spec};
 pub use pending::{Committed, TablePending};
+pub use reapply::ReapplyInput;
 pub use rule::{PartitionBy, PartitionField, PartitionFunction, TablePattern, TableRule, TableRules, TinyInt1, Treatment};
 pub use shape::{COMMIT_TS, LakeShape, POSITION};
 pub use spill::SpillFolder;

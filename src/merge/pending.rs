@@ -22,7 +22,7 @@ use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Epoch, GtidSet, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp};
 use crate::transform::Transform;
 use arrow::array::RecordBatch;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bytes of a batch in a spilled run: many runs are read at once.
@@ -275,6 +275,8 @@ impl TablePending {
             names: self.names.clone(),
             history: self.treatment.keeps_all.then(|| self.history(at)),
             frozen: Arc::default(),
+            given: BTreeMap::new(),
+            letters: None,
             shape,
         };
         self.taken = Some((at, position.clone()));
@@ -349,6 +351,23 @@ impl TablePending {
         let shape = Arc::new(LakeShape::treated(schema, &self.treatment)?);
         self.shape = Some(shape.clone());
         Ok(Some(shape))
+    }
+
+    /// The shape as of the last commit, with the table's transform; `None`: there is none yet.
+    ///
+    /// # Errors
+    /// `Data` if the transform doesn't fit it.
+    pub fn committed_shape(&mut self) -> Result<Option<Arc<LakeShape>>> {
+        let Some(schema) = self.committed.as_ref().map(|committed| committed.schema.clone()) else { return Ok(None) };
+        if let Some(shape) = self.shape.as_ref().filter(|shape| *shape.source() == schema) {
+            return Ok(Some(shape.clone()));
+        }
+        Ok(Some(Arc::new(LakeShape::treated(schema, &self.treatment)?)))
+    }
+
+    /// How the table's rows are made of the source's.
+    pub fn treatment(&self) -> &Treatment {
+        &self.treatment
     }
 
     /// Whether the table's transform has all that it needs: until then nothing is committed.

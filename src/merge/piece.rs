@@ -294,9 +294,7 @@ impl SortedPieces {
                 Origin::Position => Arc::new(texts(transactions().map(|(piece, stamp)| piece.transactions.text(stamp)))?),
                 Origin::Derived(field) => {
                     let field = &self.shape.partition_by().map_or(&[][..], |by| &by.fields)[field];
-                    let column =
-                        self.shape.source().index_of(&field.column).ok_or_else(|| Error::bug("a partition column is missing"))?;
-                    evaluate(field, &source[column])?
+                    evaluate(field, &self.shape.partition_source(&field.column, &source)?)?
                 }
             });
         }
@@ -354,13 +352,7 @@ pub(super) fn count_late(shape: &LakeShape, late: u64) {
 /// The partition columns' values, from the source's columns.
 fn partition_values(shape: &LakeShape, source: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let fields = shape.partition_by().map_or(&[][..], |by| &by.fields);
-    fields
-        .iter()
-        .map(|field| {
-            let column = shape.source().index_of(&field.column).ok_or_else(|| Error::bug("a partition column is missing"))?;
-            evaluate(field, &source[column])
-        })
-        .collect()
+    fields.iter().map(|field| evaluate(field, &shape.partition_source(&field.column, source)?)).collect()
 }
 
 /// A string array without an allocation a value.

@@ -88,6 +88,17 @@ impl TableRule {
         }
     }
 
+    /// The source's columns of which it is computed where a row lies: a change of one of them may move the row.
+    pub fn moving_columns(&self) -> Vec<String> {
+        let fields = self.partition_by.iter().flat_map(|by| &by.fields);
+        fields
+            .flat_map(|field| match &self.transform {
+                Some(transform) => transform.sources_of(&field.column),
+                None => vec![field.column.clone()],
+            })
+            .collect()
+    }
+
     /// What it says about values.
     pub fn policies(&self) -> ValuePolicies {
         ValuePolicies { zero_dates: self.zero_dates, invalid_text: self.invalid_text }

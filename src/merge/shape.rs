@@ -6,7 +6,7 @@ use super::transformed::TransformedColumns;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableSchema;
 use crate::table::TableSpec;
-use crate::transform::BoundTransform;
+use crate::transform::{BoundTransform, Transform};
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -41,6 +41,10 @@ pub struct LakeShape {
     partition_by: Option<PartitionBy>,
     partition_columns: Vec<String>,
     ordering: Option<String>,
+    /// The columns that `partition_by` names and the transform computes.
+    computed: Vec<String>,
+    /// See [`LakeShape::partition_mark`].
+    partition_mark: Option<String>,
     /// What the table's transform makes of `columns`; `None`: they are the lake's.
     transformed: Option<Arc<TransformedColumns>>,
 }
@@ -48,13 +52,43 @@ pub struct LakeShape {
 impl LakeShape {
     /// The lake's columns for a source table as its rule has it. Fails as [`LakeShape::new`] does, and if the table's transform can't be bound.
     pub fn treated(source: Arc<TableSchema>, treatment: &Treatment) -> Result<Self> {
+        let (by, ordering) = (treatment.partition_by.as_ref(), treatment.ordering.as_deref());
+        let Some(transform) = &treatment.transform else { return Self::new(source, by)?.with_ordering(ordering) };
         let table = source.table.clone();
-        let mut shape = Self::new(source, treatment.partition_by.as_ref())?.with_ordering(treatment.ordering.as_deref())?;
-        if let Some(transform) = &treatment.transform {
-            let columns = TransformedColumns::new(&shape, transform).map_err(|error| error.with("table", table))?;
-            shape.transformed = Some(Arc::new(columns));
-        }
+        let at = |error: Error| error.with("table", &table);
+        let bound = bound_to(&source, transform).map_err(at)?;
+        let computed = computed_partitions(&bound, by).map_err(at)?;
+        let mut shape = Self::with_computed(source, by, &computed)?.with_ordering(ordering)?;
+        // the texts may hold a secret
+        let texts = computed.iter().filter_map(|column| transform.text_of(column.name()));
+        let texts: String = texts.map(|text| text + "\n").collect();
+        shape.partition_mark = (!computed.is_empty()).then(|| format!("{:016x}", xxhash_rust::xxh3::xxh3_64(texts.as_bytes())));
+        shape.transformed = Some(Arc::new(TransformedColumns::new(&shape, bound).map_err(at)?));
         Ok(shape)
+    }
+
+    /// Whether the table is partitioned.
+    pub fn is_partitioned(&self) -> bool {
+        !self.partition_columns.is_empty()
+    }
+
+    /// What marks the expressions by which the table is partitioned, where it is by computed columns: with others, rows would lie elsewhere.
+    pub fn partition_mark(&self) -> Option<&str> {
+        self.partition_mark.as_deref()
+    }
+
+    /// A column by which the table is partitioned, or of which that is computed, for rows of the source.
+    pub(super) fn partition_source(&self, name: &str, source: &[ArrayRef]) -> Result<ArrayRef> {
+        match (self.is_computed(name), self.transform(), self.source.index_of(name)) {
+            (true, Some(transform), _) => transform.of_row(name, source),
+            (false, _, Some(column)) => Ok(source[column].clone()),
+            _ => Err(Error::bug("a partition column is missing").with("column", name)),
+        }
+    }
+
+    /// Whether a column by which the table is partitioned is a computed one.
+    pub(super) fn is_computed(&self, name: &str) -> bool {
+        self.computed.iter().any(|computed| computed == name)
     }
 
     /// Whether the table's rows are what a transform makes of the source's.
@@ -62,9 +96,19 @@ impl LakeShape {
         self.transformed.is_some()
     }
 
+    /// Whether rows that can't be transformed become dead letters.
+    pub fn has_dead_letters(&self) -> bool {
+        self.transformed.as_ref().is_some_and(|transformed| transformed.bound().has_dead_letters())
+    }
+
     /// The lake's columns for a source table. Fails (`Data`) on a table without a key, on a partition column that doesn't exist or
     /// has no such function, and on columns that differ only in case or are called as Binlake's own.
     pub fn new(source: Arc<TableSchema>, partition_by: Option<&PartitionBy>) -> Result<Self> {
+        Self::with_computed(source, partition_by, &[])
+    }
+
+    /// The same; `computed` are columns by which it is partitioned and that its transform computes.
+    fn with_computed(source: Arc<TableSchema>, partition_by: Option<&PartitionBy>, computed: &[Field]) -> Result<Self> {
         let at = |error: Error| error.with("table", &source.table);
         if source.key.is_empty() {
             return Err(at(
@@ -76,6 +120,11 @@ impl LakeShape {
         let mut origins = Vec::new();
         let mut partition_fields = Vec::new();
         for (i, field) in partition_by.iter().flat_map(|by| &by.fields).enumerate() {
+            if let Some(computed) = computed.iter().find(|computed| *computed.name() == field.column) {
+                let data_type = partition::lake_type(field, computed.data_type()).map_err(at)?;
+                partition_fields.push((Field::new(field.lake_column(), data_type, true), Origin::Derived(i)));
+                continue;
+            }
             let column = source.index_of(&field.column).ok_or_else(|| {
                 at(data("`partition_by` names a column that the table lacks").with("column", &field.column))
                     .remedy("correct `partition_by` in the table's [[table]]")
@@ -114,6 +163,8 @@ impl LakeShape {
             partition_by: partition_by.cloned(),
             partition_columns,
             ordering: None,
+            computed: computed.iter().map(|column| column.name().clone()).collect(),
+            partition_mark: None,
             transformed: None,
             source,
         })
@@ -196,6 +247,36 @@ impl LakeShape {
     pub(super) fn origins(&self) -> &[Origin] {
         &self.origins
     }
+}
+
+/// A table's transform for this shape of the source's: it reads the source's columns, and Binlake's own.
+fn bound_to(source: &TableSchema, transform: &Transform) -> Result<BoundTransform> {
+    let own = [
+        Field::new(COMMIT_TS, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        Field::new(POSITION, DataType::Utf8, true),
+    ];
+    let fields = source.arrow().fields().iter().cloned().chain(own.into_iter().map(Arc::new)).collect::<Vec<Arc<Field>>>();
+    let key = source.key.iter().filter_map(|&i| source.columns.get(i)).map(|column| column.name.clone()).collect::<Vec<_>>();
+    transform.bind(&Arc::new(Schema::new(fields)), &key, &[COMMIT_TS, POSITION])
+}
+
+/// The columns that `partition_by` names and the transform computes.
+fn computed_partitions(bound: &BoundTransform, by: Option<&PartitionBy>) -> Result<Vec<Field>> {
+    let mut computed: Vec<Field> = Vec::new();
+    for field in by.iter().flat_map(|by| &by.fields) {
+        let Some(output) = bound.columns().find(|output| *output.field.name() == field.column && output.passes.is_none()) else {
+            continue;
+        };
+        if !output.is_of_row {
+            return Err(data("`partition_by` names a column that isn't computed of the source's row alone")
+                .with("column", &field.column)
+                .remedy("partition by a column without lookups and without _commit_ts: where a row was before must be known"));
+        }
+        if computed.iter().all(|known| known.name() != output.field.name()) {
+            computed.push(output.field.clone());
+        }
+    }
+    Ok(computed)
 }
 
 /// `rows` with the columns of `wanted`, by name: cast where the type is wider now, and where a column is new, with `fill`'s value or NULL.

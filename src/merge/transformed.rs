@@ -1,12 +1,14 @@
 //! The lake's columns where a table has a transform, and sorted rows on their way into them.
 //!
 //! The transform stands behind the fold: it sees the last change of each key, in the lake's order, and leaves both as they are. That is possible because
-//! the columns by which rows are found and sorted (the key, the partition's, the ordering) pass unchanged; all others it may compute.
+//! the columns by which rows are found and sorted (the key, the ordering) pass unchanged, and those of the partition do, or are computed of the row alone, of
+//! a before image as well; all others it may compute.
 
-use super::shape::{COMMIT_TS, LakeShape, Origin, POSITION, arrow_error, data};
+use super::letters::LetterSink;
+use super::shape::{LakeShape, Origin, arrow_error, data};
 use crate::error::{Error, Result};
 use crate::table::SortedChanges;
-use crate::transform::{BoundTransform, Frozen, OutputColumn, Transform};
+use crate::transform::{BoundTransform, Frozen, OutputColumn};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -31,19 +33,15 @@ pub(super) struct TransformedColumns {
 
 impl TransformedColumns {
     /// For the shape without its transform.
-    pub(super) fn new(shape: &LakeShape, transform: &Transform) -> Result<Self> {
+    pub(super) fn new(shape: &LakeShape, bound: BoundTransform) -> Result<Self> {
         let carried = shape.carried();
-        let own = |field: &&Arc<Field>| field.name() == COMMIT_TS || field.name() == POSITION;
-        let of_source = shape.source_arrow().fields().iter().cloned();
-        let input: Vec<Arc<Field>> = of_source.chain(carried.fields().iter().filter(own).cloned()).collect();
-        let bound = transform.bind(&Arc::new(Schema::new(input)), &shape.key_names(), &[COMMIT_TS, POSITION])?;
         let outputs: Vec<OutputColumn> = bound.columns().cloned().collect();
         let passes = |name: &str| outputs.iter().any(|o| o.field.name() == name && o.passes.as_deref() == Some(name));
         for field in shape.partition_by().iter().flat_map(|by| &by.fields) {
-            if !passes(&field.column) {
-                return Err(data("`partition_by` names a column that the transform doesn't pass unchanged")
+            if !passes(&field.column) && !shape.is_computed(&field.column) {
+                return Err(data("`partition_by` names a column that the transform doesn't give")
                     .with("column", &field.column)
-                    .remedy("add the column to the SELECT as it is: where a row was before must be known"));
+                    .remedy("add the column to the SELECT"));
             }
         }
         if let Some(ordering) = shape.ordering().filter(|ordering| !passes(ordering)) {
@@ -86,10 +84,6 @@ impl TransformedColumns {
         &self.columns
     }
 
-    pub(super) fn freeze(&self) -> Result<Frozen> {
-        self.bound.freeze()
-    }
-
     /// What existing rows have in new columns, as far as these pass unchanged.
     pub(super) fn fill(&self, fill: &RecordBatch) -> Option<RecordBatch> {
         let of_output = |output: &OutputColumn| {
@@ -100,12 +94,24 @@ impl TransformedColumns {
         if columns.is_empty() { None } else { RecordBatch::try_from_iter(columns).ok() }
     }
 
-    /// Sorted rows in the lake's columns. `is_anew`: nothing stays of what the table has, so deletes say nothing.
-    pub(super) fn run(&self, shape: &LakeShape, changes: &SortedChanges, lookups: &Frozen, is_anew: bool) -> Result<SortedChanges> {
+    /// Sorted rows in the lake's columns. `is_anew`: nothing stays of what the table has, so deletes say nothing. `letters` is told of rows that fail.
+    pub(super) fn run(
+        &self,
+        shape: &LakeShape,
+        changes: &SortedChanges,
+        lookups: &Frozen,
+        is_anew: bool,
+        letters: Option<&LetterSink>,
+    ) -> Result<SortedChanges> {
         let table = &shape.source().table;
         let made = self.bound.run(&changes.rows, &changes.is_delete, lookups).map_err(|error| error.with("table", table))?;
         if made.dropped > 0 {
             metrics::counter!(crate::metrics::DROPPED_ROWS, "table" => table.to_string()).increment(made.dropped as u64);
+        }
+        match letters {
+            Some(letters) => letters.note(shape, &changes.rows, &made.failed)?,
+            None if made.failed.is_empty() => {}
+            None => return Err(Error::bug("rows that fail have nowhere to go").with("table", table)),
         }
         let columns = self.from.iter().map(|from| match *from {
             From::Output(i) => made.columns.get(i).cloned().ok_or_else(|| Error::bug("a transform's column is missing")),

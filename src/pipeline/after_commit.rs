@@ -43,10 +43,12 @@ impl AuditedRun {
 
     async fn count(&self, commit: &AppliedCommit) {
         let summary = commit.summary.as_ref();
+        let items = commit.items;
         let count = CommitCount {
             inserted: summary.map_or(0, |summary| summary.inserted),
-            updated: summary.map_or(0, |summary| summary.updated),
-            deleted: summary.map_or(0, |summary| summary.deleted),
+            // of an item nobody asks whether it was there
+            updated: summary.map_or_else(|| items.map_or(0, |items| items.put), |summary| summary.updated),
+            deleted: summary.map_or_else(|| items.map_or(0, |items| items.deleted), |summary| summary.deleted),
             position: commit.checkpoint.position_text(),
             source_commit_time: commit.checkpoint.source_commit_time,
             instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
@@ -131,8 +133,8 @@ pub(super) async fn follow_commits(
         }
         for commit in arrived {
             run.count(&commit).await;
-            // nobody queries dead letters by a view
-            if !commit.table.database().starts_with(DEAD_LETTERS) {
+            // nobody queries dead letters or items elsewhere by a view
+            if commit.items.is_none() && !commit.table.database().starts_with(DEAD_LETTERS) {
                 if let Some((shapes, _)) = &registered {
                     let _ = shapes.send(shape(&commit));
                 }

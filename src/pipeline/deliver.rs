@@ -4,16 +4,24 @@
 use super::apply::{Apply, Delivery};
 use super::run::{Halves, Opened, open_stream_to_read};
 use super::share::Lead;
+use super::status::Status;
 use super::supervise::keep_running;
 use crate::config::{Config, Delivered};
 use crate::deliver::open_items;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::merge::{TablePattern, TableRule, TableRules};
+use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
 use crate::pipeline::apply::Ground;
 use crate::stream::EventLog;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+
+/// Tells the status what is delivered.
+pub(super) fn announce(config: &Config, status: &Status) {
+    for delivery in &config.deliver {
+        status.delivers(delivery.mapping.source.clone(), delivery_name(delivery));
+    }
+}
 
 /// The loops of all deliveries. Of several merging processes one delivers.
 pub(super) async fn deliver_all(
@@ -49,6 +57,21 @@ pub(super) async fn deliver_all(
     futures::future::try_join_all(loops.map(Box::pin)).await.map(|_| ())
 }
 
+/// What `/status`, the audit and the lists call a delivery: `dynamodb.TARGET`, `sqlite.TARGET`.
+pub fn delivery_name(delivery: &Delivered) -> TableId {
+    let place = delivery.config.to.to_string();
+    TableId::new(place.split(':').next().unwrap_or("items"), &delivery.mapping.target)
+}
+
+/// How far a delivery is; `None`: it has not come to its first checkpoint.
+///
+/// # Errors
+/// If the items' store can't be reached.
+pub async fn delivered_checkpoint(delivery: &Delivered) -> Result<Option<Checkpoint>> {
+    let json = open_items(&delivery.config).await?.checkpoint(&delivery.mapping.target).await?;
+    json.as_deref().map(Checkpoint::from_json).transpose()
+}
+
 /// What the delivery's reader is called.
 fn name(delivery: &Delivered) -> String {
     format!("{} to {}", delivery.mapping.source, delivery.config.to)
@@ -57,19 +80,13 @@ fn name(delivery: &Delivered) -> String {
 /// One run of a delivery, from its checkpoint on.
 async fn deliver(config: &Config, ground: &Ground, delivery: &Delivered, stopped: &watch::Receiver<bool>) -> Result<()> {
     let log = reader(config, delivery).await?;
-    let mapping = delivery.mapping.clone();
-    // as /status and the metrics call it
-    let place = delivery.config.to.to_string();
-    let shown = TableId::new(place.split(':').next().unwrap_or("items"), &mapping.target);
-    let rule = TableRule::named(TablePattern::Exact(mapping.source.clone()));
-    let to = Arc::new(Delivery::new(open_items(&delivery.config).await?, mapping));
+    let rule = TableRule::named(TablePattern::Exact(delivery.mapping.source.clone()));
+    let to = Delivery::new(open_items(&delivery.config).await?, delivery.mapping.clone(), delivery_name(delivery));
     let rules = Arc::new(TableRules::new(vec![rule]));
     let apply_config = super::apply::ApplyConfig { rules, ..ground.config.clone() };
-    let status = ground.status.shown_as(delivery.mapping.source.clone(), shown);
-    // nothing is published of a delivery
-    let (commits_done, _) = mpsc::unbounded_channel();
-    let lake = ground.lake.clone().delivering(to);
-    Apply::start(log, lake, apply_config, status, commits_done).await?.run(stopped.clone()).await
+    let status = ground.status.shown_as(delivery.mapping.source.clone(), delivery_name(delivery));
+    let lake = ground.lake.clone().delivering(Arc::new(to));
+    Apply::start(log, lake, apply_config, status, ground.commits_done.clone()).await?.run(stopped.clone()).await
 }
 
 async fn reader(config: &Config, delivery: &Delivered) -> Result<Arc<dyn EventLog>> {

@@ -84,7 +84,7 @@ async fn read(lookup: &Lookup, lake: &Lake) -> Result<()> {
 }
 
 /// All rows of a table of the lake, as of its last commit.
-async fn table_rows(table: &TableId, lake: &Lake) -> Result<arrow::array::RecordBatch> {
+pub(super) async fn table_rows(table: &TableId, lake: &Lake) -> Result<arrow::array::RecordBatch> {
     let (schema, rows) = Engine::new(lake.clone(), QueryOptions::default()).table(table.database(), table.name()).await?;
     let batches: Vec<_> = rows.try_collect().await?;
     concat_batches(&schema, &batches).map_err(|error| {

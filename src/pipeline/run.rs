@@ -6,7 +6,7 @@
 use super::after_commit::{AuditedRun, follow_commits};
 use super::apply::{Apply, ApplyConfig, Cadence, Ground, LakeWriter, apply_shared};
 use super::capture;
-use super::deliver::deliver_all;
+use super::deliver::{announce, deliver_all};
 use super::erasures::Erasures;
 use super::foreign::apply_feeds;
 use super::lookups::keep_lookups;
@@ -87,6 +87,7 @@ pub(super) async fn run_halves(
         () = &mut shutdown => return Ok(()),
         opened = patiently(|| Opened::open(&config, halves)) => opened?,
     };
+    announce(&config, &status);
     let (stop_capture, capture_stopped) = watch::channel(halves == Halves::Merge);
     let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
     let (sender, commits) = mpsc::unbounded_channel();

@@ -21,6 +21,8 @@ pub struct Status {
     requests: Requests,
     /// A table that is called otherwise here: the source's name, and the one that is shown.
     shown_as: Option<(TableId, TableId)>,
+    /// What is delivered: what it is shown as, and the source's table.
+    delivered: Arc<Mutex<BTreeMap<TableId, TableId>>>,
 }
 
 /// The status at one moment.
@@ -152,7 +154,13 @@ impl Status {
             tables: BTreeMap::new(),
             lookups: Vec::new(),
         };
-        Self { inner: Arc::new(Mutex::new(view)), lookups: Arc::default(), requests: Requests::default(), shown_as: None }
+        Self {
+            inner: Arc::new(Mutex::new(view)),
+            lookups: Arc::default(),
+            requests: Requests::default(),
+            shown_as: None,
+            delivered: Arc::default(),
+        }
     }
 
     /// The same status, in which `table` is shown as `shown`: what is delivered elsewhere is told apart from the lake's table.
@@ -163,6 +171,18 @@ impl Status {
 
     fn shown<'a>(&'a self, table: &'a TableId) -> &'a TableId {
         self.shown_as.as_ref().filter(|(known, _)| known == table).map_or(table, |(_, shown)| shown)
+    }
+
+    /// The source's table `table` is delivered, and shown as `shown`.
+    pub fn delivers(&self, table: TableId, shown: TableId) {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).insert(shown, table);
+    }
+
+    /// The source's table that somebody means who has read the status; `None`: there is none of this name.
+    pub fn source_table(&self, named: &TableId) -> Option<TableId> {
+        let delivered = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_source = delivered.values().any(|table| table == named) || self.lock().tables.contains_key(named);
+        delivered.get(named).cloned().or_else(|| is_source.then(|| named.clone()))
     }
 
     /// What the pipeline is asked for.

@@ -49,7 +49,7 @@ pub(super) struct EntryHeader {
 /// The commit of another table with which one takes effect: the other table's fence log decides for both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Awaited {
-    /// The name of the other table's folder, beside this one's.
+    /// The way to the other table's folder from the one that this table's lies in: its name, where it lies beside.
     pub(super) sibling: String,
     /// Its instant.
     pub(super) instant: InstantTime,

@@ -20,7 +20,7 @@ use super::{CommitRequest, CommitSummary, Table};
 use crate::error::{Area, Error, Kind, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 
 /// The key of `extraMetadata` that says with which commit of another table a commit took effect: `<table>@<instant>`.
 pub const COMMITTED_WITH: &str = "binlake.committed_with";
@@ -34,7 +34,7 @@ pub(super) enum Outcome {
     Undecided,
 }
 
-/// A table that follows another's commit, beside which it lies, and what it gets.
+/// A table that follows another's commit, and what it gets.
 #[derive(Debug)]
 pub struct Follower<'a> {
     /// The table, open for writing.
@@ -88,6 +88,35 @@ impl Table {
     }
 }
 
+/// A commit whose files are written.
+#[derive(Debug)]
+pub struct Staged(Prepared);
+
+impl Table {
+    /// Writes a commit's files. It takes effect with [`Table::finish`]; until then it hasn't.
+    pub async fn stage(&mut self, request: CommitRequest) -> Result<Staged> {
+        self.begin_use()?;
+        prepare(self, request).await.map(Staged)
+    }
+
+    /// Makes a staged commit take effect, and with it those on `followers`, as [`Table::commit_group`] does: for what shows only when the first is staged.
+    pub async fn finish(&mut self, staged: Staged, followers: Vec<Follower<'_>>) -> Result<(CommitSummary, Vec<CommitSummary>)> {
+        let (mut tables, mut prepared) = (vec![self], vec![staged.0]);
+        for Follower { table, request } in followers {
+            table.begin_use()?;
+            prepared.push(prepare(table, request).await?);
+            tables.push(table);
+        }
+        let mut done = decide(&mut tables, prepared).await?;
+        for table in tables {
+            table.after_commit().await;
+        }
+        let others = done.split_off(1);
+        let own = done.pop().ok_or_else(|| Error::bug("a commit says nothing"))?;
+        Ok((own, others))
+    }
+}
+
 async fn prepare(table: &mut Table, request: CommitRequest) -> Result<Prepared> {
     let prepared = table.prepare(request).await;
     prepared.map_err(|error| table.at(error))
@@ -109,9 +138,10 @@ async fn decide(tables: &mut [&mut Table], mut prepared: Vec<Prepared>) -> Resul
     let ([leader, followers @ ..], [own, others @ ..], [json, other_jsons @ ..]) = (tables, &prepared[..], &rendered[..]) else {
         return Err(Error::bug("a commit on no table"));
     };
-    let awaited = Awaited { sibling: folder(&leader.view), instant: own.time.clone(), entry: leader.fence.next_entry() };
     for ((follower, other), json) in followers.iter_mut().zip(others).zip(other_jsons) {
-        let appended = follower.fence.append_awaiting(&follower.view.store, other.header(), awaited.clone(), json).await;
+        let sibling = way(follower.view.store.base(), leader.view.store.base());
+        let awaited = Awaited { sibling, instant: own.time.clone(), entry: leader.fence.next_entry() };
+        let appended = follower.fence.append_awaiting(&follower.view.store, other.header(), awaited, json).await;
         appended.map_err(|error| follower.at(error))?;
     }
     leader.fence.append(&leader.view.store, own.header(), json).await.map_err(|error| leader.at(error))?;
@@ -124,6 +154,30 @@ async fn decide(tables: &mut [&mut Table], mut prepared: Vec<Prepared>) -> Resul
     }
     done.reverse();
     Ok(done)
+}
+
+/// The way from the folder in which the table at `from` lies to the table at `to`: the name of one that lies beside it, with `..` for each folder up else.
+fn way(from: &Path, to: &Path) -> String {
+    let (from, to): (Vec<_>, Vec<_>) = (from.parts().collect(), to.parts().collect());
+    let parent = from.len().saturating_sub(1);
+    let shared = from[..parent].iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = (shared..parent).map(|_| "..");
+    up.chain(to[shared..].iter().map(AsRef::as_ref)).collect::<Vec<_>>().join("/")
+}
+
+/// Where that leads to.
+fn found_by(from: &Path, way: &str) -> Result<Path> {
+    let mut parts: Vec<_> = from.parts().collect();
+    parts.pop();
+    for part in way.split('/') {
+        if part == ".." {
+            parts.pop();
+        } else {
+            let part = PathPart::parse(part);
+            parts.push(part.map_err(|error| Error::new(Area::Lake, Kind::Corrupt, "a fence log names no table").caused_by(error))?);
+        }
+    }
+    Ok(Path::from_iter(parts))
 }
 
 /// The name of a table's folder.
@@ -150,9 +204,7 @@ pub(super) async fn last_entry(store: &TableStore) -> Result<(Option<Entry>, Out
 
 /// Whether the commit that is awaited was made; `None`: it may still be.
 async fn made(store: &TableStore, awaited: &Awaited) -> Result<Option<bool>> {
-    let parts: Vec<_> = store.base().parts().collect();
-    let parent = parts.iter().take(parts.len().saturating_sub(1)).cloned();
-    let leader = TableStore::new(store.object_store().clone(), Path::from_iter(parent.chain([awaited.sibling.as_str().into()])));
+    let leader = TableStore::new(store.object_store().clone(), found_by(store.base(), &awaited.sibling)?);
     let found = match Fence::entry(&leader, awaited.entry).await {
         // a power failure left it in pieces: it doesn't count
         Err(error) if error.kind() == Kind::Corrupt => return Ok(Some(false)),
@@ -171,4 +223,23 @@ pub(super) fn undecided(store: &TableStore) -> Error {
     Error::new(Area::Lake, Kind::Refused, "the table's last commit awaits another table's")
         .with("path", store.base())
         .remedy("start the service: it finishes or undoes the commit on both")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_found_from_another_ones_folder() {
+        for (from, to, written) in [
+            ("lake/shop/orders_history", "lake/shop/orders", "orders"),
+            ("lake/_dead_letter/shop/orders.rows", "lake/shop/orders", "../../shop/orders"),
+            ("_dead_letter/a/50%25.rows", "a/50%25", "../../a/50%25"),
+            ("a/b", "c", "../c"),
+        ] {
+            let (from, to) = (Path::parse(from).unwrap(), Path::parse(to).unwrap());
+            assert_eq!(way(&from, &to), written);
+            assert_eq!(found_by(&from, written).unwrap(), to);
+        }
+    }
 }

@@ -48,7 +48,7 @@ pub use commit::Table;
 pub use config::{LakeConfig, LakeUrl};
 pub use fence::is_taken;
 pub use file_slice::{FileId, FileSlice, path_in_table};
-pub use group::{COMMITTED_WITH, Follower};
+pub use group::{COMMITTED_WITH, Follower, Staged};
 pub use instant::InstantTime;
 pub use lake::Lake;
 

@@ -3,9 +3,11 @@
 use super::engine::{Fault, session};
 use super::join::Join;
 use super::lake_type::lake_type;
+use super::reapply::Reapply;
 use super::spelling::Spelling;
-use super::statement::{INPUT, Transform, nearest};
+use super::statement::{INPUT, OnError, Transform, nearest};
 use crate::error::Result;
+use crate::lookup::Missing;
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::common::tree_node::Transformed as Rewritten;
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as EngineResult, TableReference};
@@ -13,7 +15,9 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, JoinType, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::SqlToRel;
@@ -45,6 +49,10 @@ pub struct BoundTransform {
     pub(super) key: Vec<String>,
     /// Whether `filter` reads the source's row alone.
     pub(super) filter_is_of_row: bool,
+    /// What becomes of a row whose expression fails.
+    pub(super) on_error: OnError,
+    /// How rows of the table are joined anew, where lookups ask for it.
+    pub(super) reapply: Option<Reapply>,
 }
 
 impl BoundTransform {
@@ -56,6 +64,11 @@ impl BoundTransform {
     /// Whether `WHERE`, if there is one, reads the source's row alone.
     pub fn filter_is_of_row(&self) -> bool {
         self.filter_is_of_row
+    }
+
+    /// Whether rows may become dead letters.
+    pub fn has_dead_letters(&self) -> bool {
+        self.on_error == OnError::DeadLetter || self.joins.iter().any(|join| join.lookup.missing() == Missing::DeadLetter)
     }
 
     /// Whether rows may be dropped by `WHERE`.
@@ -80,9 +93,7 @@ impl Transform {
         tables.spelling().correct(&mut statement);
         let plan = plan(&tables, &statement).map_err(|error| located(&tables, &statement, &error))?;
         let parts = Parts::of(&plan)?;
-        let compile = |expr: &Expr, schema: &DFSchema| {
-            session().create_physical_expr(expr.clone(), schema).map_err(|error| Fault::of_engine(&error))
-        };
+        let compile = |expr: &Expr, schema: &DFSchema| compiled(expr, schema).map_err(|error| Fault::of_engine(&error));
         let wide = parts.from.schema();
         let mut joins = Vec::new();
         for (left, right, on) in &parts.joins {
@@ -118,7 +129,19 @@ impl Transform {
         }
         check_outputs(&outputs, key, own)?;
         let wide = Arc::new(wide.as_arrow().clone());
-        Ok(BoundTransform { input: input.clone(), joins, wide, filter, outputs, key: key.to_vec(), filter_is_of_row })
+        let mut bound = BoundTransform {
+            input: input.clone(),
+            joins,
+            wide,
+            filter,
+            outputs,
+            key: key.to_vec(),
+            filter_is_of_row,
+            on_error: self.on_error(),
+            reapply: None,
+        };
+        bound.reapply = Reapply::of(&bound, own)?;
+        Ok(bound)
     }
 }
 
@@ -151,6 +174,14 @@ fn check_outputs(outputs: &[(OutputColumn, Arc<dyn PhysicalExpr>)], key: &[Strin
 fn plain(expr: &Expr) -> Expr {
     let Rewritten { data, .. } = expr.clone().unalias_nested();
     data
+}
+
+/// An expression that can be evaluated. Some functions (COALESCE, NVL2, ARROW_CAST) are but other expressions, which only simplifying makes of them.
+fn compiled(expr: &Expr, schema: &DFSchema) -> EngineResult<Arc<dyn PhysicalExpr>> {
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone()));
+    let context = context.with_config_options(Arc::clone(session().config_options())).build();
+    let simplified = ExprSimplifier::new(context).simplify(expr.clone())?;
+    session().create_physical_expr(simplified, schema)
 }
 
 fn plan(tables: &Tables, statement: &Statement) -> EngineResult<LogicalPlan> {

@@ -2,6 +2,7 @@
 
 use super::bind::is_of;
 use super::engine::Fault;
+use super::fault::Failing;
 use crate::error::{Area, Error, Kind, Result};
 use crate::lookup::{Content, Duplicates, Lookup, Missing};
 use crate::metrics as names;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) struct Join {
     pub(super) lookup: Arc<Lookup>,
     /// What the rows are joined by, over the columns so far; and the same of the items.
-    left: Vec<Arc<dyn PhysicalExpr>>,
+    pub(super) left: Vec<Arc<dyn PhysicalExpr>>,
     right: Vec<Arc<dyn PhysicalExpr>>,
     types: Vec<DataType>,
     /// The lookup's columns that it is joined by, where its items are got by them.
@@ -40,6 +41,35 @@ pub(super) struct Index {
     rows: RecordBatch,
     /// By the encoded key.
     items: HashMap<Box<[u8]>, u32>,
+}
+
+impl Index {
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Each row's item, and the rows that have a key and no item.
+    fn places(&self, keys: &JoinKeys) -> (Vec<Option<u32>>, Vec<usize>) {
+        let mut misses = Vec::new();
+        let mut found: Vec<Option<u32>> = Vec::with_capacity(keys.rows.num_rows());
+        for i in 0..keys.rows.num_rows() {
+            let key = keys.get(i);
+            let item = key.as_ref().and_then(|key| self.items.get(key).copied());
+            if key.is_some() && item.is_none() {
+                misses.push(i);
+            }
+            found.push(item);
+        }
+        (found, misses)
+    }
+}
+
+/// Rows with a lookup's columns.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) rows: RecordBatch,
+    /// Rows without an item, where that makes dead letters; rising.
+    pub(super) missing: Vec<Failing>,
 }
 
 type Compile<'a> = dyn Fn(&Expr, &DFSchema) -> Result<Arc<dyn PhysicalExpr>, Fault> + 'a;
@@ -89,15 +119,15 @@ impl Join {
         Ok(Self { lookup, left: ours, right: theirs, types, names, columns, last: Mutex::new(None) })
     }
 
-    /// What the lookup has now, and where; `None`: its items are got as they are needed.
+    /// What the lookup has now, or what is `given`, and where; `None`: its items are got as they are needed.
     ///
     /// # Errors
     /// `Transient` if it has not been read yet; `Data` if a join key is there twice and the lookup doesn't say which counts.
-    pub(super) fn index(&self) -> Result<Option<Arc<Index>>> {
+    pub(super) fn index(&self, given: Option<&Arc<Content>>) -> Result<Option<Arc<Index>>> {
         if self.lookup.is_got() {
             return Ok(None);
         }
-        let content = self.lookup.content().ok_or_else(|| {
+        let content = given.cloned().or_else(|| self.lookup.content()).ok_or_else(|| {
             Error::new(Area::Lake, Kind::Transient, "a lookup has not been read yet").with("lookup", self.lookup.name())
         })?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,30 +173,40 @@ impl Join {
     ///
     /// # Errors
     /// `Transient` if an item is missing and the lookup holds rows back until it is there.
-    pub(super) fn append(&self, rows: &RecordBatch, index: Option<&Arc<Index>>, wide: &SchemaRef) -> Result<RecordBatch> {
+    pub(super) fn append(&self, rows: &RecordBatch, index: Option<&Arc<Index>>, wide: &SchemaRef) -> Result<Joined> {
         let keys = self.keys(&self.left, rows)?;
         let index = match index {
             Some(index) => index.clone(),
             None => Arc::new(self.index_of(self.got(&keys)?)?),
         };
-        let mut misses = 0;
-        let mut found: Vec<Option<u32>> = Vec::with_capacity(rows.num_rows());
-        for i in 0..rows.num_rows() {
-            let key = keys.get(i);
-            let item = key.as_ref().and_then(|key| index.items.get(key).copied());
-            misses += usize::from(key.is_some() && item.is_none());
-            found.push(item);
-        }
+        let (found, mut misses) = index.places(&keys);
         let hits = found.iter().flatten().count();
         metrics::counter!(names::LOOKUP_HITS, "lookup" => self.lookup.name().to_owned()).increment(hits as u64);
-        metrics::counter!(names::LOOKUP_MISSES, "lookup" => self.lookup.name().to_owned()).increment(misses as u64);
-        self.lookup.count(hits as u64, misses as u64);
-        if misses > 0 && self.lookup.missing() == Missing::Hold {
+        metrics::counter!(names::LOOKUP_MISSES, "lookup" => self.lookup.name().to_owned()).increment(misses.len() as u64);
+        self.lookup.count(hits as u64, misses.len() as u64);
+        if !misses.is_empty() && self.lookup.missing() == Missing::Hold {
             return Err(Error::new(Area::Lake, Kind::Transient, "rows wait for items that their lookup lacks")
                 .with("lookup", self.lookup.name())
-                .with("rows", misses)
+                .with("rows", misses.len())
                 .remedy("add the items, or set `missing = \"null\"` for the lookup"));
         }
+        if self.lookup.missing() != Missing::DeadLetter {
+            misses.clear();
+        }
+        let why = || format!("the lookup `{}` has no item for it", self.lookup.name());
+        let missing = misses.into_iter().map(|row| Failing { row, reason: why() }).collect();
+        Ok(Joined { rows: self.widened(rows, &index, found, wide)?, missing })
+    }
+
+    /// The same for rows that the table has already: nothing is counted, and no row is held back. Also gives the rows without an item, where these are to keep
+    /// what they have.
+    pub(super) fn again(&self, rows: &RecordBatch, index: &Index, wide: &SchemaRef) -> Result<(RecordBatch, Vec<usize>)> {
+        let (found, misses) = index.places(&self.keys(&self.left, rows)?);
+        let kept = if self.lookup.missing() == Missing::Null { Vec::new() } else { misses };
+        Ok((self.widened(rows, index, found, wide)?, kept))
+    }
+
+    fn widened(&self, rows: &RecordBatch, index: &Index, found: Vec<Option<u32>>, wide: &SchemaRef) -> Result<RecordBatch> {
         let found = UInt32Array::from(found);
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
         for column in index.rows.columns() {
@@ -176,6 +216,20 @@ impl Join {
         let schema = Arc::new(wide.project(&(0..count).collect::<Vec<_>>()).map_err(engine_bug)?);
         let schema = Arc::new(nullable(&schema));
         RecordBatch::try_new(schema, columns).map_err(engine_bug)
+    }
+
+    /// The rows whose join key can't be computed.
+    pub(super) fn failing(&self, rows: &RecordBatch) -> Vec<Failing> {
+        let mut all: Vec<Failing> =
+            self.left.iter().zip(&self.types).flat_map(|(expr, data_type)| Failing::of(expr, rows, data_type)).collect();
+        all.sort_by_key(|failing| failing.row);
+        all.dedup_by_key(|failing| failing.row);
+        all
+    }
+
+    /// The lookup's columns that it is joined by, as a dead letter names them.
+    pub(super) fn column(&self) -> String {
+        format!("{}.{}", self.lookup.name(), self.names.join(","))
     }
 
     /// The items in the columns that were bound: the lookup may have got others since.

@@ -10,13 +10,17 @@
 //! rows' order (a plan of the engine's wouldn't), and it never multiplies rows.
 //!
 //! **Why no row is lost or stays by mistake.** The key's columns pass unchanged, so a delete needs no evaluation: it passes by its key. A row that
-//! `WHERE` drops becomes a delete of its key, because an earlier version of it may be in the table. A row whose expression fails is never passed over: its table stops.
+//! `WHERE` drops becomes a delete of its key, because an earlier version of it may be in the table. A row whose expression fails is never passed over: its table stops,
+//! or ([`OnError`]) it is a [`Failure`], which becomes a dead letter, and its key is deleted like that of a row which `WHERE` drops.
 
 mod bind;
 mod engine;
+mod fault;
 mod function;
 mod join;
 mod lake_type;
+mod of_row;
+mod reapply;
 mod rows;
 mod spelling;
 mod statement;
@@ -25,6 +29,7 @@ mod statement;
 mod tests;
 
 pub use bind::{BoundTransform, OutputColumn};
-pub use rows::{Frozen, Transformed};
+pub use reapply::Reapplied;
+pub use rows::{Failure, Frozen, Transformed};
 pub(crate) use spelling::Spelling;
-pub use statement::Transform;
+pub use statement::{OnError, Transform};

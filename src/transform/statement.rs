@@ -2,7 +2,7 @@
 
 use super::engine::{Fault, place, session};
 use crate::error::{Error, Result};
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Missing, OnChange};
 use datafusion::logical_expr::Volatility;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{
@@ -18,6 +18,17 @@ use std::sync::Arc;
 /// What `FROM` names.
 pub(super) const INPUT: &str = "input";
 
+/// What becomes of a row whose expression fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Its table stops.
+    #[default]
+    Stop,
+    /// It goes to the dead-letter area, and is not in the table.
+    DeadLetter,
+}
+
 /// A table's `SELECT`, as the configuration has it.
 #[derive(Clone)]
 pub struct Transform {
@@ -26,6 +37,7 @@ pub struct Transform {
     /// The lookups that it joins, by name; none of them is there before [`Transform::attach`].
     joined: Arc<[Ident]>,
     lookups: BTreeMap<String, Arc<Lookup>>,
+    on_error: OnError,
 }
 
 impl fmt::Debug for Transform {
@@ -37,7 +49,7 @@ impl fmt::Debug for Transform {
 
 impl PartialEq for Transform {
     fn eq(&self, other: &Self) -> bool {
-        self.sql == other.sql
+        self.sql == other.sql && self.on_error == other.on_error
     }
 }
 
@@ -63,12 +75,39 @@ impl Transform {
             _ => return Err(Fault::new("a transform is one SELECT").remedy("write one statement")),
         };
         let joined = check(&statement)?.into();
-        Ok(Self { sql: sql.into(), statement: Arc::new(statement), joined, lookups: BTreeMap::new() })
+        Ok(Self { sql: sql.into(), statement: Arc::new(statement), joined, lookups: BTreeMap::new(), on_error: OnError::default() })
     }
 
     /// The text.
     pub fn sql(&self) -> &str {
         &self.sql
+    }
+
+    /// The same; a row whose expression fails becomes what is said.
+    #[must_use]
+    pub fn with_on_error(self, on_error: OnError) -> Self {
+        Self { on_error, ..self }
+    }
+
+    /// What becomes of a row whose expression fails.
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    /// Whether rows may become dead letters: those that fail, or those that lack an item.
+    pub fn has_dead_letters(&self) -> bool {
+        self.on_error == OnError::DeadLetter || self.lookups.values().any(|lookup| lookup.missing() == Missing::DeadLetter)
+    }
+
+    /// Whether rows of the table are joined anew when a lookup's items change.
+    pub fn reapplies(&self) -> bool {
+        self.lookups.values().any(|lookup| lookup.on_change() == OnChange::Reapply)
+    }
+
+    /// What marks the items of the lookups that are applied anew, as they are now.
+    pub fn marks(&self) -> BTreeMap<String, String> {
+        let asked = self.lookups.values().filter(|lookup| lookup.on_change() == OnChange::Reapply);
+        asked.filter_map(|lookup| Some((lookup.name().to_owned(), lookup.content()?.fingerprint().to_owned()))).collect()
     }
 
     pub(super) fn statement(&self) -> &Statement {

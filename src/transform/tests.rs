@@ -237,3 +237,102 @@ fn an_item_that_does_not_fit_names_lookup_item_and_attribute() {
     let said = lookup.content_of(&items).unwrap_err().to_string();
     assert!(said.contains("lookup=country item=name:India attribute=code type=Int32"), "{said}");
 }
+
+#[test]
+fn rows_that_fail_become_letters_and_the_others_are_made() {
+    let lookup = country("missing = 'dead_letter'");
+    fill(&lookup, COUNTRIES);
+    let make = |sql: &str| {
+        let transform: Transform = sql.parse().unwrap();
+        let mut transform = transform.with_on_error(OnError::DeadLetter);
+        transform.attach(&BTreeMap::from([("country".to_owned(), lookup.clone())])).unwrap();
+        transform.bind(&input(), &["id".to_owned()], &["_position"]).unwrap()
+    };
+    let failed = |bound: &BoundTransform, rows: &RecordBatch, deletes: &[bool]| {
+        let made = bound.run(rows, &BooleanArray::from(deletes.to_vec()), &bound.freeze().unwrap()).unwrap();
+        let failed: Vec<_> = made.failed.iter().map(|f| format!("{} {} {}", f.row, f.column, f.reason)).collect();
+        (failed, made.is_delete.iter().flatten().collect::<Vec<_>>(), made.dropped)
+    };
+    let ids: Vec<i32> = (0..9).collect();
+    let names: Vec<Option<&str>> = ["1", "x", "3", "4", "y", "z", "7", "8", "w"].into_iter().map(Some).collect();
+    let prices: Vec<Option<i32>> = [1, 1, 0, 1, 0, 1, 1, -1, 1].into_iter().map(Some).collect();
+    let bound = make("SELECT id, CAST(Name AS INT) AS n, 12 / price AS d FROM input WHERE price >= 0");
+    let (found, is_delete, dropped) =
+        failed(&bound, &rows(&ids, &names, &prices), &[false, false, false, false, false, false, false, false, true]);
+    let cast = "a value can't be cast to the type";
+    assert_eq!(found, [format!("1 n {cast}"), "2 d division by zero".into(), format!("4 n {cast}"), format!("5 n {cast}")]);
+    assert_eq!((is_delete, dropped), (vec![false, true, true, false, true, true, false, true, true], 1));
+    // in WHERE, in a join's key, and without an item
+    let bound = make("SELECT id FROM input WHERE CAST(Name AS INT) > 3");
+    let (found, is_delete, dropped) = failed(&bound, &rows(&ids, &names, &prices), &[false; 9]);
+    assert_eq!((found.len(), dropped, is_delete.iter().filter(|gone| !**gone).count()), (4, 2, 3));
+    let bound = make("SELECT id, c.combined FROM input t LEFT JOIN country c ON CAST(t.Name AS INT) = c.code");
+    let (found, ..) = failed(&bound, &rows(&[1, 2, 3, 4], &[Some("91"), Some("x"), Some("7"), None], &[None; 4]), &[false; 4]);
+    assert_eq!(found, [format!("1 country.code {cast}"), "2 country.code the lookup `country` has no item for it".into()]);
+    // all of them, and none
+    let (found, is_delete, _) = failed(&bound, &rows(&[1, 2], &[Some("x"), Some("y")], &[None; 2]), &[false; 2]);
+    assert_eq!((found.len(), is_delete), (2, vec![true, true]));
+    let source = make("SELECT id, CAST(Name AS INT) AS n FROM input").source_rows(&rows(&ids, &names, &prices)).unwrap().unwrap();
+    assert_eq!(source.num_rows(), 5, "verify leaves out what is a dead letter");
+}
+
+#[test]
+fn rows_of_the_table_are_joined_anew() {
+    let lookup = country("on_change = 'reapply'");
+    fill(&lookup, COUNTRIES);
+    let bound = bind(
+        "SELECT id, t.Name AS place, price * 2 AS twice, c.combined, t.Name || c.code AS x FROM input t LEFT JOIN country c ON t.Name = c.name",
+        &lookup,
+    );
+    let bound = bound.unwrap();
+    assert_eq!(bound.reapply_reads().into_iter().collect::<Vec<_>>(), ["combined", "place", "x"]);
+    let text = |values: &[Option<&str>]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let of_table = RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int32Array::from(vec![1, 2, 3])) as ArrayRef, false),
+        ("place", text(&[Some("India"), Some("Peru"), None]), true),
+        ("combined", text(&[Some("IN-India"), Some("old"), None]), true),
+        ("x", text(&[Some("India91"), Some("Peru51"), None]), true),
+    ])
+    .unwrap();
+    let before = bound.freeze().unwrap();
+    let made = bound.reapplied(&of_table, &before).unwrap();
+    assert_eq!(made.is_changed, BooleanArray::from(vec![false, true, false]));
+    assert_eq!(made.columns[0].1.as_string::<i32>().value(1), "PE-Peru");
+    // other items, another mark; the same in another order, the same mark
+    let marks = bound.marks(&before);
+    fill(&lookup, &COUNTRIES.replace("51", "52"));
+    assert_ne!(bound.marks(&bound.freeze().unwrap()), marks);
+    let made = bound.reapplied(&of_table, &bound.freeze().unwrap()).unwrap();
+    assert_eq!(made.columns[1].1.as_string::<i32>().value(1), "Peru52");
+    let turned = r#"[{"name": "Peru", "combined": "PE-Peru", "code": 51}, {"name": "India", "combined": "IN-India", "code": 91}]"#;
+    fill(&lookup, turned);
+    assert_eq!(bound.marks(&bound.freeze().unwrap()), marks);
+    for (sql, said) in [
+        ("SELECT id, c.combined FROM input t LEFT JOIN country c ON t.Name = c.name", "it needs the column `Name`"),
+        (
+            "SELECT id, t.Name, c.code * t.price AS x FROM input t LEFT JOIN country c ON t.Name = c.name",
+            "it needs the column `price`",
+        ),
+        ("SELECT t.* FROM input t LEFT JOIN country c ON t.Name = c.name WHERE c.code > 1", "WHERE reads a lookup"),
+    ] {
+        let error = bind(sql, &lookup).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn functions_that_stand_for_other_expressions_work() {
+    let bound = bound(
+        "SELECT id, COALESCE(TRY_CAST(Name AS INT), price, -1) AS n, NVL2(Name, 'yes', 'no') AS there, NULLIF(price, 0) AS z FROM input",
+    );
+    let (text, _) = run(&bound, &rows(&[1, 2, 3], &[Some("7"), Some("x"), None], &[Some(1), Some(0), None]), &[false; 3]).unwrap();
+    insta::assert_snapshot!(text, @r"
+    +----+----+-------+---+
+    | id | n  | there | z |
+    +----+----+-------+---+
+    | 1  | 7  | yes   | 1 |
+    | 2  | 0  | yes   |   |
+    | 3  | -1 | no    |   |
+    +----+----+-------+---+
+    ");
+}

@@ -3,6 +3,7 @@
 //! The lines are collected in `docs/failures.md`; `BINLAKE_UPDATE=1` writes them anew.
 
 mod cases;
+mod made_of_rows;
 
 use crate::service::Answer;
 use regex::Regex;

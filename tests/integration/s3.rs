@@ -71,7 +71,7 @@ impl S3 {
     }
 
     /// Copies everything below `prefix` into a folder.
-    async fn download(&self, prefix: &str, folder: &std::path::Path) -> object_store::Result<()> {
+    pub(crate) async fn download(&self, prefix: &str, folder: &std::path::Path) -> object_store::Result<()> {
         let store = self.store();
         let objects: Vec<_> = store.list(Some(&Path::from(prefix))).try_collect().await?;
         for object in objects {

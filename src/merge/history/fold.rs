@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::Operation;
 use crate::merge::Fold;
 use crate::merge::kway::{MergedRuns, Sequence};
+use crate::merge::letters::LetterSink;
 use crate::merge::piece::{Piece, SortedPiece, SortedPieces};
 use crate::merge::spill::{Run, RunReader, SpillFolder};
 use crate::table::{RowReader, SortedChanges, Table};
@@ -215,10 +216,12 @@ fn transformed(fold: &Fold, rows: Sequence) -> Result<Sequence> {
     let shape = fold.shape().clone();
     let Some(transformed) = shape.transformed().cloned() else { return Ok(rows) };
     let lookups = fold.frozen(&transformed)?;
+    // while a row is a dead letter, its key is deleted in the history as well
+    let letters = fold.letters.as_ref().map(|_| LetterSink::deaf());
     Ok(Box::new(rows.map(move |piece| {
         let piece = piece?;
         let changes = SortedChanges { rows: piece.rows, is_delete: piece.is_delete };
-        let made = transformed.run(&shape, &changes, &lookups, false)?;
+        let made = transformed.run(&shape, &changes, &lookups, false, letters.as_ref())?;
         let mut trace = piece.trace;
         for (row, operation) in trace.iter_mut().flat_map(|trace| trace.operations.iter_mut().enumerate()) {
             if made.is_delete.value(row) {

@@ -5,21 +5,25 @@
 //! the table a commit since: then this one gives way.
 
 use super::history::{Done, OpenTable};
+use super::joined::JoinedTable;
 use super::lake::LakeWriter;
 use super::prefetch::prefetched;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, TableId};
 use crate::format::ChildSpecs;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, FIRST_WINDOW_KEY, Fold, HistoryRule, POSITION_KEY, SpillFolder, TRANSFORMED_KEY};
-use crate::table::{CommitRequest, is_taken};
+use crate::merge::{
+    CHECKPOINT_KEY, Checkpoint, FIRST_WINDOW_KEY, Fold, HistoryRule, LakeShape, PARTITIONED_KEY, POSITION_KEY, SpillFolder,
+    TRANSFORMED_KEY,
+};
+use crate::table::{CommitRequest, Table, is_taken};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The pauses between attempts grow from this …
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// … to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A commit to be done.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(super) struct Job {
     pub(super) checkpoint: Checkpoint,
     /// The window of its first change.
     pub(super) first_window: CutPoint,
+    /// Tables that it joins, as of the cut.
+    pub(super) joined: Vec<JoinedTable>,
 }
 
 /// What became of a [`Job`].
@@ -54,13 +60,13 @@ pub(super) struct Outcome {
 }
 
 /// Why an attempt failed.
-enum Failed {
+pub(super) enum Failed {
     Again(Error),
     ForGood(Error),
 }
 
 impl Failed {
-    fn of(error: Error) -> Self {
+    pub(super) fn of(error: Error) -> Self {
         if error.is_transient() { Self::Again(error) } else { Self::ForGood(error) }
     }
 }
@@ -87,9 +93,13 @@ impl Job {
     }
 
     async fn attempt(&mut self) -> Result<(Option<OpenTable>, Option<Done>), Failed> {
+        for joined in &self.joined {
+            let content = joined.content(self.lake.lake()).await.map_err(Failed::of)?;
+            self.fold.give(joined.lookup.name(), content);
+        }
         if let Some(delivery) = self.lake.delivery() {
-            delivery.write(&self.fold, self.before.as_ref(), &self.checkpoint).await.map_err(Failed::of)?;
-            return Ok((None, None));
+            let written = delivery.write(&self.fold, self.before.as_ref(), &self.checkpoint).await.map_err(Failed::of)?;
+            return Ok((None, Some(Done { table: None, followers: Vec::new(), items: Some(written) })));
         }
         let mut open = match self.writer.take() {
             Some(open) => open,
@@ -98,15 +108,13 @@ impl Job {
                     self.lake.open(&self.table, &self.fold.shape().spec(), self.fold.truncate()).await.map_err(Failed::of)?;
                 let found = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose().map_err(Failed::of)?;
                 if found.as_ref() == Some(&self.checkpoint) {
-                    let open = self.with_history(table).await.map_err(Failed::of)?;
+                    let open = self.opened(table).await.map_err(Failed::of)?;
                     return Ok((Some(open), None));
                 }
                 if found != self.before {
-                    let taken = Error::new(Area::Lake, Kind::Conflict, "another binlake service writes to this lake")
-                        .remedy("run one service for a lake, or let this one take over after the other has stopped");
-                    return Err(Failed::ForGood(taken));
+                    return Err(Failed::ForGood(another_service()));
                 }
-                self.with_history(table).await.map_err(Failed::of)?
+                self.opened(table).await.map_err(Failed::of)?
             }
         };
         match self.commit_on(&mut open).await {
@@ -124,14 +132,8 @@ impl Job {
     }
 
     pub(super) fn request(&self) -> Result<CommitRequest> {
-        let mut extra_metadata = BTreeMap::from([
-            (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
-            (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
-            (FIRST_WINDOW_KEY.to_owned(), self.first_window.to_string()),
-        ]);
-        if self.fold.shape().is_transformed() {
-            extra_metadata.insert(TRANSFORMED_KEY.to_owned(), "true".to_owned());
-        }
+        let mut extra_metadata = extra_metadata(&self.checkpoint, self.fold.shape())?;
+        extra_metadata.insert(FIRST_WINDOW_KEY.to_owned(), self.first_window.to_string());
         Ok(CommitRequest {
             columns: self.fold.shape().columns().clone(),
             record_key: Some(self.fold.shape().key_names()),
@@ -142,4 +144,34 @@ impl Job {
             extra_metadata,
         })
     }
+}
+
+/// What a commit says about stream and source.
+pub(super) fn extra_metadata(checkpoint: &Checkpoint, shape: &LakeShape) -> Result<BTreeMap<String, String>> {
+    let mut extra_metadata =
+        BTreeMap::from([(CHECKPOINT_KEY.to_owned(), checkpoint.to_json()?), (POSITION_KEY.to_owned(), checkpoint.position_text())]);
+    if shape.is_transformed() {
+        extra_metadata.insert(TRANSFORMED_KEY.to_owned(), "true".to_owned());
+    }
+    // also that there is none any more
+    if let Some(mark) = shape.partition_mark().or_else(|| shape.is_partitioned().then_some("")) {
+        extra_metadata.insert(PARTITIONED_KEY.to_owned(), mark.to_owned());
+    }
+    Ok(extra_metadata)
+}
+
+/// Rows lie where the expressions say by which the table is partitioned: with others they would be looked for elsewhere.
+pub(super) fn ensure_partitioned(table: &Table, shape: &LakeShape) -> Result<()> {
+    if table.instants().is_empty()
+        || table.extra_metadata(PARTITIONED_KEY).unwrap_or_default() == shape.partition_mark().unwrap_or_default()
+    {
+        return Ok(());
+    }
+    Err(Error::new(Area::Lake, Kind::Data, "the expression by which the table is partitioned has changed")
+        .remedy("run `binlake backfill --table` for it: its rows are then written anew; or take the change back"))
+}
+
+pub(super) fn another_service() -> Error {
+    Error::new(Area::Lake, Kind::Conflict, "another binlake service writes to this lake")
+        .remedy("run one service for a lake, or let this one take over after the other has stopped")
 }

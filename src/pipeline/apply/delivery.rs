@@ -8,18 +8,33 @@ use crate::metrics as names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What a commit wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenItems {
+    /// Items that were written, whether they were there or not.
+    pub put: u64,
+    /// Items that were deleted.
+    pub deleted: u64,
+}
+
 /// A source table's way into a store of items.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Delivery {
     store: Arc<dyn ItemStore>,
     mapping: ItemMapping,
+    /// What it is called in the status and the audit.
+    shown: TableId,
     /// The name under which this process owns the target.
     owner: Mutex<String>,
 }
 
 impl Delivery {
-    pub(in crate::pipeline) fn new(store: Arc<dyn ItemStore>, mapping: ItemMapping) -> Self {
-        Self { store, mapping, owner: Mutex::default() }
+    pub(in crate::pipeline) fn new(store: Arc<dyn ItemStore>, mapping: ItemMapping, shown: TableId) -> Self {
+        Self { store, mapping, shown, owner: Mutex::default() }
+    }
+
+    pub(super) fn shown(&self) -> &TableId {
+        &self.shown
     }
 
     pub(super) fn source(&self) -> &TableId {
@@ -35,7 +50,7 @@ impl Delivery {
     }
 
     /// Writes a fold's changes and then its checkpoint. What was written of an attempt that failed is written again.
-    pub(super) async fn write(&self, fold: &Fold, before: Option<&Checkpoint>, checkpoint: &Checkpoint) -> Result<()> {
+    pub(super) async fn write(&self, fold: &Fold, before: Option<&Checkpoint>, checkpoint: &Checkpoint) -> Result<WrittenItems> {
         let schema = fold.shape().source();
         self.ensure_key(schema)?;
         let target = self.mapping.target.as_str();
@@ -61,7 +76,8 @@ impl Delivery {
         }
         // two rows may make one item: as long as one of them is there, it stays
         deletes.retain(|key, _| !puts.contains_key(key));
-        let counts = [("put", puts.len()), ("delete", deletes.len())];
+        let written = WrittenItems { put: puts.len() as u64, deleted: deletes.len() as u64 };
+        let counts = [("put", written.put), ("delete", written.deleted)];
         let deletes: Vec<ItemChange> = deletes.into_values().collect();
         let puts: Vec<ItemChange> = puts.into_values().collect();
         let mut groups: Vec<&[ItemChange]> = self.groups(&deletes);
@@ -73,9 +89,9 @@ impl Delivery {
         self.store.write(target, &owner, &key, last, Some(&checkpoint.to_json()?)).await?;
         for (operation, count) in counts {
             let labels = [("target", target.to_owned()), ("operation", operation.to_owned())];
-            metrics::counter!(names::DELIVERED_ITEMS, &labels).increment(count as u64);
+            metrics::counter!(names::DELIVERED_ITEMS, &labels).increment(count);
         }
-        Ok(())
+        Ok(written)
     }
 
     /// As many changes as the store takes at once.

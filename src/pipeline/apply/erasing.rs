@@ -233,6 +233,6 @@ impl Eraser {
         let Some(view) = self.view(table).await? else { return Ok(None) };
         let Some(checkpoint) = view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? else { return Ok(None) };
         let (columns, slices) = (view.latest_columns(), view.slices(None)?);
-        Ok(Some(AppliedCommit { table: table.clone(), checkpoint, summary: None, columns, slices }))
+        Ok(Some(AppliedCommit { table: table.clone(), checkpoint, summary: None, items: None, columns, slices }))
     }
 }

@@ -3,8 +3,10 @@
 //! A history goes on from the commit that it was last made with. Where the table has another one by now (the history is new, or was switched off for a
 //! while), it starts from the table's rows as they are: what differs from what it knows became so at that moment, as far as it can tell.
 
-use super::commit::Job;
+use super::commit::{Job, ensure_partitioned};
+use super::delivery::WrittenItems;
 use super::lake::LakeWriter;
+use super::letters::OpenLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::merge::{
@@ -20,6 +22,8 @@ pub(super) struct OpenTable {
     pub(super) history: Option<Table>,
     /// Those of its children that are open.
     pub(super) children: Vec<(TableId, Table)>,
+    /// Its dead letters, where rows that can't be transformed become such.
+    pub(super) letters: Option<OpenLetters>,
 }
 
 impl OpenTable {
@@ -33,8 +37,16 @@ impl OpenTable {
 /// What a commit did to a table, and to those that follow it, in the order of [`OpenTable::followers`].
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) table: CommitSummary,
+    /// `None`: items were written elsewhere.
+    pub(super) table: Option<CommitSummary>,
     pub(super) followers: Vec<CommitSummary>,
+    pub(super) items: Option<WrittenItems>,
+}
+
+impl Done {
+    fn of(table: CommitSummary, followers: Vec<CommitSummary>) -> Self {
+        Self { table: Some(table), followers, items: None }
+    }
 }
 
 impl LakeWriter {
@@ -54,8 +66,8 @@ impl LakeWriter {
 }
 
 impl Job {
-    /// Opens the history that the rule wants.
-    pub(super) async fn with_history(&self, table: Table) -> Result<OpenTable> {
+    /// Opens what belongs to the table: the history that the rule wants, the dead letters.
+    pub(super) async fn opened(&self, table: Table) -> Result<OpenTable> {
         let history = match &self.history {
             None => None,
             Some(_) => {
@@ -64,14 +76,29 @@ impl Job {
                 Some(self.lake.open_history(&self.table, &shape).await?)
             }
         };
-        Ok(OpenTable { table, history, children: Vec::new() })
+        let letters = match self.fold.shape().has_dead_letters() {
+            true => Some(self.lake.open_letters(&self.table).await?),
+            false => None,
+        };
+        Ok(OpenTable { table, history, children: Vec::new(), letters })
     }
 
     /// Commits on the table, and with it on its history and its children.
     pub(super) async fn commit_on(&mut self, open: &mut OpenTable) -> Result<Done> {
+        if let Some(letters) = &open.letters {
+            self.fold.note_letters(letters.sink());
+        }
+        if !self.fold.truncate() {
+            ensure_partitioned(&open.table, self.fold.shape())?;
+        }
+        self.checkpoint.lookups = match &self.before {
+            Some(before) if !self.fold.truncate() => before.lookups.clone(),
+            // all rows are of this commit
+            _ => self.fold.marks()?,
+        };
         let shapes = self.ready_children(open).await?;
-        let OpenTable { table, history, children } = open;
-        let mut followers = Vec::with_capacity(1 + children.len());
+        let OpenTable { table, history, children, letters } = open;
+        let mut followers = Vec::with_capacity(2 + children.len());
         if let (Some(history), Some(rule)) = (history, self.history.clone()) {
             let request = self.history_request(&rule, table, history)?;
             followers.push(Follower { table: history, request });
@@ -81,11 +108,15 @@ impl Job {
             followers.push(Follower { table: child, request });
         }
         let request = self.request()?;
-        if followers.is_empty() {
-            return Ok(Done { table: table.commit(request).await?, followers: Vec::new() });
-        }
-        let (table, followers) = table.commit_group(request, followers).await?;
-        Ok(Done { table, followers })
+        let (table, followers) = match letters {
+            Some(letters) => {
+                let staged = table.stage(request).await?;
+                letters.finish(&self.lake, table, staged, followers, self.fold.truncate()).await?
+            }
+            None if followers.is_empty() => (table.commit(request).await?, Vec::new()),
+            None => table.commit_group(request, followers).await?,
+        };
+        Ok(Done::of(table, followers))
     }
 
     fn history_request(&mut self, rule: &HistoryRule, table: &Table, history: &Table) -> Result<CommitRequest> {
@@ -109,13 +140,17 @@ impl Job {
         };
         let folded = input.changes()?;
         self.checkpoint.system_time = Some(folded.system_time);
+        // rows that changed beside the stream are no gap
+        let is_amended =
+            known.iter().zip(&before).any(|(known, before)| known.at() == before.at() && known.amended < before.amended);
         let start = match (folded.base_time, history.extra_metadata(HISTORY_START_KEY)) {
             (None, Some(start)) => start.to_owned(),
+            (Some(_), Some(start)) if is_amended => start.to_owned(),
             (Some(base), _) => base.to_string(),
             // an empty table's first commit
             (None, None) => folded.first_time.unwrap_or(self.checkpoint.source_commit_time).to_string(),
         };
-        if let Some(base) = folded.base_time {
+        if let Some(base) = folded.base_time.filter(|_| !is_amended) {
             tracing::info!(table = %self.table, history_start = %base, "the history starts from the table's rows");
         }
         Ok(CommitRequest {

@@ -69,6 +69,16 @@ impl LakeWriter {
         self.is_shared
     }
 
+    /// The lake.
+    pub(super) fn lake(&self) -> &Lake {
+        &self.lake
+    }
+
+    /// Whether there is such a table.
+    pub(super) async fn has(&self, table: &TableId) -> Result<bool> {
+        Table::exists(self.lake.store(), &self.base(table)).await.map_err(|error| error.with("table", table))
+    }
+
     fn base(&self, table: &TableId) -> Path {
         self.lake.table_path(table.database(), table.name())
     }

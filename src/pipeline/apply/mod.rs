@@ -4,13 +4,17 @@
 //! decisions are taken here, between two events: what a cut allows, which table is due, what is spilled, when reading pauses. A restart is
 //! always right: reading begins at the lowest checkpoint, and each table skips what it has.
 
+mod amend;
 mod cadence;
 mod children;
 mod commit;
 mod delivery;
+mod ended;
 mod erasing;
 mod history;
+mod joined;
 mod lake;
+mod letters;
 mod prefetch;
 mod progress;
 mod reading;
@@ -20,6 +24,7 @@ mod tables;
 
 pub use cadence::Cadence;
 pub(super) use delivery::Delivery;
+pub use delivery::WrittenItems;
 pub use lake::LakeWriter;
 pub(super) use shared::{Ground, apply_shared};
 
@@ -31,7 +36,8 @@ use crate::pipeline::status::{Status, TableStage};
 use crate::stream::{CutReached, EventLog, LogPosition, find_last_cut};
 use crate::table::{CommitSummary, FileSlice};
 use arrow::datatypes::SchemaRef;
-use commit::Outcome;
+use commit::Job;
+use ended::Ended;
 use erasing::Erasing;
 use progress::Progress;
 use shared::{Shared, changed};
@@ -63,8 +69,10 @@ pub struct AppliedCommit {
     pub table: TableId,
     /// What the commit says about stream and source.
     pub checkpoint: Checkpoint,
-    /// What it did; `None` if that isn't known, because the answer was lost.
+    /// What it did; `None` if that isn't known, because the answer was lost, or if items were written.
     pub summary: Option<CommitSummary>,
+    /// Of a delivery: the items that were written. There is nothing to publish then.
+    pub items: Option<WrittenItems>,
     /// The table's columns now.
     pub columns: SchemaRef,
     /// The files that hold its rows now.
@@ -82,11 +90,13 @@ pub struct Apply {
     tables: BTreeMap<TableId, AppliedTable>,
     progress: Progress,
     last_cut: Option<CutReached>,
-    running: JoinSet<Outcome>,
+    running: JoinSet<Ended>,
     to_release: Option<LogPosition>,
     erasing: Erasing,
     /// Where several workers share the tables; `None`: all are this loop's.
     shared: Option<Shared>,
+    /// Whether a table waits for another one's commit at the last cut, which it joins: no later cut may come.
+    awaits: bool,
 }
 
 /// How long a worker that is told to stop may go on reading: others go on where it stops.
@@ -157,6 +167,7 @@ impl Apply {
             running: JoinSet::new(),
             to_release: None,
             shared: None,
+            awaits: false,
         }
     }
 
@@ -178,6 +189,7 @@ impl Apply {
                 self.start_erasures()?;
             }
             self.start_commits(is_last)?;
+            self.start_amends(is_last)?;
             if let Some(position) = self.to_release.take() {
                 self.release(&position).await;
             }
@@ -185,12 +197,15 @@ impl Apply {
                 return Ok(());
             }
             let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
-            let may_read = has_room && !is_last && !self.is_unresolved();
+            let may_read = has_room && !is_last && !self.awaits && !self.is_unresolved();
             let next_due = self.next_due();
             tokio::select! {
                 biased;
-                Some(outcome) = self.running.join_next() => {
-                    self.finish(outcome.map_err(|panic| Error::bug("a commit's task has died").caused_by(panic))?)?;
+                Some(ended) = self.running.join_next() => {
+                    match ended.map_err(|panic| Error::bug("a commit's task has died").caused_by(panic))? {
+                        Ended::Commit(outcome) => self.finish(*outcome)?,
+                        Ended::Amend(amended) => self.finish_amend(*amended)?,
+                    }
                 }
                 erasure = self.erasing.changed() => {
                     if let Some(ended) = erasure {
@@ -230,6 +245,7 @@ impl Apply {
 
     /// Starts the commits that are due; with `all`, of all tables that have something to say.
     fn start_commits(&mut self, all: bool) -> Result<()> {
+        self.awaits = false;
         let Some(cut) = self.last_cut.clone().filter(|_| !self.is_unresolved()) else { return Ok(()) };
         let due: Vec<TableId> = self
             .tables
@@ -243,6 +259,10 @@ impl Apply {
     }
 
     fn start_commit(&mut self, table: &TableId, cut: &CutReached) -> Result<()> {
+        if self.is_seen(table) {
+            return Ok(());
+        }
+        let Some(joined) = self.joined_at(table, cut)? else { return Ok(()) };
         let others = self.tables.iter().filter(|(other, _)| *other != table);
         let first_window = others.filter_map(|(_, applied)| applied.first_window()).min();
         let Some(applied) = self.tables.get(table) else { return Ok(()) };
@@ -253,62 +273,13 @@ impl Apply {
         let stream_id = &self.log.identity().stream_id;
         match applied.job(table, &self.lake, cut, resume, stream_id, &self.config.spill) {
             Ok(Some(job)) => {
-                self.running.spawn(job.run());
+                let job = Job { joined, ..job };
+                self.running.spawn(async { Ended::Commit(Box::new(Box::pin(job.run()).await)) });
                 Ok(())
             }
             Ok(None) => Ok(()),
             Err(error) => self.fail(table, error),
         }
-    }
-
-    fn finish(&mut self, outcome: Outcome) -> Result<()> {
-        let Outcome { table, checkpoint, took, done, fold } = outcome;
-        // one that was lost meanwhile is another's
-        if !self.tables.contains_key(&table) {
-            return Ok(());
-        }
-        let (writer, done) = match done {
-            Ok(done) => done,
-            Err(error) if self.is_given_way(&table, &error) => return Ok(()),
-            Err(error) if error.kind() == Kind::Data && self.outlives(&table, &checkpoint) => return Ok(()),
-            Err(error) => return self.fail(&table, error),
-        };
-        let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
-        let published = writer.as_ref().map(|writer| Ok((writer.table.columns(), writer.table.slices(None)?))).transpose()?;
-        let (summary, of_followers) = done.map_or((None, Vec::new()), |done| (Some(done.table), done.followers));
-        let mut followers = Vec::new();
-        for (number, (name, follower)) in writer.iter().flat_map(|writer| writer.followers(&table)).enumerate() {
-            let summary = of_followers.get(number).cloned();
-            let (columns, slices) = (follower.columns(), follower.slices(None)?);
-            followers.push(AppliedCommit { table: name, checkpoint: checkpoint.clone(), summary, columns, slices });
-        }
-        applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
-        let resume = checkpoint.resume.clone();
-        let last_cut = self.last_cut.as_ref();
-        let is_needed = |table: &TableId| last_cut.is_none_or(|reached| reached.cut.tables.contains_key(table));
-        let unneeded = self.progress.committed(&table, resume, is_needed);
-        self.note_commit(&table, &checkpoint);
-        // with others, what all of them have counts
-        if self.shared.is_none() && unneeded.is_some() {
-            self.to_release = unneeded;
-        }
-        // nobody listens where nobody asked
-        for follower in followers {
-            let _ = self.commits_done.send(follower);
-        }
-        if let Some((columns, slices)) = published {
-            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, columns, slices });
-        }
-        Ok(())
-    }
-
-    /// Whether a table whose commit failed is being read anew already.
-    fn outlives(&mut self, table: &TableId, failed: &Checkpoint) -> bool {
-        let outlives = self.tables.get_mut(table).is_some_and(|applied| applied.outlives(failed.at()));
-        if outlives {
-            tracing::info!(%table, "what could not be committed is read anew");
-        }
-        outlives
     }
 
     /// An error of kind `Data` stops the one table; any other is the loop's own.
@@ -335,8 +306,9 @@ impl Apply {
 
     /// When the next table is due.
     fn next_due(&self) -> Option<Instant> {
-        let cut = self.last_cut.as_ref()?;
-        self.tables.values().filter_map(|table| table.due(cut, &self.config.cadence)).min()
+        let cadence = &self.config.cadence;
+        let commits = self.last_cut.iter().flat_map(|cut| self.tables.values().filter_map(|table| table.due(cut, cadence)));
+        commits.chain(self.tables.values().filter_map(|table| table.amend_due(cadence))).min()
     }
 }
 

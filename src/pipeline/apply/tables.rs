@@ -1,5 +1,6 @@
 //! One table as the apply loop sees it: what waits, where it stands, when it is due.
 
+use super::amend::{Amend, Amended};
 use super::cadence::Cadence;
 use super::commit::Job;
 use super::history::OpenTable;
@@ -61,7 +62,12 @@ pub(super) struct AppliedTable {
     last_cost: Duration,
     /// When the checkpoint was last known to be current.
     last_moved: Instant,
+    /// When dead letters that are to be tried again are looked for next.
+    next_look: Instant,
 }
+
+/// How often dead letters that are to be tried again are looked for, and whether lookups that are applied anew have other items.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl AppliedTable {
     pub(super) fn new(table: &TableId, rules: &TableRules, checkpoint: Option<Checkpoint>, stream_id: &str) -> Self {
@@ -83,6 +89,7 @@ impl AppliedTable {
             last_started: None,
             last_cost: Duration::ZERO,
             last_moved: Instant::now(),
+            next_look: Instant::now(),
         }
     }
 
@@ -247,6 +254,60 @@ impl AppliedTable {
         Some(self.last_moved + cadence.checkpoint_wait(checkpoint.position != position))
     }
 
+    /// When it is to be looked whether rows are to be joined anew or dead letters are to be tried again; `None`: that can't be.
+    pub(super) fn amend_due(&self, cadence: &Cadence) -> Option<Instant> {
+        let transform = self.pending.treatment().transform.as_ref()?;
+        let before = self.checkpoint.as_ref().filter(|_| !self.is_running && !self.is_failed() && self.pending.is_ready())?;
+        let interval = |last: Instant| last + cadence.wait(0, self.last_cost);
+        let joined = match (transform.reapplies(), transform.reapplies() && transform.marks() != before.lookups) {
+            (_, true) => Some(self.last_started.map_or_else(Instant::now, interval)),
+            (true, false) => Some(Instant::now() + LOOK_INTERVAL / 4),
+            (false, _) => None,
+        };
+        let letters = transform.has_dead_letters().then_some(self.next_look);
+        [joined, letters].into_iter().flatten().min()
+    }
+
+    /// What may have to be done beside what the stream brings.
+    pub(super) fn amend(&mut self, table: &TableId, lake: &LakeWriter) -> Result<Option<Amend>> {
+        let (Some(before), Some(shape)) = (self.checkpoint.clone(), self.pending.committed_shape()?) else { return Ok(None) };
+        let treatment = self.pending.treatment().clone();
+        let is_stale = treatment.transform.as_ref().is_some_and(|sql| sql.reapplies() && sql.marks() != before.lookups);
+        self.next_look = Instant::now() + LOOK_INTERVAL;
+        if !is_stale && !shape.has_dead_letters() {
+            return Ok(None);
+        }
+        self.is_running = true;
+        if is_stale {
+            self.last_started = Some(Instant::now());
+        }
+        Ok(Some(Amend {
+            table: table.clone(),
+            lake: lake.clone(),
+            writer: self.writer.take(),
+            has_history: self.history.is_some(),
+            treatment,
+            shape,
+            before,
+            is_stale,
+            tried: Vec::new(),
+        }))
+    }
+
+    /// It is done; gives what the last commit says, if there was one.
+    pub(super) fn amended(&mut self, status: &Status, amended: Amended) -> Result<Option<(Checkpoint, Option<CommitSummary>)>> {
+        let Amended { table, took, writer, done } = amended;
+        self.writer = writer;
+        self.is_running = false;
+        let Some((checkpoint, summary)) = done? else { return Ok(None) };
+        self.last_cost = took;
+        self.checkpoint = Some(checkpoint.clone());
+        if let Some(summary) = &summary {
+            tell(status, &table, Some(summary), &checkpoint, took);
+        }
+        Ok(Some((checkpoint, summary)))
+    }
+
     /// Takes what waits, for a commit at `cut`.
     pub(super) fn job(
         &mut self,
@@ -283,6 +344,7 @@ impl AppliedTable {
             before: self.checkpoint.clone(),
             checkpoint,
             first_window,
+            joined: Vec::new(),
         }))
     }
 
@@ -304,34 +366,40 @@ impl AppliedTable {
         self.last_moved = Instant::now();
         self.pending.done(checkpoint.at(), checkpoint.position.clone(), fold.shape().source().clone());
         self.checkpoint = Some(checkpoint.clone());
-        let visible_at = Timestamp::now();
+        let visible_at = tell(status, table, summary, checkpoint, took);
         for time in fold.source_commit_times() {
             metrics::histogram!(names::FRESHNESS_SECONDS).record(visible_at.since(Timestamp::from_micros(time)));
         }
-        let rows = summary.map_or_else(CommittedRows::default, |summary| CommittedRows {
-            inserted: summary.inserted,
-            updated: summary.updated,
-            deleted: summary.deleted,
-            bytes_written: summary.bytes_written,
-        });
-        tracing::info!(
-            table = %table,
-            cut = %checkpoint.at(),
-            inserted = rows.inserted,
-            updated = rows.updated,
-            deleted = rows.deleted,
-            millis = took.as_millis() as u64,
-            "committed"
-        );
-        let last = LastCommit {
-            instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
-            visible_at,
-            source_commit_time: checkpoint.source_commit_time,
-            position: checkpoint.position_text(),
-            took,
-        };
-        status.committed(table, rows, last);
     }
+}
+
+/// A commit is visible, from the moment on that is given.
+fn tell(status: &Status, table: &TableId, summary: Option<&CommitSummary>, checkpoint: &Checkpoint, took: Duration) -> Timestamp {
+    let visible_at = Timestamp::now();
+    let rows = summary.map_or_else(CommittedRows::default, |summary| CommittedRows {
+        inserted: summary.inserted,
+        updated: summary.updated,
+        deleted: summary.deleted,
+        bytes_written: summary.bytes_written,
+    });
+    tracing::info!(
+        table = %table,
+        cut = %checkpoint.at(),
+        inserted = rows.inserted,
+        updated = rows.updated,
+        deleted = rows.deleted,
+        millis = took.as_millis() as u64,
+        "committed"
+    );
+    let last = LastCommit {
+        instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
+        visible_at,
+        source_commit_time: checkpoint.source_commit_time,
+        position: checkpoint.position_text(),
+        took,
+    };
+    status.committed(table, rows, last);
+    visible_at
 }
 
 /// Whether `position` has all of `before` behind it.

@@ -200,11 +200,9 @@ fn select(rules: &Arc<TableRules>) -> SelectTables {
     let rules = Arc::clone(rules);
     Arc::new(move |table| {
         let rule = rules.rule_for(table)?;
-        let partition_columns =
-            rule.partition_by.iter().flat_map(|by| by.fields.iter().map(|field| field.column.clone())).collect();
         Some(CaptureRule {
             key: rule.key.clone(),
-            partition_columns,
+            partition_columns: rule.moving_columns(),
             tinyint1_is_bool: rule.tinyint1 == TinyInt1::Bool,
             policies: rule.policies(),
         })

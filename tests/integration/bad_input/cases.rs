@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-type Outcome = Result<Case, String>;
+pub(super) type Outcome = Result<Case, String>;
 
 /// What a case uses: a server with a small table, `items` (id, name).
-struct Ground {
-    server: &'static Server,
-    database: String,
+pub(super) struct Ground {
+    pub(super) server: &'static Server,
+    pub(super) database: String,
 }
 
 impl Ground {
@@ -33,7 +33,7 @@ impl Ground {
         client.run(statement).await;
     }
 
-    fn rule(&self) -> String {
+    pub(super) fn rule(&self) -> String {
         format!("[[table]]\nsource = \"{}.items\"\n", self.database)
     }
 
@@ -60,13 +60,14 @@ impl Ground {
 }
 
 /// Runs the service, which must end by itself.
-fn run(pipeline: &Pipeline) -> Answer {
+pub(super) fn run(pipeline: &Pipeline) -> Answer {
     pipeline.answer(&["run", "--log-level", "off"])
 }
 
 pub(super) async fn all() -> Vec<Outcome> {
     let ground = Ground::new().await;
     let mut outcomes = configuration(&ground);
+    outcomes.extend(super::made_of_rows::all(&ground));
     outcomes.extend(connection(&ground).await);
     outcomes.extend(server_settings().await);
     outcomes.push(purged_binlog().await);
@@ -198,8 +199,16 @@ async fn two_writers(ground: &Ground) -> Vec<Outcome> {
     // another folder for the stream, but the same lake
     let lake = format!("url = \"file:{}\"\n", first.lake().display());
     let second = Pipeline::with_lake(ground.server, &lake, &ground.rule());
-    ground.sql("INSERT INTO items VALUES (6, 'six')").await;
-    let same_lake = run(&second);
+    // changes keep coming, or the second might start when the first has committed them all, and find nothing to do
+    let (server, database) = (ground.server, ground.database.clone());
+    let changes = tokio::spawn(async move {
+        let mut client = server.client().await;
+        loop {
+            client.run(&format!("REPLACE INTO {database}.items VALUES (6, UUID())")).await;
+        }
+    });
+    let same_lake = tokio::task::block_in_place(|| run(&second));
+    changes.abort();
     ground.sql("INSERT INTO items VALUES (7, 'seven')").await;
     first.catches_up(ground.server, &ground.database, "items").await;
     assert!(service.terminate().success(), "{}", first.log_tail());

@@ -141,3 +141,61 @@ async fn items_in_dynamodb_are_the_sources_rows() {
     let to = format!("dynamodb://deliveries-{}?region=us-east-1&endpoint={endpoint}", uuid::Uuid::new_v4());
     follows(Place::DynamoDb, "deliver_dynamodb", &to).await;
 }
+
+/// One of several workers delivers; when it dies, another goes on. A table that is only delivered is copied anew on demand, and what is delivered is audited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_take_a_delivery_over_and_it_is_copied_anew() {
+    let server = Server::shared(Flavour::MySql);
+    server.create_repl_user().await;
+    let database = server.create_database("deliver_workers").await;
+    let mut client = server.client().await;
+    client
+        .run_all(&format!("USE {database}; CREATE TABLE stock (id INT PRIMARY KEY, note VARCHAR(40), amount DECIMAL(10,2))"))
+        .await;
+    client.run("INSERT INTO stock VALUES (1, 'a', 1), (2, 'b', 2)").await;
+    let to = "sqlite:./data/items.db";
+    let pipeline =
+        Pipeline::new(server, &format!("[[deliver]]\nsource = '{database}.stock'\nto = '{to}'\nmapping = 'stock.json'\n"));
+    std::fs::write(pipeline.path().join("stock.json"), MAPPING.replace("DATABASE", &database).replace("TARGET", "stock")).unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let short = pipeline.config().replace("[state]", "[state]\nlease_duration = \"1s\"");
+    pipeline.set_config(&short.replace("listen = \"off\"", &format!("listen = \"{address}\"")));
+    let capture = pipeline.start(&["capture"]);
+    eventually("there is a stream", async || pipeline.path().join("data/stream/stream.json").exists()).await;
+    pipeline.set_config(&short);
+    let mut workers = vec![pipeline.start(&["merge"]), pipeline.start(&["merge"])];
+    for round in 0..3 {
+        let expected = source(&mut client).await;
+        let mut found = BTreeMap::new();
+        let same = within(Duration::from_secs(60), async || {
+            found = items(&Place::File, &pipeline, "stock").await;
+            found == expected
+        });
+        assert!(same.await, "round {round}: {expected:?}, found {found:?}\n{}", pipeline.log_tail());
+        workers.remove(0).kill();
+        client
+            .run_all(&format!(
+                "INSERT INTO stock VALUES ({}, 'more', 5); UPDATE stock SET note = 'n{round}' WHERE id = 1",
+                10 + round
+            ))
+            .await;
+        workers.push(pipeline.start(&["merge"]));
+    }
+    // what nobody at the source knows goes when the table is copied anew
+    let file = rusqlite::Connection::open(pipeline.path().join("data/items.db")).unwrap();
+    file.busy_timeout(Duration::from_secs(5)).unwrap();
+    let stray = r#"INSERT INTO stock VALUES ('sku-stray', '', '{"sku": "sku-stray"}')"#;
+    file.execute(stray, []).unwrap();
+    for name in [format!("{database}.stock"), "sqlite.stock".to_owned()] {
+        let (status, said) = crate::surface::post(&address, "/backfill", &format!("{{\"tables\": [\"{name}\"]}}")).await;
+        assert_eq!(status, 202, "{name}: {said}");
+    }
+    let expected = source(&mut client).await;
+    eventually("the stray item is gone", async || items(&Place::File, &pipeline, "stock").await == expected).await;
+    for service in workers.into_iter().chain([capture]) {
+        assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    }
+    let audit = pipeline.ok(&["runs", "--table", "sqlite.stock", "--format", "csv"]);
+    assert!(audit.lines().any(|line| line.contains("sqlite.stock")), "{audit}");
+    pipeline.assert_calm_log();
+}

@@ -12,7 +12,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
-const MAPPING: &str = r#"{"rules": [
+pub(super) const MAPPING: &str = r#"{"rules": [
   {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "object-locator": {"schema-name": "DATABASE", "table-name": "country_lookup_table"},
    "rule-action": "include"},
   {"rule-type": "object-mapping", "rule-id": "2", "rule-name": "2", "rule-action": "map-record-to-record",

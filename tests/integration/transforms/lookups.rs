@@ -126,3 +126,40 @@ async fn items_of_a_large_table_are_got_by_their_key() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
 }
+
+/// Each transaction gives India another name and sells a ticket there: whatever a commit of the sales has, its last sale says the name.
+#[tokio::test]
+async fn a_table_of_the_same_loop_is_joined_as_of_the_very_cut() {
+    let (server, database, mut client) = sales("lookup_cut").await;
+    client.run_all("CREATE TABLE country (countryname VARCHAR(40) PRIMARY KEY, combinedname VARCHAR(40)); DELETE FROM sales; INSERT INTO country VALUES ('India', '0')").await;
+    let pipeline = Pipeline::new(
+        server,
+        &format!(
+            "[[table]]\nsource = '{database}.country'\n[[table]]\nsource = '{database}.sales'\n{JOIN}\
+             [lookup.country]\nurl = 'table:{database}.country'\nrefresh = '1h'\n"
+        ),
+    );
+    let service = pipeline.run();
+    let rows = || pipeline.table(&database, "sales").values(None, &["id", "combinedname"]).unwrap_or_default();
+    // the first waits until the lookup was read; what comes then is committed while more comes
+    for (first, last) in [(1, 1), (2, 150), (151, 300)] {
+        for id in first..=last {
+            client
+                .run_all(&format!(
+                    "BEGIN; UPDATE country SET combinedname = '{id}'; INSERT INTO sales VALUES ({id}, 'India'); COMMIT"
+                ))
+                .await;
+        }
+        eventually("all sales are there", async || rows().len() == last).await;
+    }
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    let mut last = std::collections::BTreeMap::new();
+    for row in rows() {
+        let number = |value: &Option<String>| value.as_ref().unwrap().parse::<u32>().unwrap();
+        let latest = last.entry(number(&row[1])).or_insert(0);
+        *latest = number(&row[0]).max(*latest);
+    }
+    assert!(last.len() > 2, "more than one commit: {last:?}");
+    assert!(last.iter().all(|(name, sale)| name == sale), "{last:?}");
+    pipeline.assert_calm_log();
+}

@@ -134,3 +134,55 @@ async fn a_transform_that_does_not_fit_its_table_is_refused_at_the_start() {
     assert!(answer.err.contains("there is no column `prise` sql=1:12"), "{}", answer.err);
     assert!(answer.err.contains("did you mean `price`?"), "{}", answer.err);
 }
+
+#[tokio::test]
+async fn a_table_is_partitioned_by_what_its_transform_computes() {
+    let server = Server::shared(Flavour::MySql);
+    server.create_repl_user().await;
+    let database = server.create_database("transform_partition").await;
+    let mut client = server.client().await;
+    client
+        .run_all(&format!(
+            "USE {database}; CREATE TABLE sales (id INT PRIMARY KEY, city VARCHAR(20), sold DATETIME, price INT);
+             INSERT INTO sales VALUES (1, 'oslo', '2025-01-01', 5), (2, 'Bern', '2026-01-01', 6), (3, NULL, NULL, 0)"
+        ))
+        .await;
+    let rules = format!(
+        "[[table]]\nsource = '{database}.sales'\npartition_by = 'area, year(delivered)'\ntransform = '''\n\
+         SELECT id, price, upper(substr(city, 1, 1)) AS area, sold + INTERVAL '3 days' AS delivered FROM input WHERE price > 0 '''\n"
+    );
+    let pipeline = Pipeline::new(server, &rules);
+    let service = pipeline.run();
+    let columns = ["id", "price", "area", "delivered_year"];
+    let expect = async |expected: &[&str]| comes_to(&pipeline, &database, "sales", &columns, expected).await;
+    expect(&["1 5 O 2025", "2 6 B 2026"]).await;
+    // into another partition, by either expression; by a column that neither reads; out of the table and back
+    client
+        .run_all(
+            "UPDATE sales SET city = 'Bergen' WHERE id = 1; UPDATE sales SET sold = '2026-12-30' WHERE id = 2;
+             UPDATE sales SET price = 7 WHERE id = 1; UPDATE sales SET city = 'Köln', price = 1 WHERE id = 3",
+        )
+        .await;
+    expect(&["1 7 B 2025", "2 6 B 2027", "3 1 K NULL"]).await;
+    client
+        .run_all("UPDATE sales SET price = 0, city = 'Rom' WHERE id = 3; DELETE FROM sales WHERE id = 1; UPDATE sales SET id = 20 WHERE id = 2")
+        .await;
+    expect(&["20 6 B 2027"]).await;
+    service.kill();
+    client.run_all("UPDATE sales SET price = 4 WHERE id = 3; UPDATE sales SET city = 'Ulm' WHERE id = 20").await;
+    let service = pipeline.run();
+    expect(&["20 6 U 2027", "3 4 R NULL"]).await;
+    assert_eq!(pipeline.table(&database, "sales").record_keys(None).len(), 2, "no row stayed in its old partition");
+    assert!(pipeline.lake().join(format!("{database}/sales/area=U/delivered_year=2027")).is_dir());
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
+    // with another expression rows would be looked for elsewhere: all of them are written anew
+    pipeline.set_config(&pipeline.config().replace("upper(substr(city, 1, 1))", "lower(city)"));
+    let service = pipeline.run();
+    client.run("UPDATE sales SET price = 9 WHERE id = 20").await;
+    eventually("it is said", async || pipeline.log().contains("the expression by which the table is partitioned has changed"))
+        .await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.ok(&["backfill", "--table", &format!("{database}.sales")]);
+    expect(&["20 9 ulm 2027", "3 4 rom NULL"]).await;
+}

@@ -1,0 +1,120 @@
+//! What begins beside what the stream brings, and what the end of a commit's task means for the loop.
+
+use super::amend::Amended;
+use super::commit::Outcome;
+use super::tables::AppliedTable;
+use super::{AppliedCommit, Apply, is_past};
+use crate::error::{Kind, Result};
+use crate::event::TableId;
+use crate::merge::Checkpoint;
+use arrow::datatypes::Schema;
+use std::sync::Arc;
+
+/// A task that has ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// A commit of what the stream brought.
+    Commit(Box<Outcome>),
+    /// One that brings nothing new of it.
+    Amend(Box<Amended>),
+}
+
+impl Apply {
+    /// Starts what is due beside what the stream brings.
+    pub(super) fn start_amends(&mut self, is_last: bool) -> Result<()> {
+        if is_last || self.is_unresolved() {
+            return Ok(());
+        }
+        let due = |applied: &AppliedTable| applied.amend_due(&self.config.cadence).is_some_and(is_past);
+        let due: Vec<TableId> = self.tables.iter().filter(|(_, applied)| due(applied)).map(|(table, _)| table.clone()).collect();
+        for table in due {
+            let Some(applied) = self.tables.get_mut(&table) else { continue };
+            match applied.amend(&table, &self.lake) {
+                Ok(Some(amend)) => {
+                    self.running.spawn(async { Ended::Amend(Box::new(Box::pin(amend.run()).await)) });
+                }
+                Ok(None) => {}
+                Err(error) => self.fail(&table, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_amend(&mut self, amended: Amended) -> Result<()> {
+        let table = amended.table.clone();
+        let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
+        let published = amended.writer.as_ref().map(|open| Ok((open.table.columns(), open.table.slices(None)?))).transpose()?;
+        match applied.amended(&self.status, amended) {
+            Ok(None) => {}
+            Ok(Some((checkpoint, summary))) => {
+                if let Some((columns, slices)) = published.filter(|_| summary.is_some()) {
+                    let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, columns, slices });
+                }
+            }
+            Err(error) if self.is_given_way(&table, &error) => {}
+            Err(error) => self.fail(&table, error)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self, outcome: Outcome) -> Result<()> {
+        let Outcome { table, checkpoint, took, done, fold } = outcome;
+        // one that was lost meanwhile is another's
+        if !self.tables.contains_key(&table) {
+            return Ok(());
+        }
+        let (writer, done) = match done {
+            Ok(done) => done,
+            Err(error) if self.is_given_way(&table, &error) => return Ok(()),
+            Err(error) if error.kind() == Kind::Data && self.outlives(&table, &checkpoint) => return Ok(()),
+            Err(error) => return self.fail(&table, error),
+        };
+        let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
+        let published = writer.as_ref().map(|writer| Ok((writer.table.columns(), writer.table.slices(None)?))).transpose()?;
+        let items = done.as_ref().and_then(|done| done.items);
+        let (summary, of_followers) = done.map_or((None, Vec::new()), |done| (done.table, done.followers));
+        let mut followers = Vec::new();
+        for (number, (name, follower)) in writer.iter().flat_map(|writer| writer.followers(&table)).enumerate() {
+            let summary = of_followers.get(number).cloned();
+            let (columns, slices) = (follower.columns(), follower.slices(None)?);
+            followers.push(AppliedCommit { table: name, checkpoint: checkpoint.clone(), summary, items: None, columns, slices });
+        }
+        applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
+        let resume = checkpoint.resume.clone();
+        let last_cut = self.last_cut.as_ref();
+        let is_needed = |table: &TableId| last_cut.is_none_or(|reached| reached.cut.tables.contains_key(table));
+        let unneeded = self.progress.committed(&table, resume, is_needed);
+        self.note_commit(&table, &checkpoint);
+        // with others, what all of them have counts
+        if self.shared.is_none() && unneeded.is_some() {
+            self.to_release = unneeded;
+        }
+        // nobody listens where nobody asked
+        for follower in followers {
+            let _ = self.commits_done.send(follower);
+        }
+        if let Some((columns, slices)) = published {
+            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, columns, slices });
+        } else if let (Some(delivery), Some(items)) = (self.lake.delivery(), items) {
+            let (table, columns) = (delivery.shown().clone(), Arc::new(Schema::empty()));
+            let _ = self.commits_done.send(AppliedCommit {
+                table,
+                checkpoint,
+                summary,
+                items: Some(items),
+                columns,
+                slices: Vec::new(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a table whose commit failed is being read anew already.
+    fn outlives(&mut self, table: &TableId, failed: &Checkpoint) -> bool {
+        let outlives = self.tables.get_mut(table).is_some_and(|applied| applied.outlives(failed.at()));
+        if outlives {
+            tracing::info!(%table, "what could not be committed is read anew");
+        }
+        outlives
+    }
+}

@@ -1,0 +1,115 @@
+//! A table's dead letters in its commits: opened with it, and changed with it in one commit.
+
+use super::lake::LakeWriter;
+use crate::error::{Error, Result};
+use crate::event::TableId;
+use crate::merge::{LetterSink, RowLetter, row_letters_key, row_letters_spec};
+use crate::metrics as names;
+use crate::pipeline::row_letters::row_letters_of;
+use crate::table::{CommitRequest, CommitSummary, Follower, Staged, Table};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The dead letters of a table that is open for writing.
+#[derive(Debug)]
+pub(super) struct OpenLetters {
+    of: TableId,
+    /// `None`: there never was one.
+    table: Option<Table>,
+    known: LetterSink,
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let task = tokio::task::spawn_blocking(work);
+    task.await.map_err(|error| Error::bug("reading dead letters has died").caused_by(error))?
+}
+
+/// All rows of a table with these columns.
+async fn rows_of(table: &Table, columns: &arrow::datatypes::Schema) -> Result<Vec<arrow::array::RecordBatch>> {
+    let reader = table.row_reader(columns)?;
+    blocking(move || {
+        let mut all = Vec::new();
+        for partition in reader.partitions() {
+            for rows in reader.clone().stream(&partition)? {
+                all.push(rows?);
+            }
+        }
+        Ok(all)
+    })
+    .await
+}
+
+impl LakeWriter {
+    /// Opens a table's dead letters, the table itself being open already: it decides whether their last commit counts.
+    pub(super) async fn open_letters(&self, of: &TableId) -> Result<OpenLetters> {
+        let name = row_letters_of(of);
+        let (mut table, mut known) = (None, LetterSink::default());
+        if self.has(&name).await? {
+            let open = self.open(&name, &row_letters_spec(&name), false).await.map_err(|error| error.with("table", &name))?;
+            let mut keys = Vec::new();
+            for rows in rows_of(&open, &row_letters_key()).await? {
+                keys.extend(RowLetter::keys(&rows)?);
+            }
+            known = LetterSink::knowing(keys.iter().map(String::as_str));
+            table = Some(open);
+        }
+        Ok(OpenLetters { of: of.clone(), table, known })
+    }
+}
+
+impl OpenLetters {
+    /// What is to be told of rows that fail.
+    pub(super) fn sink(&self) -> LetterSink {
+        self.known.clone()
+    }
+
+    /// All letters.
+    pub(super) async fn read(&self) -> Result<Vec<RowLetter>> {
+        let Some(table) = &self.table else { return Ok(Vec::new()) };
+        let mut letters = Vec::new();
+        for rows in rows_of(table, &row_letters_spec(&self.of).columns).await? {
+            letters.extend(RowLetter::read(&rows)?);
+        }
+        Ok(letters)
+    }
+
+    /// Makes a commit on the table take effect, and with it those on its followers and what its rows mean for the letters. `anew`: none of before stays.
+    pub(super) async fn finish(
+        &mut self,
+        lake: &LakeWriter,
+        table: &mut Table,
+        staged: Staged,
+        mut followers: Vec<Follower<'_>>,
+        anew: bool,
+    ) -> Result<(CommitSummary, Vec<CommitSummary>)> {
+        let (come, go) = self.known.take();
+        let anew = anew && self.known.count() > 0;
+        let others = followers.len();
+        if !come.is_empty() || !go.is_empty() || anew {
+            let name = row_letters_of(&self.of);
+            let letters = match &mut self.table {
+                Some(letters) => letters,
+                none => none.insert(lake.open(&name, &row_letters_spec(&name), false).await?),
+            };
+            let nothing = BTreeSet::new();
+            let changes = RowLetter::changes(&come, if anew { &nothing } else { &go });
+            let request = CommitRequest {
+                columns: letters.columns(),
+                record_key: None,
+                fill: None,
+                truncate: anew,
+                changes: Box::new(std::iter::once(changes)),
+                ordering: None,
+                extra_metadata: BTreeMap::new(),
+            };
+            followers.push(Follower { table: letters, request });
+        }
+        let (summary, mut done) = table.finish(staged, followers).await?;
+        done.truncate(others);
+        if !come.is_empty() {
+            metrics::counter!(names::DEAD_LETTERS, "table" => self.of.to_string()).increment(come.len() as u64);
+            tracing::warn!(table = %self.of, rows = come.len(), "rows can't be transformed, and are dead letters");
+        }
+        self.known = if anew { LetterSink::knowing(come.keys().map(String::as_str)) } else { self.known.after(&come, &go) };
+        Ok((summary, done))
+    }
+}
