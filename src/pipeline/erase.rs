@@ -7,12 +7,12 @@
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
-use crate::merge::{
-    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, HISTORY_START_KEY, POSITION_KEY, TRANSFORMED_KEY, erasable, history_of,
-};
+use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, FIRST_WINDOW_KEY, erasable, history_of};
 use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
-use crate::table::{CommitRequest, Follower, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView};
+use crate::table::{
+    COMMITTED_WITH, CommitRequest, Follower, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView,
+};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
@@ -301,8 +301,9 @@ async fn commit(
 
 /// Deletes `rows`; all that the table's last commit says about stream and source stays.
 fn request(table: &Table, rows: Vec<RecordBatch>, note: &str) -> CommitRequest {
-    let kept = [CHECKPOINT_KEY, POSITION_KEY, HISTORY_START_KEY, CHILD_KEY, TRANSFORMED_KEY];
-    let kept = kept.iter().filter_map(|key| Some(((*key).to_owned(), table.extra_metadata(key)?.to_owned())));
+    // but for what one commit says of itself
+    let is_kept = |(key, _): &(&str, &str)| ![COMMITTED_WITH, FIRST_WINDOW_KEY, ERASED_KEY].contains(key);
+    let kept = table.all_extra_metadata().filter(is_kept).map(|(key, value)| (key.to_owned(), value.to_owned()));
     let changes = rows.into_iter().filter(|rows| rows.num_rows() > 0).map(|rows| {
         let is_delete = BooleanArray::from(vec![true; rows.num_rows()]);
         Ok(SortedChanges { rows, is_delete })

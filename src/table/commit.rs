@@ -416,6 +416,11 @@ impl Table {
         self.view.extra_metadata(key)
     }
 
+    /// The newest value of each key of `extraMetadata` that is ours.
+    pub fn all_extra_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.view.all_extra_metadata()
+    }
+
     /// The completed commits on the active timeline, oldest first.
     pub fn instants(&self) -> &[CompletedInstant] {
         self.view.instants()

@@ -311,6 +311,12 @@ impl TableView {
         self.extra_metadata.get(key).map(String::as_str)
     }
 
+    /// The newest value of each key of `extraMetadata` that is ours.
+    pub(super) fn all_extra_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.extra_metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        all.filter(|(key, _)| key.starts_with(OUR_KEYS))
+    }
+
     /// The completed commits on the active timeline, oldest first.
     pub fn instants(&self) -> &[CompletedInstant] {
         &self.instants
