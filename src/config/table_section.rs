@@ -2,7 +2,7 @@
 
 use crate::event::{Column, InvalidText, TableId, TableSchema, ZeroDates};
 use crate::format::{BadValues, ChildSpec, ChildSpecs, DeclaredColumns, PlainColumn, PlainTable, declare_lists};
-use crate::merge::{HistoryRule, PartitionBy, PartitionField, TablePattern, TableRule, TinyInt1};
+use crate::merge::{HistoryRule, OnInvalid, PartitionBy, PartitionField, TablePattern, TableRule, TinyInt1};
 use crate::stream::RecordStreamUrl;
 use crate::transform::{OnError, Transform};
 use serde::de::Error as _;
@@ -156,6 +156,15 @@ impl TableSection {
         }
     }
 
+    /// Rows that their history can't read become dead letters where nothing else makes dead letters of them.
+    fn ensure_one_reason(&self) -> Result<(), String> {
+        let refuses = |history: &HistoryRule| history.on_invalid_valid_time == OnInvalid::DeadLetter;
+        match self.transform.is_some() && self.history.as_ref().is_some_and(refuses) {
+            true => Err("`on_invalid_valid_time = \"dead_letter\"` isn't for tables with a `transform`; let its SELECT fail for such rows, with on_error = \"dead_letter\"".into()),
+            false => Ok(()),
+        }
+    }
+
     fn of_source(mut self) -> Result<TableRule, String> {
         let later = [
             (self.name.is_some(), "name"),
@@ -168,6 +177,7 @@ impl TableSection {
         if let Some((_, key)) = later.iter().find(|(is_there, _)| *is_there) {
             return Err(format!("`{key}` is for tables with `stream`; remove it, or add stream = …"));
         }
+        self.ensure_one_reason()?;
         let source = self.source.take().ok_or("missing field `source`")?;
         ensure_told(&self.children.0)?;
         if !matches!(source, TablePattern::Exact(_)) && self.children.0.iter().any(ChildSpec::is_named) {
@@ -177,6 +187,7 @@ impl TableSection {
     }
 
     fn fed(mut self) -> Result<FedTable, String> {
+        self.ensure_one_reason()?;
         let stream = self.stream.take().ok_or("missing field `stream`")?;
         let format = self.format.take().unwrap_or(FeedFormat::Json);
         let table = match (self.name.take(), self.source.take()) {

@@ -105,12 +105,19 @@ impl Fold {
 
     fn open(&self) -> Result<Box<dyn Iterator<Item = Result<SortedChanges>> + Send>> {
         let folded = self.folded()?;
-        let Some(transformed) = self.shape.transformed() else { return Ok(folded) };
-        let (transformed, lookups) = (transformed.clone(), self.frozen(transformed)?);
         let (shape, truncate, letters) = (self.shape.clone(), self.truncate, self.letters.clone());
         if let Some(letters) = &letters {
             letters.clear();
         }
+        if let Some(rule) = self.shape.refuses().cloned() {
+            return Ok(Box::new(folded.map(move |changes| {
+                let (changes, failed) = rule.refuse(changes?)?;
+                letters.as_ref().map_or(Ok(()), |letters| letters.note(&shape, &changes.rows, &failed))?;
+                Ok(changes)
+            })));
+        }
+        let Some(transformed) = self.shape.transformed() else { return Ok(folded) };
+        let (transformed, lookups) = (transformed.clone(), self.frozen(transformed)?);
         Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate, letters.as_ref()))))
     }
 

@@ -58,6 +58,8 @@ pub struct Treatment {
     pub transform: Option<Transform>,
     /// Whether a history needs all changes.
     pub keeps_all: bool,
+    /// See [`TableRule::history`]: where rows that it can't read become dead letters.
+    pub refuses: Option<HistoryRule>,
 }
 
 impl TableRule {
@@ -85,6 +87,7 @@ impl TableRule {
             ordering: self.ordering.clone(),
             transform: self.transform.clone(),
             keeps_all: self.history.is_some(),
+            refuses: self.history.as_ref().and_then(HistoryRule::refusing).cloned(),
         }
     }
 

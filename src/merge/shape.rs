@@ -1,5 +1,6 @@
 //! What a lake table's columns are: the source's in their order, Binlake's own, then the partition columns.
 
+use super::history::HistoryRule;
 use super::partition;
 use super::rule::{PartitionBy, Treatment};
 use super::transformed::TransformedColumns;
@@ -47,13 +48,18 @@ pub struct LakeShape {
     partition_mark: Option<String>,
     /// What the table's transform makes of `columns`; `None`: they are the lake's.
     transformed: Option<Arc<TransformedColumns>>,
+    /// How the table's history is kept, where rows that it can't read become dead letters. Never beside a transform.
+    refuses: Option<HistoryRule>,
 }
 
 impl LakeShape {
     /// The lake's columns for a source table as its rule has it. Fails as [`LakeShape::new`] does, and if the table's transform can't be bound.
     pub fn treated(source: Arc<TableSchema>, treatment: &Treatment) -> Result<Self> {
         let (by, ordering) = (treatment.partition_by.as_ref(), treatment.ordering.as_deref());
-        let Some(transform) = &treatment.transform else { return Self::new(source, by)?.with_ordering(ordering) };
+        let Some(transform) = &treatment.transform else {
+            let shape = Self::new(source, by)?.with_ordering(ordering)?;
+            return Ok(Self { refuses: treatment.refuses.clone(), ..shape });
+        };
         let table = source.table.clone();
         let at = |error: Error| error.with("table", &table);
         let bound = bound_to(&source, transform).map_err(at)?;
@@ -96,9 +102,14 @@ impl LakeShape {
         self.transformed.is_some()
     }
 
-    /// Whether rows that can't be transformed become dead letters.
+    /// How the table's history is kept, where rows that it can't read become dead letters.
+    pub(super) fn refuses(&self) -> Option<&HistoryRule> {
+        self.refuses.as_ref()
+    }
+
+    /// Whether rows that can't be transformed, or that the history can't read, become dead letters.
     pub fn has_dead_letters(&self) -> bool {
-        self.transformed.as_ref().is_some_and(|transformed| transformed.bound().has_dead_letters())
+        self.refuses.is_some() || self.transformed.as_ref().is_some_and(|transformed| transformed.bound().has_dead_letters())
     }
 
     /// The lake's columns for a source table. Fails (`Data`) on a table without a key, on a partition column that doesn't exist or
@@ -166,6 +177,7 @@ impl LakeShape {
             computed: computed.iter().map(|column| column.name().clone()).collect(),
             partition_mark: None,
             transformed: None,
+            refuses: None,
             source,
         })
     }

@@ -319,7 +319,33 @@ async fn soft_deleted_rows() {
     .collect();
     assert_eq!(versions(&scene, "t", &["id", "v"]), expected, "and nothing of what came deleted");
     let listed = scene.pipeline.ok(&["tables", "--format", "csv"]);
-    assert!(listed.lines().next().is_some_and(|titles| titles.ends_with("history_start")), "{listed}");
+    assert!(listed.lines().next().is_some_and(|titles| titles.contains("history_start")), "{listed}");
     assert!(listed.contains("t_history") && scene.pipeline.ok(&["tables"]).contains("every change since 20"), "{listed}");
     scene.pipeline.assert_calm_log();
+}
+
+#[tokio::test]
+async fn rows_without_a_valid_time_are_dead_letters_until_they_have_one() {
+    let rule = "history = { valid_time = \"effective\", on_invalid_valid_time = \"dead_letter\" }\n";
+    let mut scene = Scene::on(Server::shared(Flavour::MySql), "history_letters", rule).await;
+    scene.run(&["CREATE TABLE t (id INT PRIMARY KEY, v INT, effective DATE)"]).await;
+    scene.run(&["INSERT INTO t VALUES (1, 10, '2027-01-01'), (2, 20, '2027-01-01')"]).await;
+    let service = scene.pipeline.run();
+    scene.catches_up(&["t"]).await;
+    scene.run(&["UPDATE t SET v = 11, effective = NULL WHERE id = 1"]).await;
+    let ids = |scene: &Scene| scene.pipeline.table(&scene.database, "t").values(None, &["id", "v"]).unwrap_or_default();
+    crate::mysql::eventually("the row is none", async || ids(&scene) == [some(&["2", "20"])]).await;
+    let letters = scene.pipeline.ok(&["dead-letter", "list", "--format", "csv"]);
+    assert!(letters.contains("effective") && letters.contains("valid time"), "{letters}");
+    let ended = |scene: &Scene| {
+        let all = versions(scene, "t", &["id"]);
+        all.into_iter().filter(|row| row[0].as_deref() == Some("1") && row[4].as_deref() == Some(OPEN_END)).collect::<Vec<_>>()
+    };
+    assert!(ended(&scene).iter().all(|row| row[2].as_deref() != Some(OPEN_END)), "nothing is true of it: {:?}", ended(&scene));
+    scene.run(&["UPDATE t SET effective = '2027-02-01' WHERE id = 1"]).await;
+    scene.catches_up(&["t"]).await;
+    scene.ends_well(service);
+    assert!(ended(&scene).iter().any(|row| row[2].as_deref() == Some(OPEN_END)), "{:?}", ended(&scene));
+    assert_eq!(scene.pipeline.ok(&["dead-letter", "list", "--format", "csv"]).lines().count(), 1, "the letter is gone");
+    assert_at_one_cut(&scene, "t");
 }

@@ -211,17 +211,25 @@ fn time(time: i64) -> ArrayRef {
     Arc::new(array)
 }
 
-/// All changes as the table's transform makes them: a row that it drops is a delete.
+/// All changes as the table's transform makes them: a row that it drops is a delete, and so is one that becomes a dead letter.
 fn transformed(fold: &Fold, rows: Sequence) -> Result<Sequence> {
     let shape = fold.shape().clone();
-    let Some(transformed) = shape.transformed().cloned() else { return Ok(rows) };
-    let lookups = fold.frozen(&transformed)?;
+    let transform = match shape.transformed().cloned() {
+        Some(transformed) => Some((fold.frozen(&transformed)?, transformed)),
+        None if shape.refuses().is_none() => return Ok(rows),
+        None => None,
+    };
     // while a row is a dead letter, its key is deleted in the history as well
     let letters = fold.letters.as_ref().map(|_| LetterSink::deaf());
     Ok(Box::new(rows.map(move |piece| {
         let piece = piece?;
-        let changes = SortedChanges { rows: piece.rows, is_delete: piece.is_delete };
-        let made = transformed.run(&shape, &changes, &lookups, false, letters.as_ref())?;
+        let mut made = SortedChanges { rows: piece.rows, is_delete: piece.is_delete };
+        if let Some((lookups, transformed)) = &transform {
+            made = transformed.run(&shape, &made, lookups, false, letters.as_ref())?;
+        }
+        if let Some(rule) = shape.refuses() {
+            made = rule.refuse(made)?.0;
+        }
         let mut trace = piece.trace;
         for (row, operation) in trace.iter_mut().flat_map(|trace| trace.operations.iter_mut().enumerate()) {
             if made.is_delete.value(row) {

@@ -12,6 +12,7 @@ mod join;
 mod keys;
 mod output;
 mod questions;
+mod refused;
 mod rule;
 mod same;
 mod shape;

@@ -38,6 +38,8 @@ pub enum OnInvalid {
     /// It counts from its system time on.
     #[default]
     SystemTime,
+    /// It becomes a dead letter: its key is deleted, until a row comes that can be read.
+    DeadLetter,
     /// The table stops.
     Stop,
 }
@@ -131,6 +133,8 @@ mod tests {
         let full = full.unwrap().unwrap();
         assert_eq!((full.late, full.on_invalid_valid_time, full.unit), (Late::ToEnd, OnInvalid::Stop, Unit::Millis));
         assert_eq!(full.soft_delete.as_deref(), Some("c"));
+        let letters = read("history = { valid_time = 'a', on_invalid_valid_time = 'dead_letter' }").unwrap().unwrap();
+        assert_eq!(letters.on_invalid_valid_time, OnInvalid::DeadLetter);
         assert!(read("history = { valid_tme = 'a' }").unwrap_err().contains("valid_tme"));
         assert!(read("history = 1").unwrap_err().contains("true, false, or"));
     }

@@ -105,9 +105,28 @@ impl<'a> ValidTimes<'a> {
         Ok((from, to))
     }
 
+    /// The column for which the row at `row` has no period; `None`: it has one.
+    pub(super) fn unreadable(&self, row: usize) -> Option<&str> {
+        let from = self.from.as_ref().map(|from| from[row]);
+        if !matches!(from, None | Some(Said::Time(FIRST_TIME..LAST_DAY))) {
+            return self.rule.valid_time.as_deref();
+        }
+        // an end before the beginning is known when that is: at the system time of a row without one
+        let begins = match from {
+            Some(Said::Time(time)) => time,
+            _ => i64::MIN,
+        };
+        match self.to.as_ref().map(|to| to[row]) {
+            Some(Said::Unreadable) => self.rule.valid_to.as_deref(),
+            Some(Said::Time(time)) if time <= begins => self.rule.valid_to.as_deref(),
+            _ => None,
+        }
+    }
+
     fn invalid(&self, row: usize, column: Option<&str>) -> Result<()> {
         metrics::counter!(crate::metrics::INVALID_VALID_TIMES).increment(1);
-        if self.rule.on_invalid_valid_time == OnInvalid::SystemTime {
+        // of rows that become dead letters none comes here
+        if self.rule.on_invalid_valid_time != OnInvalid::Stop {
             return Ok(());
         }
         let position = self.rows.column_by_name(POSITION).and_then(|column| column.as_string_opt::<i32>());
@@ -199,6 +218,17 @@ mod tests {
         let from: ArrayRef = Arc::new(StringArray::from(vec!["1/2/70", "13/1/70", "", "01/03/70"]));
         let found: Vec<i64> = periods(&rule, from, to).iter().map(|period| period.0).collect();
         assert_eq!(found, [DAY, 77, 77, 2 * DAY]);
+    }
+
+    #[test]
+    fn rows_without_a_period_are_told_apart() {
+        let rule = HistoryRule { valid_time: Some("f".into()), valid_to: Some("t".into()), ..HistoryRule::default() };
+        let from: ArrayRef = Arc::new(Date32Array::from(vec![Some(1), None, Some(5), Some(2_932_896), Some(1)]));
+        let to: ArrayRef = Arc::new(StringArray::from(vec![None, None, Some("1970-01-02"), None, Some("nonsense")]));
+        let rows = RecordBatch::try_from_iter([("f", from), ("t", to)]).unwrap();
+        let times = ValidTimes::new(&rule, &rows).unwrap();
+        let found: Vec<_> = (0..5).map(|row| times.unreadable(row)).collect();
+        assert_eq!(found, [None, Some("f"), Some("t"), Some("f"), Some("t")]);
     }
 
     #[test]
