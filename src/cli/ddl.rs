@@ -51,11 +51,12 @@ impl Ddl {
         let table = TableId::new(&database, &name);
         let text = match self.engine {
             Engine::Athena => {
-                let mut text = described(&lake, &config, &table).await.map(|entry| athena_statements(&entry))?;
+                let entry = described(&lake, &config, &table).await?;
+                let mut text = athena_statements(&entry);
                 let columns = TableView::open(lake.store().clone(), lake.table_path(&database, &name)).await?.latest_columns();
-                // the questions are named after the table that the history is of
-                if let Some(of) = name.strip_suffix(HISTORY_SUFFIX).filter(|_| is_history(&columns)) {
-                    text += &athena_questions(&database, of, &columns);
+                // as the catalog calls them; the questions are named after the table that the history is of
+                if let Some(of) = entry.name.strip_suffix(HISTORY_SUFFIX).filter(|_| is_history(&columns)) {
+                    text += &athena_questions(&entry.database, of, &columns);
                 }
                 text
             }

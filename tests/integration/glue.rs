@@ -16,7 +16,7 @@ fn pipeline(server: &Server, s3: &S3, database: &str, catalog: &str) -> Pipeline
     let lake = format!("url = \"s3://lake/some/prefix?region=us-east-1&endpoint={}\"\n", s3.endpoint());
     let rest = format!(
         "[catalog]\nurl = \"glue://?region=us-east-1&endpoint={}\"\ndatabase = \"lake_{{database}}\"\n{catalog}\
-         [[table]]\nsource = \"{database}.*\"\npartition_by = \"year(sold)\"\n",
+         [[table]]\nsource = \"{database}.*\"\npartition_by = \"year(sold)\"\nhistory = true\n",
         s3.endpoint()
     );
     Pipeline::with_lake(server, &lake, &rest).environment("AWS_ACCESS_KEY_ID", "test").environment("AWS_SECRET_ACCESS_KEY", "test")
@@ -108,6 +108,14 @@ async fn a_table_is_registered_and_follows_its_columns_and_partitions() {
     // the same as SQL
     let sql = pipeline.ok(&["ddl", "--engine", "athena", &format!("{database}.Items")]);
     assert!(sql.contains(&format!("CREATE EXTERNAL TABLE IF NOT EXISTS `lake_{}`.`items`", database.to_lowercase())), "{sql}");
+    let of_history = pipeline.ok(&["ddl", "--engine", "athena", &format!("{database}.Items_history")]);
+    for wanted in
+        ["`items_history`", "CREATE OR REPLACE VIEW", "PREPARE items_as_of FROM", "PREPARE items_history_of FROM", "_place=_open"]
+    {
+        assert!(of_history.contains(wanted), "{wanted}: {of_history}");
+    }
+    assert!(of_history.contains(&format!("FROM \"lake_{}\".\"items_history\" h", database.to_lowercase())), "{of_history}");
+    assert!(!sql.contains("PREPARE"), "{sql}");
     assert!(sql.contains(&format!("PARTITION (`sold_year` = '2024') LOCATION '{location}/sold_year=2024'")), "{sql}");
 }
 
