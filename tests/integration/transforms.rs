@@ -9,3 +9,4 @@ mod lookup_sources;
 mod lookups;
 mod of_source;
 mod reapply;
+mod tickets;

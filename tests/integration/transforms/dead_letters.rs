@@ -176,3 +176,34 @@ async fn a_history_knows_of_dead_letters() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
 }
+
+/// A row that is a dead letter has no elements in its child table either.
+#[tokio::test]
+async fn children_go_and_come_with_their_row() {
+    let (server, database, mut client) = table("letters_children").await;
+    client.run("ALTER TABLE t ADD COLUMN doc JSON").await;
+    client.run(r#"INSERT INTO t VALUES (1, '5', '[{"sku": "a"}, {"sku": "b"}]'), (2, 'bad', '[{"sku": "c"}]')"#).await;
+    let rule = format!(
+        "[[table]]\nsource = '{database}.t'\ntransform = 'SELECT id, CAST(v AS INT) AS number, doc FROM input'\non_error = 'dead_letter'\n\
+         [table.children.doc]\nname = '{database}.items'\ncolumns = {{ sku = 'string' }}\n"
+    );
+    let pipeline = Pipeline::new(server, &rule);
+    let service = pipeline.run();
+    let items = async |expected: &[&str]| comes_to(&pipeline, &database, "items", &["id", "sku"], expected).await;
+    items(&["1 a", "1 b"]).await;
+    has_letters(&pipeline, &[2]).await;
+    let listed = pipeline.ok(&["tables"]);
+    assert!(listed.contains("  transformed, 1 dead letters\n"), "{listed}");
+    client.run("UPDATE t SET v = 'bad' WHERE id = 1").await;
+    items(&[]).await;
+    client.run("UPDATE t SET v = '7' WHERE id = 1").await;
+    items(&["1 a", "1 b"]).await;
+    service.kill();
+    pipeline.set_config(&pipeline.config().replace("CAST(v AS INT)", "TRY_CAST(v AS INT)"));
+    let service = pipeline.run();
+    pipeline.ok(&["dead-letter", "retry", "--table", &format!("{database}.t")]);
+    comes_to(&pipeline, &database, "t", &["id", "number"], &["1 7", "2 NULL"]).await;
+    items(&["1 a", "1 b", "2 c"]).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
+}

@@ -195,6 +195,11 @@ async fn workers_take_a_delivery_over_and_it_is_copied_anew() {
     for service in workers.into_iter().chain([capture]) {
         assert!(service.terminate().success(), "{}", pipeline.log_tail());
     }
+    let listed = pipeline.ok(&["tables"]);
+    assert!(
+        listed.contains("sqlite.stock") && listed.contains(&format!("  delivered: the items of {database}.stock\n")),
+        "{listed}"
+    );
     let audit = pipeline.ok(&["runs", "--table", "sqlite.stock", "--format", "csv"]);
     assert!(audit.lines().any(|line| line.contains("sqlite.stock")), "{audit}");
     pipeline.assert_calm_log();
