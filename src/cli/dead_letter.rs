@@ -12,7 +12,6 @@ use crate::pipeline::{ask_row_retry, retry_lot, row_letters_of, waiting_letters}
 use crate::query::{Engine, OutputFormat, QueryOptions};
 use crate::table::{Lake, TableView};
 use crate::time::Timestamp;
-use crate::transform::Transform;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
@@ -93,11 +92,11 @@ fn is_fed(config: &Config, table: &TableId) -> bool {
     config.fed.iter().any(|fed| fed.table == *table)
 }
 
-/// Whether rows of the table that can't be transformed become dead letters.
+/// Whether rows of the table become dead letters.
 fn has_rows(config: &Config, table: &TableId) -> bool {
     let fed = config.fed.iter().filter(|fed| fed.table == *table).map(|fed| &fed.rule);
     let mut rules = config.tables.rule_for(table).into_iter().chain(fed);
-    rules.any(|rule| rule.transform.as_ref().is_some_and(Transform::has_dead_letters))
+    rules.any(|rule| rule.treatment().has_dead_letters())
 }
 
 /// Dead letters of one kind of a table.
@@ -228,7 +227,8 @@ async fn has_read(lake: &Lake, table: &TableId) -> Result<GtidSet> {
 
 impl Retry {
     async fn run(self, config: &Config, lake: &Lake) -> Result<Answer> {
-        if !is_fed(config, &self.table) && !has_rows(config, &self.table) {
+        let all = all_letters(lake).await?;
+        if !is_fed(config, &self.table) && !has_rows(config, &self.table) && !all.contains(&Letters::rows(&self.table)) {
             return Err(Error::config("no stream feeds a table of this name, so nobody would read its records")
                 .with("table", &self.table)
                 .remedy(
@@ -236,7 +236,6 @@ impl Retry {
                 ));
         }
         let wanted: BTreeSet<&String> = self.position.iter().collect();
-        let all = all_letters(lake).await?;
         let chosen = async |letters: Letters| -> Result<Vec<Letter>> {
             let found = if all.contains(&letters) { read(lake, &letters).await? } else { Vec::new() };
             Ok(found.into_iter().filter(|letter| wanted.is_empty() || wanted.contains(&letter.position)).collect())

@@ -116,7 +116,15 @@ impl Fold {
                 Ok(changes)
             })));
         }
-        let Some(transformed) = self.shape.transformed() else { return Ok(folded) };
+        let Some(transformed) = self.shape.transformed() else {
+            // letters of a time when rows were transformed go as well
+            let Some(letters) = letters.filter(|letters| letters.count() > 0) else { return Ok(folded) };
+            return Ok(Box::new(folded.map(move |changes| {
+                let changes = changes?;
+                letters.note(&shape, &changes.rows, &[])?;
+                Ok(changes)
+            })));
+        };
         let (transformed, lookups) = (transformed.clone(), self.frozen(transformed)?);
         Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate, letters.as_ref()))))
     }

@@ -62,6 +62,13 @@ pub struct Treatment {
     pub refuses: Option<HistoryRule>,
 }
 
+impl Treatment {
+    /// Whether rows may become dead letters.
+    pub fn has_dead_letters(&self) -> bool {
+        self.refuses.is_some() || self.transform.as_ref().is_some_and(Transform::has_dead_letters)
+    }
+}
+
 impl TableRule {
     /// The rule that says no more than which tables it is for.
     pub fn named(source: TablePattern) -> Self {

@@ -68,7 +68,8 @@ impl Amend {
     }
 
     async fn attempt(&mut self) -> Result<Option<(Checkpoint, Option<CommitSummary>)>, Failed> {
-        let has_letters = self.shape.has_dead_letters();
+        let is_open = self.writer.as_ref().is_some_and(|open| open.letters.is_some());
+        let has_letters = is_open || self.shape.has_dead_letters();
         let asked = match has_letters {
             true => asked_row_retries(self.lake.lake(), &self.table).await.map_err(Failed::of)?,
             false => Vec::new(),

@@ -76,7 +76,7 @@ impl Job {
                 Some(self.lake.open_history(&self.table, &shape).await?)
             }
         };
-        let letters = match self.fold.shape().has_dead_letters() {
+        let letters = match self.fold.shape().has_dead_letters() || self.lake.has_letters(&self.table).await? {
             true => Some(self.lake.open_letters(&self.table).await?),
             false => None,
         };

@@ -3,6 +3,7 @@
 use super::lake::LakeWriter;
 use crate::error::{Error, Result};
 use crate::event::TableId;
+use crate::format::DEAD_LETTERS;
 use crate::merge::{LetterSink, RowLetter, row_letters_key, row_letters_spec};
 use crate::metrics as names;
 use crate::pipeline::row_letters::row_letters_of;
@@ -39,6 +40,11 @@ async fn rows_of(table: &Table, columns: &arrow::datatypes::Schema) -> Result<Ve
 }
 
 impl LakeWriter {
+    /// Whether a table has dead letters, of now or of a time when it was said that rows become such.
+    pub(super) async fn has_letters(&self, of: &TableId) -> Result<bool> {
+        Ok(!of.database().starts_with(DEAD_LETTERS) && self.has(&row_letters_of(of)).await?)
+    }
+
     /// Opens a table's dead letters, the table itself being open already: it decides whether their last commit counts.
     pub(super) async fn open_letters(&self, of: &TableId) -> Result<OpenLetters> {
         let name = row_letters_of(of);

@@ -256,16 +256,20 @@ impl AppliedTable {
 
     /// When it is to be looked whether rows are to be joined anew or dead letters are to be tried again; `None`: that can't be.
     pub(super) fn amend_due(&self, cadence: &Cadence) -> Option<Instant> {
-        let transform = self.pending.treatment().transform.as_ref()?;
+        let treatment = self.pending.treatment();
         let before = self.checkpoint.as_ref().filter(|_| !self.is_running && !self.is_failed() && self.pending.is_ready())?;
         let interval = |last: Instant| last + cadence.wait(0, self.last_cost);
-        let joined = match (transform.reapplies(), transform.reapplies() && transform.marks() != before.lookups) {
-            (_, true) => Some(self.last_started.map_or_else(Instant::now, interval)),
-            (true, false) => Some(Instant::now() + LOOK_INTERVAL / 4),
-            (false, _) => None,
+        let joined = match treatment.transform.as_ref().filter(|transform| transform.reapplies()) {
+            Some(transform) if transform.marks() != before.lookups => Some(self.last_started.map_or_else(Instant::now, interval)),
+            Some(_) => Some(Instant::now() + LOOK_INTERVAL / 4),
+            None => None,
         };
-        let letters = transform.has_dead_letters().then_some(self.next_look);
+        let letters = (treatment.has_dead_letters() || self.has_open_letters()).then_some(self.next_look);
         [joined, letters].into_iter().flatten().min()
+    }
+
+    fn has_open_letters(&self) -> bool {
+        self.writer.as_ref().is_some_and(|open| open.letters.is_some())
     }
 
     /// What may have to be done beside what the stream brings.
@@ -274,7 +278,7 @@ impl AppliedTable {
         let treatment = self.pending.treatment().clone();
         let is_stale = treatment.transform.as_ref().is_some_and(|sql| sql.reapplies() && sql.marks() != before.lookups);
         self.next_look = Instant::now() + LOOK_INTERVAL;
-        if !is_stale && !shape.has_dead_letters() {
+        if !is_stale && !shape.has_dead_letters() && !self.has_open_letters() {
             return Ok(None);
         }
         self.is_running = true;
