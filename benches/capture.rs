@@ -101,6 +101,7 @@ async fn cut(reader: &mut BinlogReader, lanes: &mut LaneBuffers, producer: &mut 
         source_commit_time: reader.source_commit_time(),
         tables: reader.tables().states(),
         schemas: reader.tables().schemas(),
+        rules: None,
     };
     producer.cut(lanes.take_rest()?, cut).await
 }

@@ -142,6 +142,7 @@ async fn prepare(folder: &Path, rows: usize) {
             source_commit_time: stamp.source_commit_time,
             tables: BTreeMap::from([(schema.table.clone(), state)]),
             schemas: BTreeMap::new(),
+            rules: None,
         };
         producer.cut(Vec::new(), cut).await.expect("a cut");
     }

@@ -8,10 +8,18 @@ mod delivered;
 mod document;
 mod expand;
 mod lake_names;
+mod rules;
+mod rules_text;
+mod shown;
 mod table_section;
+mod tree;
 
 pub use delivered::Delivered;
+pub use rules::{BaseValues, ensure_same_base};
+pub use rules_text::RulesText;
+pub use shown::shown_differences;
 pub use table_section::{FedTable, FeedFormat};
+pub use tree::Difference;
 
 use crate::admin::AdminConfig;
 use crate::deliver::DeliverConfig;
@@ -60,6 +68,10 @@ pub struct Config {
     pub deliver: Vec<Delivered>,
     /// `[[scale]]`.
     pub scale: Vec<ScaleRule>,
+    /// The sections that can be changed while the service runs, as text, …
+    rules: RulesText,
+    /// … and the others.
+    base: String,
 }
 
 /// The file's sections, as serde sees them.
@@ -111,6 +123,17 @@ impl Config {
 
     /// Reads the text of the file `path`; `variable` gives the value of an environment variable.
     pub fn parse(path: &Path, text: &str, needs: Needs, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        Self::parse_with(path, text, needs, variable, None)
+    }
+
+    /// The same; `mappings` are the texts of the deliveries' mapping files, where these aren't to be read.
+    fn parse_with(
+        path: &Path,
+        text: &str,
+        needs: Needs,
+        variable: &dyn Fn(&str) -> Option<String>,
+        mappings: Option<&[String]>,
+    ) -> Result<Self> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let document = document::Document::parse(path, text)?;
         let sections: Sections = document.expand(folder, needs, variable)?.read()?;
@@ -131,7 +154,17 @@ impl Config {
                     .remedy("add [source] with url = …, and source = … to each [[table]]"));
             }
         };
+        let deliver: Vec<Delivered> = match needs {
+            Needs::All => {
+                let read = |(i, one)| Delivered::read(one, folder, mappings.and_then(|mappings: &[String]| mappings.get(i)));
+                sections.deliver.into_iter().enumerate().map(read).collect::<Result<_>>()?
+            }
+            // who only reads the lake needn't have the mappings
+            Needs::Lake => sections.deliver.into_iter().filter_map(|one| Delivered::read(one, folder, None).ok()).collect(),
+        };
         let mut config = Self {
+            rules: RulesText::of(text, deliver.iter().map(|one| one.mapping_text.clone()).collect()),
+            base: rules_text::Parts::of(text).base,
             file: path.to_owned(),
             source,
             stream: sections.stream,
@@ -142,11 +175,7 @@ impl Config {
             tables: TableRules::new(tables),
             fed,
             lookups: lookups(sections.lookup, folder),
-            deliver: match needs {
-                Needs::All => sections.deliver.into_iter().map(|one| Delivered::read(one, folder)).collect::<Result<_>>()?,
-                // who only reads the lake needn't have the mappings
-                Needs::Lake => sections.deliver.into_iter().filter_map(|one| Delivered::read(one, folder).ok()).collect(),
-            },
+            deliver,
             scale: sections.scale,
         };
         config.resolve_paths(folder);

@@ -1,13 +1,15 @@
 //! Health, readiness, metrics and a status page over HTTP.
 //!
 //! `/healthz` 200 while the process lives · `/readyz` 200 when the lake follows the source, else 503 with the reason · `/metrics` for Prometheus ·
-//! `/status` as JSON · `/` for people · `POST /backfill` has tables copied anew. Only reads [`crate::pipeline::Status`] and leaves requests
+//! `/status` as JSON · `/` for people · `POST /backfill` has tables copied anew · `/rules` shows the rules and
+//! has others proposed. Only reads [`crate::pipeline::Status`] and leaves requests
 //! there; a slow or broken client never holds the pipeline up.
 
 mod config;
 mod page;
 mod prometheus;
 mod readiness;
+mod rules;
 mod server;
 
 pub use config::{AdminConfig, Listen};

@@ -4,6 +4,7 @@ use super::AdminConfig;
 use super::page;
 use super::prometheus::MetricsPage;
 use super::readiness::{Readiness, readiness};
+use super::rules;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::pipeline::{BackfillRequest, Status};
@@ -14,6 +15,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -60,7 +62,8 @@ impl Admin {
                 metrics.upkeep();
             }
         });
-        let served = axum::serve(listener, self.router()).with_graceful_shutdown(shutdown).await;
+        let service = self.router().into_make_service_with_connect_info::<SocketAddr>();
+        let served = axum::serve(listener, service).with_graceful_shutdown(shutdown).await;
         upkeep.abort();
         served.map_err(|error| Error::config("the admin interface failed").caused_by(error))
     }
@@ -73,6 +76,8 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics_page))
             .route("/backfill", post(backfill))
+            .route("/rules", get(rules::shown).post(rules::propose))
+            .route("/rules/rollback", post(rules::rollback))
             .with_state(self)
     }
 
@@ -138,7 +143,6 @@ mod tests {
     use super::*;
     use crate::admin::Listen;
     use crate::pipeline::CaptureState;
-    use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 

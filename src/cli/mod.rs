@@ -1,5 +1,6 @@
 //! The commands of `binlake`: one file each. Help texts are the doc comments.
 
+mod apply;
 mod backfill;
 mod clean;
 mod ddl;
@@ -13,6 +14,7 @@ mod list;
 mod logging;
 mod orders;
 mod query;
+mod rules;
 mod run;
 mod runs;
 mod scale;
@@ -85,6 +87,7 @@ enum Command {
     Capture(run::Capture),
     Merge(run::Merge),
     Backfill(backfill::Backfill),
+    Apply(apply::Apply),
     Query(query::Query),
     Tables(tables::Tables),
     Timeline(timeline::Timeline),
@@ -99,6 +102,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Scale(scale::Scale),
     Runs(runs::Runs),
+    Rules(rules::Rules),
     Stream(stream::Stream),
     DeadLetter(dead_letter::DeadLetter),
     Generate(generate::Generate),
@@ -156,6 +160,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Capture(args) => args.run(global).await,
         Command::Merge(args) => args.run(global).await,
         Command::Backfill(args) => args.run(global).await,
+        Command::Apply(args) => args.run(global).await,
         Command::Query(args) => args.run(global).await,
         Command::Tables(args) => args.run(global).await,
         Command::Timeline(args) => args.run(global).await,
@@ -166,6 +171,7 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::Doctor(args) => args.run(global).await,
         Command::Scale(args) => args.run(global).await,
         Command::Runs(args) => args.run(global).await,
+        Command::Rules(args) => args.run(global).await,
         Command::Stream(args) => args.run(global).await,
         Command::DeadLetter(args) => args.run(global).await,
         Command::Generate(args) => args.run(global).await,

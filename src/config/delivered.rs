@@ -13,17 +13,23 @@ pub struct Delivered {
     pub config: DeliverConfig,
     /// How rows become items.
     pub mapping: ItemMapping,
+    /// The mapping file's text.
+    pub(super) mapping_text: String,
 }
 
 impl Delivered {
-    /// Reads the mapping; paths are relative to `folder`.
-    pub(super) fn read(mut config: DeliverConfig, folder: &Path) -> Result<Self> {
+    /// Reads the mapping, unless its text is known; paths are relative to `folder`.
+    pub(super) fn read(mut config: DeliverConfig, folder: &Path, text: Option<&String>) -> Result<Self> {
         config.mapping = super::clean(&folder.join(&config.mapping));
         if let DeliverUrl::Sqlite(path) = &mut config.to {
             *path = super::clean(&folder.join(&*path));
         }
-        let mapping = ItemMapping::read(&config.mapping, &config.source)?;
-        Ok(Self { config, mapping })
+        let mapping_text = match text {
+            Some(text) => text.clone(),
+            None => ItemMapping::read_text(&config.mapping, &config.source)?,
+        };
+        let mapping = ItemMapping::of_text(&mapping_text, &config.mapping, &config.source)?;
+        Ok(Self { config, mapping, mapping_text })
     }
 }
 

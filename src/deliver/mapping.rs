@@ -105,20 +105,28 @@ pub struct ItemMapping {
 }
 
 impl ItemMapping {
-    /// Reads the rules for `source` of the file `path`.
+    /// Reads the file `path`, which has the rules for `source`.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn read_text(path: &Path, source: &TableId) -> Result<String> {
+        std::fs::read_to_string(path).map_err(|error| {
+            let error = Error::config("the table mapping can't be read").caused_by(error);
+            error.with("mapping", path.display()).with("source", source).remedy("correct `mapping`")
+        })
+    }
+
+    /// Takes the rules for `source` from the text of the file `path`.
     ///
     /// # Errors
     /// `Config`, with the rule.
-    pub fn read(path: &Path, source: &TableId) -> Result<Self> {
-        let at = |error: Error| error.with("mapping", path.display()).with("source", source);
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| at(Error::config("the table mapping can't be read").caused_by(error)).remedy("correct `mapping`"))?;
-        Self::parse(&text, source).map_err(|what| {
+    pub fn of_text(text: &str, path: &Path, source: &TableId) -> Result<Self> {
+        Self::parse(text, source).map_err(|what| {
             let (what, remedy) = match what.split_once("; ") {
                 Some((what, remedy)) => (what.to_owned(), remedy.to_owned()),
                 None => (what, "correct the table-mapping file".to_owned()),
             };
-            at(Error::config(what)).remedy(remedy)
+            Error::config(what).with("mapping", path.display()).with("source", source).remedy(remedy)
         })
     }
 

@@ -28,12 +28,24 @@ impl fmt::Display for CutNumber {
 /// One cut among those of all producers: two producers may each have made a cut of one number, when the later one resumed before it.
 ///
 /// Ordered as a consumer reaches them: a later producer's cuts come after all of an earlier one's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct CutPoint {
     /// The producer that made it.
     pub epoch: Epoch,
     /// Its number.
     pub number: CutNumber,
+}
+
+impl std::str::FromStr for CutPoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (epoch, number) = text.split_once('/')?;
+            Some(Self { epoch: Epoch(epoch.parse().ok()?), number: CutNumber(number.parse().ok()?) })
+        };
+        parse().ok_or_else(|| format!("`{text}` is no cut"))
+    }
 }
 
 impl fmt::Display for CutPoint {
@@ -57,6 +69,20 @@ pub struct Cut {
     /// The tables' shapes at the cut: the events behind it are read with these, and a change is noticed by them.
     #[serde(default)]
     pub schemas: BTreeMap<TableId, TableSchema>,
+    /// The rules in force behind this cut; `None`: those with which the pipeline began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<CutRules>,
+}
+
+/// A revision of a pipeline's rules, as the cuts name it from the one on at which it took effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutRules {
+    /// Its number among the pipeline's revisions.
+    pub revision: u64,
+    /// The cut at which it took effect: rows up to it are of the revision before, rows behind it of this one. `0/0`: the stream began with it.
+    pub since: CutPoint,
+    /// The lake of the pipeline: who brings the stream to another lake has rules of his own.
+    pub lake: String,
 }
 
 /// Where a table stands at a cut.

@@ -23,7 +23,7 @@ mod table_id;
 
 pub use change::{ChangeBatch, ChangedColumns, Operation};
 pub use chunk::{ChunkContent, ChunkHeader, ChunkPayload, MAX_CHUNK_BYTES, Section};
-pub use cut::{Cut, CutNumber, CutPoint, KeyRange, SnapshotProgress, TableState};
+pub use cut::{Cut, CutNumber, CutPoint, CutRules, KeyRange, SnapshotProgress, TableState};
 pub use gtid::{Gtid, GtidSet};
 pub use lane::{ChunkIndex, Epoch, Lane};
 pub use policy::{InvalidText, ValuePolicies, ZeroDates};

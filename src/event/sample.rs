@@ -123,5 +123,6 @@ pub(crate) fn cut(number: u64) -> Cut {
         source_commit_time: Timestamp::from_micros(1_790_000_000_000_000),
         tables: [(TableId::new("sports", "ticket_activity"), TableState::Live)].into(),
         schemas: std::collections::BTreeMap::new(),
+        rules: None,
     }
 }

@@ -4,6 +4,7 @@ use super::history::{HISTORY_SUFFIX, HistoryRule};
 use crate::event::{InvalidText, TableId, ValuePolicies, ZeroDates};
 use crate::format::ChildSpecs;
 use crate::transform::Transform;
+use arrow::datatypes::SchemaRef;
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 use serde::{Deserialize, Deserializer};
@@ -60,6 +61,8 @@ pub struct Treatment {
     pub keeps_all: bool,
     /// See [`TableRule::history`]: where rows that it can't read become dead letters.
     pub refuses: Option<HistoryRule>,
+    /// The columns that the lake's table has: where a transform of before gave one that is given no more, it stays, and is NULL in rows from now on.
+    pub kept: Option<SchemaRef>,
 }
 
 impl Treatment {
@@ -95,6 +98,7 @@ impl TableRule {
             transform: self.transform.clone(),
             keeps_all: self.history.is_some(),
             refuses: self.history.as_ref().and_then(HistoryRule::refusing).cloned(),
+            kept: None,
         }
     }
 

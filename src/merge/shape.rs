@@ -56,7 +56,10 @@ impl LakeShape {
     /// The lake's columns for a source table as its rule has it. Fails as [`LakeShape::new`] does, and if the table's transform can't be bound.
     pub fn treated(source: Arc<TableSchema>, treatment: &Treatment) -> Result<Self> {
         let (by, ordering) = (treatment.partition_by.as_ref(), treatment.ordering.as_deref());
-        let Some(transform) = &treatment.transform else {
+        // rows that a history can't read become dead letters only where no transform is
+        let needs_all = treatment.kept.as_ref().filter(|_| treatment.refuses.is_none());
+        let everything = needs_all.map(|_| Transform::everything()).transpose()?;
+        let Some(transform) = treatment.transform.as_ref().or(everything.as_ref()) else {
             let shape = Self::new(source, by)?.with_ordering(ordering)?;
             return Ok(Self { refuses: treatment.refuses.clone(), ..shape });
         };
@@ -69,7 +72,7 @@ impl LakeShape {
         let texts = computed.iter().filter_map(|column| transform.text_of(column.name()));
         let texts: String = texts.map(|text| text + "\n").collect();
         shape.partition_mark = (!computed.is_empty()).then(|| format!("{:016x}", xxhash_rust::xxh3::xxh3_64(texts.as_bytes())));
-        shape.transformed = Some(Arc::new(TransformedColumns::new(&shape, bound).map_err(at)?));
+        shape.transformed = Some(Arc::new(TransformedColumns::new(&shape, bound, treatment.kept.as_deref()).map_err(at)?));
         Ok(shape)
     }
 

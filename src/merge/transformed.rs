@@ -5,11 +5,11 @@
 //! a before image as well; all others it may compute.
 
 use super::letters::LetterSink;
-use super::shape::{LakeShape, Origin, arrow_error, data};
+use super::shape::{COMMIT_TS, LakeShape, Origin, POSITION, arrow_error, data};
 use crate::error::{Error, Result};
 use crate::table::SortedChanges;
 use crate::transform::{BoundTransform, Frozen, OutputColumn};
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ enum From {
     Output(usize),
     /// The sorted row's column with this index: Binlake's own and the partition's.
     Carried(usize),
+    /// A column that the transform gives no more.
+    Null,
 }
 
 /// A transform, bound to a table's shape.
@@ -32,8 +34,8 @@ pub(super) struct TransformedColumns {
 }
 
 impl TransformedColumns {
-    /// For the shape without its transform.
-    pub(super) fn new(shape: &LakeShape, bound: BoundTransform) -> Result<Self> {
+    /// For the shape without its transform; `there` are the columns that the lake's table has.
+    pub(super) fn new(shape: &LakeShape, bound: BoundTransform, there: Option<&Schema>) -> Result<Self> {
         let carried = shape.carried();
         let outputs: Vec<OutputColumn> = bound.columns().cloned().collect();
         let passes = |name: &str| outputs.iter().any(|o| o.field.name() == name && o.passes.as_deref() == Some(name));
@@ -57,9 +59,17 @@ impl TransformedColumns {
             .iter()
             .filter_map(|from| match from {
                 From::Output(i) => Some(Arc::new(outputs[*i].field.clone())),
-                From::Carried(_) => None,
+                From::Carried(_) | From::Null => None,
             })
             .collect();
+        for field in there.into_iter().flat_map(|there| there.fields()) {
+            let is_given = |fields: &[Arc<Field>]| fields.iter().any(|other| other.name().eq_ignore_ascii_case(field.name()));
+            let is_own = field.name() == COMMIT_TS || field.name() == POSITION || field.name().starts_with("_hoodie_");
+            if !is_given(&fields) && !is_own && !is_partition(field.name()) {
+                fields.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+                from.push(From::Null);
+            }
+        }
         for (i, origin) in shape.origins().iter().enumerate() {
             let field = &carried.fields()[i];
             if matches!(origin, Origin::Source(_)) && !is_partition(field.name()) {
@@ -113,7 +123,8 @@ impl TransformedColumns {
             None if made.failed.is_empty() => {}
             None => return Err(Error::bug("rows that fail have nowhere to go").with("table", table)),
         }
-        let columns = self.from.iter().map(|from| match *from {
+        let columns = self.from.iter().enumerate().map(|(at, from)| match *from {
+            From::Null => Ok(new_null_array(self.columns.field(at).data_type(), changes.rows.num_rows())),
             From::Output(i) => made.columns.get(i).cloned().ok_or_else(|| Error::bug("a transform's column is missing")),
             From::Carried(i) => Ok(changes.rows.column(i).clone()),
         });

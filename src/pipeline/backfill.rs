@@ -1,9 +1,11 @@
 //! `binlake backfill`: tables are snapshotted into the lake, once; the next run goes on from there.
 
 use super::after_commit::{AuditedRun, follow_commits};
+use super::apply::apply_ruled;
 use super::capture::{self, BackfillRequest};
 use super::lookups::read_lookups;
-use super::run::{Halves, Opened, apply, capture_context, ground, watch_over};
+use super::rules::{Passed, RulesBook};
+use super::run::{Halves, Opened, capture_context, ground, watch_over};
 use super::status::Status;
 use super::supervise::keep_running;
 use super::turn::claim_alone;
@@ -35,14 +37,17 @@ async fn backfill_alone(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let opened = Opened::open(&config, Halves::Both).await?;
-    read_lookups(&config, &opened.lake).await?;
+    let book = RulesBook::open(&config, &opened, Halves::Both).await?;
+    book.begin(&opened.log).await?;
+    let in_force = book.config_of(book.newest())?;
+    read_lookups(&in_force, &opened.lake).await?;
     let (stop_capture, capture_stopped) = watch::channel(false);
     let (stop_apply, apply_stopped) = watch::channel(false);
     let (sender, commits) = mpsc::unbounded_channel();
     let audit = AuditedRun::begin(opened.state.clone(), &opened.audited_as(&config), "backfill").await;
     let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
     let capture = {
-        let context = capture_context(&config, &opened, &status);
+        let context = capture_context(&config, &opened, &status, &book);
         async move {
             let start = || capture::backfill(context.clone(), request.clone(), capture_stopped.clone());
             keep_running("capture", capture_stopped.clone(), start).await
@@ -50,7 +55,10 @@ async fn backfill_alone(
     };
     let apply = {
         let ground = ground(&config, &opened, &status, sender);
-        async move { keep_running("merge", apply_stopped.clone(), || apply(&ground, &apply_stopped)).await }
+        async move {
+            let passed = Passed::default();
+            keep_running("merge", apply_stopped.clone(), || apply_ruled(&ground, &book, &passed, apply_stopped.clone())).await
+        }
     };
     // the capture's end is the snapshot's: it stops the apply loop as a signal would
     let outcome = Box::pin(watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown)).await;

@@ -7,13 +7,16 @@
 mod follow;
 mod link;
 mod overtaken;
+mod ruled;
 mod snapshots;
 mod start;
 
 pub use follow::{Follower, Pace, Until};
 pub use link::Link;
 pub use snapshots::Snapshots;
+pub(super) use start::wanted;
 
+use super::rules::{RulesBook, Target};
 use super::status::Status;
 use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
@@ -39,6 +42,15 @@ pub(super) struct Context {
     pub(super) state: StateStore,
     /// Told of rows, cuts and connections.
     pub(super) status: Status,
+    /// Which rules count.
+    pub(super) book: RulesBook,
+}
+
+impl Context {
+    /// The same, by these rules.
+    fn ruled(&self, target: &Target) -> Self {
+        Self { config: target.config.clone(), ..self.clone() }
+    }
 }
 
 /// What `binlake backfill` asks for.
@@ -51,29 +63,37 @@ pub struct BackfillRequest {
 }
 
 /// Captures until `stop` is true: then makes a last cut, waits until it is durable, and returns. Called again after an error that passes;
-/// each call takes a new epoch and goes on from the last cut on the stream. So does a request for a backfill, and a gap in the binlog where
+/// each call takes a new epoch and goes on from the last cut on the stream. So does a request for a backfill or for other rules, and a gap in the binlog where
 /// the configuration asks for new snapshots then.
 pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<()> {
     let requests = context.status.requests();
     requests.listen(&context.state, &context.log.identity().stream_id).await?;
     let mut anew = false;
     loop {
-        let started = match requests.first() {
-            None => start::start(&context, None, anew).await?,
-            Some(request) => {
-                let started = start::start(&context, Some(&request), anew).await;
-                if !started.as_ref().is_err_and(Error::is_transient) {
-                    requests.done();
+        requests.rules_are_read();
+        let target = context.book.target(&context.log).await?;
+        let ruled = context.ruled(&target);
+        // one after the other: what can't be done is told of the right one
+        let request = requests.first().filter(|_| target.before.is_none());
+        let started = start::start(&ruled, request.as_ref(), anew, &target).await;
+        if request.is_some() && !started.as_ref().is_err_and(Error::is_transient) {
+            requests.done();
+        }
+        let started = match started {
+            Err(error) if !error.is_transient() && target.before.is_some() && !is_gap(&error) => {
+                context.book.refuse(target.revision, &error).await;
+                // who edits the file and starts the service wants to hear of it
+                if context.book.is_own_proposal(target.revision) {
+                    return Err(error);
                 }
-                match started {
-                    Err(error) if !error.is_transient() => {
-                        tracing::error!(%error, "the backfill that was asked for can't be done; the service goes on without it");
-                        requests.forget().await;
-                        continue;
-                    }
-                    started => started?,
-                }
+                continue;
             }
+            Err(error) if !error.is_transient() && request.is_some() => {
+                tracing::error!(%error, "the backfill that was asked for can't be done; the service goes on without it");
+                requests.forget().await;
+                continue;
+            }
+            started => started?,
         };
         let was_anew = std::mem::take(&mut anew) || started.is_anew;
         let outcome = tokio::select! {
@@ -82,7 +102,7 @@ pub(super) async fn run(context: Context, stop: watch::Receiver<bool>) -> Result
         };
         match outcome {
             Ok(()) if *stop.borrow() => return Ok(()),
-            Ok(()) => tracing::info!("the capture begins anew, with the snapshots that are to be taken"),
+            Ok(()) => tracing::info!("the capture begins anew, by the rules and with the snapshots that are asked for"),
             Err(error) if is_gap(&error) && !was_anew && context.config.source.on_gap == OnGap::Resnapshot => {
                 tracing::warn!(%error, "all tables are read anew, as `on_gap` asks");
                 anew = true;
@@ -100,7 +120,8 @@ fn is_gap(error: &Error) -> bool {
 /// Snapshots the requested tables, catches up with the binlog to where all of them are live at a durable cut, and returns. Called again
 /// after an error that passes, then it goes on where the cuts on the stream say; `stop` ends it early.
 pub(super) async fn backfill(context: Context, request: BackfillRequest, stop: watch::Receiver<bool>) -> Result<()> {
-    let started = start::start(&context, Some(&request), false).await?;
+    let target = context.book.target(&context.log).await?;
+    let started = start::start(&context.ruled(&target), Some(&request), false, &target).await?;
     tokio::select! {
         outcome = Box::pin(started.follower.run(started.snapshots, Until::Live(started.requested), stop)) => outcome,
         error = overtaken::overtaken(&context, started.epoch) => Err(error),

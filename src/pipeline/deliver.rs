@@ -1,7 +1,8 @@
 //! Deliveries: source tables as items. Each `[[deliver]]` is read from the stream by an apply loop of its own, beside the lake's, under a
 //! reader's name of its own, so the stream keeps what either of them needs; its checkpoint lies with its items.
 
-use super::apply::{Apply, Delivery};
+use super::apply::{Apply, Delivery, LoopEnd};
+use super::rules::{Generation, Passed, RulesBook};
 use super::run::{Halves, Opened, open_stream_to_read};
 use super::share::Lead;
 use super::status::Status;
@@ -13,6 +14,9 @@ use crate::event::TableId;
 use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
 use crate::pipeline::apply::Ground;
 use crate::stream::EventLog;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -23,38 +27,80 @@ pub(super) fn announce(config: &Config, status: &Status) {
     }
 }
 
-/// The loops of all deliveries. Of several merging processes one delivers.
+/// The loops of all deliveries, those that come with later rules among them. Of several merging processes one delivers.
 pub(super) async fn deliver_all(
-    config: &Config,
     halves: Halves,
     ground: &Ground,
+    book: &RulesBook,
     opened: &Opened,
     stopped: &watch::Receiver<bool>,
 ) -> Result<()> {
-    let all: &[Delivered] = if halves == Halves::Capture { &[] } else { &config.deliver };
-    let loops = all.iter().map(|delivery| {
-        let lead = (halves == Halves::Merge).then(|| {
-            let stream = config.stream.url.to_string();
-            Lead::of_feed(opened.state.clone(), &stream, &name(delivery), config.state.lease_duration)
-        });
-        keep_running("delivery", stopped.clone(), move || {
-            let (lead, stopped) = (lead.clone(), stopped.clone());
-            async move {
-                match lead {
-                    None => Box::pin(deliver(config, ground, delivery, &stopped)).await,
-                    Some(lead) => {
-                        let lost = || {
-                            Error::new(Area::Stream, Kind::Transient, "another process has taken the delivery over")
-                                .with("source", &delivery.mapping.source)
-                        };
-                        let work = deliver(config, ground, delivery, &stopped);
-                        Box::pin(lead.work_in_turn(stopped.clone(), work, lost)).await
-                    }
+    if halves == Halves::Capture {
+        return Ok(());
+    }
+    let mut newest = book.newest_changes();
+    let mut stop = stopped.clone();
+    let mut known = BTreeSet::new();
+    let mut loops = FuturesUnordered::new();
+    loop {
+        newest.borrow_and_update();
+        let config = book.config_of(book.newest())?;
+        announce(&config, &ground.status);
+        for delivery in config.deliver.iter().filter(|_| !*stopped.borrow()) {
+            if known.insert(name(delivery)) {
+                // boxed: it holds a loop's whole state
+                loops.push(Box::pin(keep_delivering(name(delivery), halves, ground, book, opened, stopped)));
+            }
+        }
+        let is_stopping = *stopped.borrow();
+        if is_stopping && loops.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            changed = newest.changed() => changed.map_err(|_| Error::bug("nobody looks at the rules"))?,
+            _ = stop.wait_for(|stop| *stop), if !is_stopping => {}
+            // it may come back with other rules
+            Some(ended) = loops.next() => {
+                let ended: String = ended?;
+                known.remove(&ended);
+            }
+        }
+    }
+}
+
+/// Runs the loop of one delivery until it is told to stop, or no rules in force have it; gives its name back.
+async fn keep_delivering(
+    name: String,
+    halves: Halves,
+    ground: &Ground,
+    book: &RulesBook,
+    opened: &Opened,
+    stopped: &watch::Receiver<bool>,
+) -> Result<String> {
+    let config = book.config_of(book.newest())?;
+    let lead = (halves == Halves::Merge).then(|| {
+        let stream = config.stream.url.to_string();
+        Lead::of_feed(opened.state.clone(), &stream, &name, config.state.lease_duration)
+    });
+    let passed = Passed::default();
+    keep_running("delivery", stopped.clone(), || {
+        let (lead, stopped, name, passed) = (lead.clone(), stopped.clone(), &name, &passed);
+        async move {
+            let work = deliver(ground, book, name, passed, &stopped);
+            match lead {
+                None => Box::pin(work).await,
+                Some(lead) => {
+                    let lost = || {
+                        Error::new(Area::Stream, Kind::Transient, "another process has taken the delivery over")
+                            .with("delivery", name)
+                    };
+                    Box::pin(lead.work_in_turn(stopped.clone(), work, lost)).await
                 }
             }
-        })
-    });
-    futures::future::try_join_all(loops.map(Box::pin)).await.map(|_| ())
+        }
+    })
+    .await?;
+    Ok(name)
 }
 
 /// What `/status`, the audit and the lists call a delivery: `dynamodb.TARGET`, `sqlite.TARGET`.
@@ -77,16 +123,46 @@ fn name(delivery: &Delivered) -> String {
     format!("{} to {}", delivery.mapping.source, delivery.config.to)
 }
 
-/// One run of a delivery, from its checkpoint on.
-async fn deliver(config: &Config, ground: &Ground, delivery: &Delivered, stopped: &watch::Receiver<bool>) -> Result<()> {
+/// Delivers by the rules that count where the delivery stands, and by those that follow, as long as they have it.
+async fn deliver(ground: &Ground, book: &RulesBook, name: &str, passed: &Passed, stopped: &watch::Receiver<bool>) -> Result<()> {
+    loop {
+        let Some((apply, _generation)) = begin(ground, book, name, passed).await? else { return Ok(()) };
+        match apply.run(stopped.clone()).await? {
+            LoopEnd::Rules(new) => new.pass(book, passed, true).await,
+            LoopEnd::Done | LoopEnd::Turned(_) => return Ok(()),
+        }
+    }
+}
+
+/// Begins by the newest rules that count where the delivery's checkpoint stands; one that came with other rules begins at the cut at which it came.
+async fn begin(ground: &Ground, book: &RulesBook, name: &str, passed: &Passed) -> Result<Option<(Apply, Arc<Generation>)>> {
+    let mut first = None;
+    for (number, since) in book.candidates() {
+        let generation = book.generation(number, &ground.status)?;
+        let Some(delivery) = generation.config.deliver.iter().find(|delivery| self::name(delivery) == name) else { break };
+        let apply = start(&generation.config, &ground.by(&generation, book), delivery).await?;
+        if !since.is_some_and(|since| apply.begins_before(since, passed)) {
+            return Ok(Some((apply, generation)));
+        }
+        first = Some((apply, generation, since));
+    }
+    Ok(first.map(|(mut apply, generation, since)| {
+        if let Some(since) = since {
+            apply.begin_behind(since);
+        }
+        (apply, generation)
+    }))
+}
+
+/// The apply loop of a delivery, from its checkpoint on.
+async fn start(config: &Config, ground: &Ground, delivery: &Delivered) -> Result<Apply> {
     let log = reader(config, delivery).await?;
     let rule = TableRule::named(TablePattern::Exact(delivery.mapping.source.clone()));
     let to = Delivery::new(open_items(&delivery.config).await?, delivery.mapping.clone(), delivery_name(delivery));
-    let rules = Arc::new(TableRules::new(vec![rule]));
-    let apply_config = super::apply::ApplyConfig { rules, ..ground.config.clone() };
+    let config = super::apply::ApplyConfig { rules: Arc::new(TableRules::new(vec![rule])), ..ground.config.clone() };
     let status = ground.status.shown_as(delivery.mapping.source.clone(), delivery_name(delivery));
     let lake = ground.lake.clone().delivering(Arc::new(to));
-    Apply::start(log, lake, apply_config, status, ground.commits_done.clone()).await?.run(stopped.clone()).await
+    Apply::start_on(&Ground { log, lake, config, status, ..ground.clone() }).await
 }
 
 async fn reader(config: &Config, delivery: &Delivered) -> Result<Arc<dyn EventLog>> {

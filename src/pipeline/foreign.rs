@@ -4,7 +4,8 @@ mod retry;
 
 pub use retry::{RETRY_FOLDER, retry_lot, waiting_letters};
 
-use super::apply::{Apply, Ground};
+use super::apply::{Apply, Ground, LoopEnd, Turn};
+use super::rules::RulesBook;
 use super::run::{Halves, Opened};
 use super::share::Lead;
 use super::supervise::keep_running;
@@ -111,7 +112,50 @@ async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::
     let log = ForeignLog::new(source, feed.format(&checkpoints)?, Some(retries), checkpoints.keys().cloned().collect(), last_epoch);
     let config = super::apply::ApplyConfig { rules: Arc::new(feed.rules()), ..ground.config.clone() };
     let ground = Ground { log: Arc::new(log), config, ..ground.clone() };
-    Apply::start_foreign(&ground, checkpoints).run(stopped.clone()).await
+    if let LoopEnd::Turned(position) = Apply::start_foreign(&ground, checkpoints).await?.run(stopped.clone()).await? {
+        let position = position.unwrap_or_default();
+        tracing::info!(stream = %feed.url, position, "the stream is read on from here by other rules");
+    }
+    Ok(())
+}
+
+/// The loops of all streams, by the rules in force, and by those that follow: each loop ends at its last cut, and begins there anew.
+pub(super) async fn apply_feeds_ruled(
+    halves: Halves,
+    ground: &Ground,
+    book: &RulesBook,
+    opened: &Opened,
+    stopped: &watch::Receiver<bool>,
+) -> Result<()> {
+    let mut newest = book.newest_changes();
+    let mut stop = stopped.clone();
+    loop {
+        newest.borrow_and_update();
+        let generation = book.generation(book.newest(), &ground.status)?;
+        let (turn, turned) = watch::channel(false);
+        // who stands by waits until this process stops, or other rules come
+        let (end_waiting, standing_by) = watch::channel(*stopped.borrow());
+        let ground = Ground { turn: Some(Turn(turned)), ..ground.by(&generation, book) };
+        let mut feeds = Box::pin(apply_feeds(&generation.config, halves, &ground, opened, stopped, &standing_by));
+        let is_idle = halves == Halves::Capture || generation.config.fed.is_empty();
+        tokio::select! {
+            ended = &mut feeds, if !is_idle => return ended,
+            // they all end at their last cuts, and are told to stop by the same wish
+            changed = newest.changed() => {
+                changed.map_err(|_| Error::bug("nobody looks at the rules"))?;
+                turn.send_replace(true);
+                end_waiting.send_replace(true);
+                feeds.await?;
+            }
+            _ = stop.wait_for(|stop| *stop) => {
+                end_waiting.send_replace(true);
+                return if is_idle { Ok(()) } else { feeds.await };
+            }
+        }
+        if *stopped.borrow() {
+            return Ok(());
+        }
+    }
 }
 
 /// The loops of all streams that others write. Of several merging processes one reads a stream.
@@ -121,16 +165,17 @@ pub(super) async fn apply_feeds(
     ground: &Ground,
     opened: &Opened,
     stopped: &watch::Receiver<bool>,
+    standing_by: &watch::Receiver<bool>,
 ) -> Result<()> {
     let feeds = if halves == Halves::Capture { Vec::new() } else { feeds(config) };
     let loops = feeds.iter().map(|feed| {
         let lead = (halves == Halves::Merge).then(|| feed.lead(config, opened));
         keep_running("merge of a stream", stopped.clone(), move || {
-            let (lead, stopped) = (lead.clone(), stopped.clone());
+            let (lead, waits) = (lead.clone(), standing_by.clone());
             async move {
                 match lead {
-                    None => Box::pin(apply_feed(ground, &opened.lake, feed, &stopped)).await,
-                    Some(lead) => Box::pin(apply_in_turn(ground, &opened.lake, feed, &lead, stopped)).await,
+                    None => Box::pin(apply_feed(ground, &opened.lake, feed, stopped)).await,
+                    Some(lead) => Box::pin(apply_in_turn(ground, &opened.lake, feed, &lead, stopped, waits)).await,
                 }
             }
         })
@@ -139,10 +184,17 @@ pub(super) async fn apply_feeds(
 }
 
 /// Applies while the lead is ours: takes the tables from whoever had it before, and gives way to whoever takes them.
-async fn apply_in_turn(ground: &Ground, lake: &Lake, feed: &Feed, lead: &Lead, stopped: watch::Receiver<bool>) -> Result<()> {
+async fn apply_in_turn(
+    ground: &Ground,
+    lake: &Lake,
+    feed: &Feed,
+    lead: &Lead,
+    stopped: &watch::Receiver<bool>,
+    standing_by: watch::Receiver<bool>,
+) -> Result<()> {
     let ground = Ground { lake: ground.lake.clone().shared(), ..ground.clone() };
     let taken = || Error::new(Area::Stream, Kind::Transient, "another process has taken the stream over").with("stream", &feed.url);
-    let outcome = Box::pin(lead.work_in_turn(stopped.clone(), apply_feed(&ground, lake, feed, &stopped), taken)).await;
+    let outcome = Box::pin(lead.work_in_turn(standing_by, apply_feed(&ground, lake, feed, stopped), taken)).await;
     // it may notice by the table first
     outcome.map_err(|error| match (error.area(), error.kind()) {
         (Area::Lake, Kind::Conflict) => taken().caused_by(error),

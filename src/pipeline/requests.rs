@@ -22,6 +22,8 @@ struct Waiting {
     backfills: VecDeque<(LeaseKey, BackfillRequest)>,
     /// Those whose snapshots have begun, or can't begin: to be removed from the store.
     begun: Vec<LeaseKey>,
+    /// Whether other rules are asked for; they lie in the state store.
+    rules: bool,
     /// Where they are kept; `None`: no capture runs in this process.
     kept: Option<Kept>,
 }
@@ -73,9 +75,20 @@ impl Requests {
         *self.lock() = Waiting::default();
     }
 
-    /// Whether one waits.
+    /// Whether something waits.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.lock().backfills.is_empty()
+        let waiting = self.lock();
+        waiting.rules || !waiting.backfills.is_empty()
+    }
+
+    /// Other rules wait in the state store.
+    pub(super) fn ask_for_rules(&self) {
+        self.lock().rules = true;
+    }
+
+    /// The rules that wait are looked at.
+    pub(super) fn rules_are_read(&self) {
+        self.lock().rules = false;
     }
 
     /// The first that waits; it waits until it is [done](Self::done).

@@ -4,14 +4,14 @@
 //! pass, the other is told to stop in the same way, and the error decides the exit code.
 
 use super::after_commit::{AuditedRun, follow_commits};
-use super::apply::{Apply, ApplyConfig, Cadence, Ground, LakeWriter, apply_shared};
+use super::apply::{ApplyConfig, Cadence, Ground, LakeWriter, apply_ruled, apply_shared};
 use super::capture;
 use super::deliver::{announce, deliver_all};
 use super::erasures::Erasures;
-use super::foreign::apply_feeds;
-use super::lookups::keep_lookups;
+use super::foreign::apply_feeds_ruled;
+use super::rules::{Passed, RulesBook};
 use super::scale::Scaler;
-use super::share::{Keeper, Note, ShareRules, pipeline_name, worker_id};
+use super::share::{Keeper, NamedTables, Note, ShareRules, pipeline_name, worker_id};
 use super::status::{CaptureState, Status};
 use super::supervise::{keep_running, patiently};
 use super::turn::{capture_in_turn, merge_with_others, run_alone};
@@ -87,14 +87,24 @@ pub(super) async fn run_halves(
         () = &mut shutdown => return Ok(()),
         opened = patiently(|| Opened::open(&config, halves)) => opened?,
     };
-    announce(&config, &status);
+    let begun = async || {
+        let book = RulesBook::open(&config, &opened, halves).await?;
+        book.begin(&opened.log).await.map(|()| book)
+    };
+    let book = tokio::select! {
+        () = &mut shutdown => return Ok(()),
+        book = patiently(&begun) => book?,
+    };
+    status.ruled_by(&book);
+    let watched = tokio::spawn(book.clone().watch(status.requests().clone()));
+    announce(&*book.config_of(book.newest())?, &status);
     let (stop_capture, capture_stopped) = watch::channel(halves == Halves::Merge);
     let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
     let (sender, commits) = mpsc::unbounded_channel();
     let audit = AuditedRun::begin(opened.state.clone(), &opened.audited_as(&config), halves.command()).await;
     let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
     let capture = {
-        let context = capture_context(&config, &opened, &status);
+        let context = capture_context(&config, &opened, &status, &book);
         let stopped = capture_stopped.clone();
         async move {
             if halves == Halves::Merge {
@@ -114,38 +124,41 @@ pub(super) async fn run_halves(
     let mut ground = ground(&config, &opened, &status, sender);
     let (erasures, looking) = Erasures::look(&opened.state, opened.lake.url());
     ground.lake = ground.lake.erasing(erasures);
-    let _lookups = (halves != Halves::Capture).then(|| keep_lookups(&config, &opened.lake, &status));
+    let named = NamedTables::default();
     let (keeper, share) = match halves {
         Halves::Merge => {
             status.capture(CaptureState::Elsewhere);
-            let (keeper, share) = Keeper::new(opened.state.clone(), worker_id(), share_rules(&config, &opened));
+            let (keeper, share) = Keeper::new(opened.state.clone(), worker_id(), share_rules(&config, &opened, &named));
             (Some(tokio::spawn(keeper.run())), Some(share))
         }
         Halves::Both | Halves::Capture => (None, None),
     };
     let apply = {
         let (share, stopped) = (share.clone(), apply_stopped.clone());
-        let (config, opened) = (config.clone(), opened.clone());
+        let (config, opened, book) = (config.clone(), opened.clone(), book.clone());
         async move {
-            let fed = apply_feeds(&config, halves, &ground, &opened, &stopped);
+            let passed = Passed::default();
+            let fed = apply_feeds_ruled(halves, &ground, &book, &opened, &stopped);
             let of_source = async {
                 match share {
-                    _ if halves == Halves::Capture || config.tables.rules().is_empty() => {
+                    _ if halves == Halves::Capture || !config.has_source() => {
                         waited_for(halves == Halves::Capture, stopped.clone()).await
                     }
                     Some(share) => {
                         let ground = Ground { lake: ground.lake.clone().shared(), ..ground.clone() };
-                        keep_running("merge", stopped.clone(), || apply_shared(&ground, share.clone(), stopped.clone())).await
+                        let work = || apply_shared(&ground, &book, &passed, &named, share.clone(), stopped.clone());
+                        keep_running("merge", stopped.clone(), work).await
                     }
-                    None => keep_running("merge", stopped.clone(), || apply(&ground, &stopped)).await,
+                    None => keep_running("merge", stopped.clone(), || apply_ruled(&ground, &book, &passed, stopped.clone())).await,
                 }
             };
             // boxed: each holds a loop's whole state
-            let delivered = deliver_all(&config, halves, &ground, &opened, &stopped);
+            let delivered = deliver_all(halves, &ground, &book, &opened, &stopped);
             futures::future::try_join3(Box::pin(of_source), Box::pin(fed), Box::pin(delivered)).await.map(|_| ())
         }
     };
     let outcome = watch_over(capture, apply, halves, &status, &stop_capture, &stop_apply, shutdown).await;
+    watched.abort();
     if let Some(schedule) = schedule {
         schedule.abort();
     }
@@ -238,20 +251,21 @@ fn claim_checks(config: &Config) -> Result<Option<ClaimChecks>> {
     Ok(Some(ClaimChecks { store: lake.store().clone(), root, url: format!("{}/{CLAIM_CHECKS}", lake.url().trim_end_matches('/')) }))
 }
 
-pub(super) fn capture_context(config: &Arc<Config>, opened: &Opened, status: &Status) -> capture::Context {
+pub(super) fn capture_context(config: &Arc<Config>, opened: &Opened, status: &Status, book: &RulesBook) -> capture::Context {
     capture::Context {
         config: config.clone(),
         log: opened.log.clone(),
         lake: opened.lake.clone(),
         state: opened.state.clone(),
         status: status.clone(),
+        book: book.clone(),
     }
 }
 
-fn share_rules(config: &Config, opened: &Opened) -> ShareRules {
+fn share_rules(config: &Config, opened: &Opened, named: &NamedTables) -> ShareRules {
     ShareRules {
         pipeline: pipeline_name(opened.log.as_ref(), &opened.lake),
-        tables: Arc::new(config.tables.clone()),
+        tables: named.clone(),
         lease_duration: config.state.lease_duration,
     }
 }
@@ -279,13 +293,7 @@ pub(super) fn ground(
         spill: SpillFolder::new(&config.lake.spill_dir),
     };
     let lake = LakeWriter::new(opened.lake.clone(), options);
-    Ground { log: opened.log.clone(), lake, config, status: status.clone(), commits_done: commits }
-}
-
-/// One run of the apply loop, from the lake's checkpoints on.
-pub(super) async fn apply(ground: &Ground, stopped: &watch::Receiver<bool>) -> Result<()> {
-    let Ground { log, lake, config, status, commits_done } = ground.clone();
-    Apply::start(log, lake, config, status, commits_done).await?.run(stopped.clone()).await
+    Ground { log: opened.log.clone(), lake, config, status: status.clone(), commits_done: commits, edge: None, turn: None }
 }
 
 /// Waits for the signal or for a half's end, and stops the halves in their order.

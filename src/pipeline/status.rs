@@ -3,6 +3,7 @@
 //! Each method that takes note of something also moves its metrics, so that both always tell the same story.
 
 use super::requests::Requests;
+use super::rules::RulesBook;
 use crate::event::{Epoch, TableId, TableState};
 use crate::lookup::{Lookup, LookupHealth};
 use crate::metrics as names;
@@ -19,6 +20,8 @@ pub struct Status {
     /// The lookups that transforms join: they know themselves how they do.
     lookups: Arc<Mutex<Vec<Arc<Lookup>>>>,
     requests: Requests,
+    /// The pipeline's rules, once its stores are open.
+    rules: Arc<Mutex<Option<RulesBook>>>,
     /// A table that is called otherwise here: the source's name, and the one that is shown.
     shown_as: Option<(TableId, TableId)>,
     /// What is delivered: what it is shown as, and the source's table.
@@ -158,6 +161,7 @@ impl Status {
             inner: Arc::new(Mutex::new(view)),
             lookups: Arc::default(),
             requests: Requests::default(),
+            rules: Arc::default(),
             shown_as: None,
             delivered: Arc::default(),
         }
@@ -188,6 +192,16 @@ impl Status {
     /// What the pipeline is asked for.
     pub fn requests(&self) -> &Requests {
         &self.requests
+    }
+
+    /// The pipeline's rules; `None`: they aren't known yet.
+    pub fn rules(&self) -> Option<RulesBook> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These are the pipeline's rules.
+    pub(super) fn ruled_by(&self, book: &RulesBook) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(book.clone());
     }
 
     /// A copy of all that is known.

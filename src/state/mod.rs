@@ -11,6 +11,7 @@ mod balance;
 mod config;
 mod dynamodb;
 mod lease;
+mod rules;
 mod schedule;
 mod sqlite;
 
@@ -18,6 +19,7 @@ pub use audit::{CommitCount, RunLabel, RunRow, RunStatus};
 pub use balance::{Observer, Take, plan};
 pub use config::{StateConfig, StateUrl};
 pub use lease::{Lease, LeaseKey, TRIM_HORIZON, WorkerId};
+pub use rules::{RulesDecision, RulesRevision, RulesStatus};
 pub use schedule::{ScaleRule, Schedule, in_force, next_change};
 
 use crate::error::Result;
@@ -122,5 +124,35 @@ impl StateStore {
     /// Removes a lease whose counter is still `expected`; `false`: it isn't, or the lease is gone.
     pub async fn delete_lease(&self, key: &LeaseKey, expected: u64) -> Result<bool> {
         on!(self, store => store.delete_lease(key, expected))
+    }
+
+    /// The newest revision's number, and how it stands: a cheap look, which may be a moment behind.
+    pub async fn newest_rules(&self, pipeline: &str) -> Result<Option<(u64, RulesStatus)>> {
+        on!(self, store => store.newest_rules(pipeline))
+    }
+
+    /// All revisions of a pipeline's rules, in their order. What was written before this call is in it.
+    pub async fn rules(&self, pipeline: &str) -> Result<Vec<RulesRevision>> {
+        on!(self, store => store.rules(pipeline))
+    }
+
+    /// Adds a revision; `false`: there is one of this number.
+    pub async fn add_rules(&self, revision: &RulesRevision) -> Result<bool> {
+        on!(self, store => store.add_rules(revision))
+    }
+
+    /// Writes what became of a revision that was proposed; `false`: that is decided already.
+    pub async fn decide_rules(&self, decided: &RulesRevision) -> Result<bool> {
+        on!(self, store => store.decide_rules(decided))
+    }
+
+    /// What was noted about a pipeline's rules under a name.
+    pub async fn rules_note(&self, pipeline: &str, name: &str) -> Result<Option<String>> {
+        on!(self, store => store.rules_note(pipeline, name))
+    }
+
+    /// Notes something about a pipeline's rules.
+    pub async fn note_rules(&self, pipeline: &str, name: &str, value: &str) -> Result<()> {
+        on!(self, store => store.note_rules(pipeline, name, value))
     }
 }

@@ -36,6 +36,14 @@ impl Consumer {
         Self::open(log, checkpoint.map(|(_, position)| position), protocol).await
     }
 
+    /// Reads from the oldest record on what comes behind a cut.
+    ///
+    /// # Errors
+    /// Those of [`EventLog::read`].
+    pub async fn behind(log: &dyn EventLog, cut: crate::event::CutPoint) -> Result<Self> {
+        Self::open(log, None, LaneProtocol::new(log.identity().lanes, StartAt::AfterCut(cut))).await
+    }
+
     /// The next event; waits until there is one. Cancel safe.
     ///
     /// # Errors

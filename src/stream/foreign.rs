@@ -231,6 +231,7 @@ impl ForeignReader {
             source_commit_time: self.last_arrival,
             tables: self.tables.iter().map(|table| (table.clone(), TableState::Live)).collect(),
             schemas: BTreeMap::new(),
+            rules: None,
         };
         self.waiting = Some((cut, position));
         Ok(vec![self.chunk(&batch.sections, None)?])

@@ -31,7 +31,10 @@ pub(super) fn ensure_key(previous: &[String], record_key: &[String]) -> Result<(
 }
 
 /// Columns may come, and types may become wider; nothing else while there are rows.
-pub(super) fn ensure_evolves(previous: Option<&Schema>, columns: &Schema) -> Result<()> {
+///
+/// # Errors
+/// `Data`, with the column.
+pub fn ensure_evolves(previous: Option<&Schema>, columns: &Schema) -> Result<()> {
     for before in previous.into_iter().flat_map(|previous| previous.fields().iter()) {
         let refused = |what: &'static str| Error::new(Area::Lake, Kind::Data, what).with("column", before.name());
         let Ok(after) = columns.field_with_name(before.name()) else {

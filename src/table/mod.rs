@@ -46,6 +46,7 @@ mod tests;
 
 pub use commit::Table;
 pub use config::{LakeConfig, LakeUrl};
+pub use evolution::ensure_evolves;
 pub use fence::is_taken;
 pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use group::{COMMITTED_WITH, Follower, Staged};

@@ -78,6 +78,14 @@ impl Transform {
         Ok(Self { sql: sql.into(), statement: Arc::new(statement), joined, lookups: BTreeMap::new(), on_error: OnError::default() })
     }
 
+    /// The one that leaves all as it is.
+    ///
+    /// # Errors
+    /// `Bug` if it can't be read.
+    pub fn everything() -> Result<Self> {
+        Self::parse("SELECT * FROM input").map_err(|fault| Error::bug(fault.to_string()))
+    }
+
     /// The text.
     pub fn sql(&self) -> &str {
         &self.sql

@@ -237,6 +237,7 @@ fn cut(number: u64) -> Cut {
         source_commit_time: Timestamp::from_micros(0),
         tables: BTreeMap::new(),
         schemas: BTreeMap::new(),
+        rules: None,
     }
 }
 

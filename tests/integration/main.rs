@@ -21,6 +21,7 @@ mod mysql;
 mod random;
 mod readers;
 mod reshape;
+mod rules;
 mod s3;
 mod s3_options;
 mod service;

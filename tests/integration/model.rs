@@ -116,7 +116,7 @@ impl World {
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             let (sender, _) = mpsc::unbounded_channel();
-            Apply::start(log, writer, config, Status::new(), sender).await?.run(stopped).await
+            Apply::start(log, writer, config, Status::new(), sender).await?.run(stopped).await.map(|_| ())
         });
         Merger { task, stop, faults }
     }

@@ -5,7 +5,8 @@ use crate::fake_http::FakeHttp;
 use binlake::error::Kind;
 use binlake::event::{Epoch, TableId};
 use binlake::state::{
-    CommitCount, Lease, LeaseKey, RunLabel, RunStatus, StateConfig, StateStore, StateUrl, TRIM_HORIZON, WorkerId,
+    CommitCount, Lease, LeaseKey, RulesDecision, RulesRevision, RulesStatus, RunLabel, RunStatus, StateConfig, StateStore,
+    StateUrl, TRIM_HORIZON, WorkerId,
 };
 use std::collections::HashSet;
 
@@ -57,9 +58,11 @@ macro_rules! suite {
 }
 
 suite!(sqlite: epochs_rise_above_all_that_was_seen, nobody_gets_an_epoch_twice, a_lease_is_made_once, a_write_needs_the_counter_that_was_read,
-    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, the_newest_runs_come_first);
+    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, the_newest_runs_come_first,
+    rules_are_proposed_and_decided_once);
 suite!(dynamo: epochs_rise_above_all_that_was_seen, nobody_gets_an_epoch_twice, a_lease_is_made_once, a_write_needs_the_counter_that_was_read,
-    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, the_newest_runs_come_first);
+    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, the_newest_runs_come_first,
+    rules_are_proposed_and_decided_once);
 
 async fn epochs_rise_above_all_that_was_seen(at: impl Opened) {
     let store = at.open().await;
@@ -196,6 +199,43 @@ async fn the_newest_runs_come_first(at: impl Opened) {
     let found = store.runs("p", 5).await.unwrap();
     let ids: Vec<&str> = found.iter().map(|row| row.run_id.as_str()).collect();
     assert_eq!(ids, [&runs[0], &runs[0], &runs[1], &runs[1], &runs[2]]);
+}
+
+async fn rules_are_proposed_and_decided_once(at: impl Opened) {
+    let (one, other) = (at.open().await, at.open().await);
+    assert_eq!((one.newest_rules("p").await.unwrap(), one.rules("p").await.unwrap()), (None, vec![]));
+    let proposal = |number, hash: &str| RulesRevision {
+        content: format!("content of {hash}"),
+        hash: hash.into(),
+        difference: "+ table s.t".into(),
+        ..RulesRevision::proposal("p", number, "me@here", "file x")
+    };
+    let (first, second) = (proposal(1, "a"), proposal(2, "b"));
+    let from_the_start = first.clone().decided(RulesDecision::InForce { since: None, position: None });
+    assert!(one.add_rules(&from_the_start).await.unwrap());
+    assert!(one.add_rules(&second).await.unwrap());
+    let late = RulesRevision { author: "you@there".into(), ..proposal(2, "c") };
+    assert!(!other.add_rules(&late).await.unwrap(), "the number is taken");
+    assert_eq!(other.newest_rules("p").await.unwrap(), Some((2, RulesStatus::Proposed)));
+    assert_eq!(other.rules("p").await.unwrap(), [from_the_start.clone(), second.clone()]);
+    let since = Some("3/17".parse().unwrap());
+    let in_force = second.clone().decided(RulesDecision::InForce { since, position: Some("uuid:1-5".into()) });
+    assert!(one.decide_rules(&in_force).await.unwrap());
+    let refused = second.decided(RulesDecision::Refused("too late".into()));
+    assert!(!other.decide_rules(&refused).await.unwrap(), "it is decided");
+    assert_eq!(other.rules("p").await.unwrap(), [from_the_start, in_force]);
+    let third = proposal(3, "c");
+    one.add_rules(&third).await.unwrap();
+    let refused = third.decided(RulesDecision::Refused("no such table".into()));
+    assert!(one.decide_rules(&refused).await.unwrap());
+    assert_eq!(one.rules("p").await.unwrap()[2], refused);
+    assert_eq!(one.newest_rules("p").await.unwrap(), Some((3, RulesStatus::Refused)));
+    assert_eq!((one.newest_rules("q").await.unwrap(), one.runs("p", 9).await.unwrap()), (None, vec![]));
+    for value in ["one", "two"] {
+        one.note_rules("p", "file:x", value).await.unwrap();
+    }
+    assert_eq!(other.rules_note("p", "file:x").await.unwrap().as_deref(), Some("two"));
+    assert_eq!((other.rules_note("p", "y").await.unwrap(), other.rules_note("q", "file:x").await.unwrap()), (None, None));
 }
 
 /// Answers each call of DynamoDB with the error code that `answer` names for its action.

@@ -18,7 +18,7 @@ pub(crate) async fn post(address: &str, path: &str, body: &str) -> (u16, String)
     request(address, &format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await.expect("nobody listens")
 }
 
-async fn request(address: &str, request: &str) -> Option<(u16, String)> {
+pub(crate) async fn request(address: &str, request: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = String::new();

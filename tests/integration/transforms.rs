@@ -10,3 +10,5 @@ mod lookups;
 mod of_source;
 mod reapply;
 mod tickets;
+
+pub(crate) use of_source::{comes_to, shown};

@@ -49,7 +49,7 @@ impl TablePending {
         let (Some(first), Some(last)) = (closings().min(), closings().max()) else { return Ok(None) };
         // rows wait as they came: the table's transform may not be ready yet
         let Some(schema) = self.schema_at(last)? else { return Ok(None) };
-        let treatment = Treatment { transform: None, ..self.treatment.clone() };
+        let treatment = Treatment { transform: None, kept: None, ..self.treatment.clone() };
         let shape = Arc::new(LakeShape::treated(schema, &treatment)?);
         let label = RunLabel {
             first_closing: first,

@@ -3,10 +3,11 @@
 use super::delivery::Delivery;
 use crate::error::{Error, Result};
 use crate::event::TableId;
-use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY};
+use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY, TRANSFORMED_KEY};
 use crate::pipeline::erase::Eraser;
 use crate::pipeline::erasures::Erasures;
 use crate::table::{Lake, Table, TableOptions, TableSpec};
+use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
 use std::sync::Arc;
 
@@ -106,6 +107,15 @@ impl LakeWriter {
         let is_own = [HISTORY_START_KEY, CHILD_KEY].iter().all(|key| view.extra_metadata(key).is_none());
         let own = view.extra_metadata(CHECKPOINT_KEY).filter(|_| is_own);
         own.map(Checkpoint::from_json).transpose().map_err(at)
+    }
+
+    /// The columns of a table whose rows a transform has made.
+    pub(super) async fn transformed_columns(&self, table: &TableId) -> Result<Option<SchemaRef>> {
+        if self.delivery.is_some() || !Table::exists(self.lake.store(), &self.base(table)).await? {
+            return Ok(None);
+        }
+        let view = Table::settled_view(self.lake.store().clone(), self.base(table)).await?;
+        Ok(view.extra_metadata(TRANSFORMED_KEY).map(|_| view.latest_columns()))
     }
 
     /// Opens a table for writing, and makes it first if it isn't there; `anew`: its next commit replaces all that it holds.

@@ -19,21 +19,25 @@ mod prefetch;
 mod progress;
 mod reading;
 mod room;
+mod ruled;
 mod shared;
+mod start;
 mod tables;
 
 pub use cadence::Cadence;
 pub(super) use delivery::Delivery;
 pub use delivery::WrittenItems;
 pub use lake::LakeWriter;
+pub use ruled::LoopEnd;
+pub(super) use ruled::{Edge, NewRules, Turn, apply_ruled};
 pub(super) use shared::{Ground, apply_shared};
 
 use crate::error::{Error, Kind, Result};
 use crate::event::TableId;
-use crate::merge::{Checkpoint, Resume, SpillFolder, TableRules};
+use crate::merge::{Checkpoint, SpillFolder, TableRules};
 use crate::pipeline::share::Need;
 use crate::pipeline::status::{Status, TableStage};
-use crate::stream::{CutReached, EventLog, LogPosition, find_last_cut};
+use crate::stream::{CutReached, EventLog, LogPosition};
 use crate::table::{CommitSummary, FileSlice};
 use arrow::datatypes::SchemaRef;
 use commit::Job;
@@ -97,82 +101,20 @@ pub struct Apply {
     shared: Option<Shared>,
     /// Whether a table waits for another one's commit at the last cut, which it joins: no later cut may come.
     awaits: bool,
+    /// By which rules it goes; `None`: by those, whatever the cuts say.
+    edge: Option<Edge>,
+    /// The rules that count behind the last cut, if they are others.
+    new_rules: Option<NewRules>,
+    /// Ends the loop at its last cut.
+    turn: Option<Turn>,
 }
 
 /// How long a worker that is told to stop may go on reading: others go on where it stops.
 const LAST_READING: Duration = Duration::from_secs(5);
 
 impl Apply {
-    /// Reads the checkpoints of the tables that the stream or the lake knows. `commits_done` is told of each commit.
-    pub async fn start(
-        log: Arc<dyn EventLog>,
-        lake: LakeWriter,
-        config: ApplyConfig,
-        status: Status,
-        commits_done: mpsc::UnboundedSender<AppliedCommit>,
-    ) -> Result<Self> {
-        let stream_id = log.identity().stream_id.clone();
-        let last = find_last_cut(log.as_ref()).await?;
-        let known = last.cut.iter().flat_map(|(_, cut)| cut.tables.keys()).filter(|table| config.rules.rule_for(table).is_some());
-        let mut tables = BTreeMap::new();
-        let mut durable = BTreeMap::new();
-        for table in known {
-            let checkpoint = lake.checkpoint(table).await?;
-            if let Some(checkpoint) = &checkpoint {
-                let resume = if checkpoint.stream_id == stream_id { checkpoint.resume.clone() } else { None };
-                durable.insert(table.clone(), resume);
-            }
-            tables.insert(table.clone(), AppliedTable::new(table, &config.rules, checkpoint, &stream_id));
-        }
-        // A new stream, or one that was lost, knows no table yet, but the lake may have it already.
-        for table in lake.tables().await? {
-            if !tables.contains_key(&table) && config.rules.rule_for(&table).is_some() {
-                // one without a commit needs nothing yet, and a history goes with its table
-                let Some(checkpoint) = lake.checkpoint(&table).await? else { continue };
-                tables.insert(table.clone(), AppliedTable::new(&table, &config.rules, Some(checkpoint), &stream_id));
-            }
-        }
-        Ok(Self::over(Ground { log, lake, config, status, commits_done }, tables, durable))
-    }
-
-    /// For a stream that others write: `checkpoints` are those of its tables. Reading goes on from the lowest of this very stream.
-    pub(in crate::pipeline) fn start_foreign(ground: &Ground, checkpoints: BTreeMap<TableId, Checkpoint>) -> Self {
-        let stream_id = ground.log.identity().stream_id.clone();
-        let mut tables = BTreeMap::new();
-        let mut durable = BTreeMap::new();
-        for (table, checkpoint) in checkpoints {
-            let is_of_stream = checkpoint.stream_id == stream_id;
-            if is_of_stream {
-                durable.insert(table.clone(), checkpoint.resume.clone());
-            }
-            let applied = AppliedTable::new(&table, &ground.config.rules, Some(checkpoint), &stream_id);
-            tables.insert(table, if is_of_stream { applied } else { applied.on_another_stream() });
-        }
-        Self::over(ground.clone(), tables, durable)
-    }
-
-    /// With these tables; `durable` says what the stream must be read for.
-    fn over(ground: Ground, tables: BTreeMap<TableId, AppliedTable>, durable: BTreeMap<TableId, Option<Resume>>) -> Self {
-        let Ground { log, lake, config, status, commits_done } = ground;
-        Self {
-            erasing: Erasing::of(lake.erasures()),
-            log,
-            lake,
-            config,
-            status,
-            commits_done,
-            tables,
-            progress: Progress::new(durable),
-            last_cut: None,
-            running: JoinSet::new(),
-            to_release: None,
-            shared: None,
-            awaits: false,
-        }
-    }
-
-    /// Applies until `stop` is true and all that the stream has by then is in the lake.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
+    /// Applies until `stop` is true and all that the stream has by then is in the lake, or until other rules count.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<LoopEnd> {
         let mut consumer = self.consumer().await?;
         let mut is_at_end = false;
         let mut last_reading = None;
@@ -182,7 +124,7 @@ impl Apply {
                 let until = *last_reading.get_or_insert_with(|| Instant::now() + LAST_READING);
                 is_at_end |= is_past(until);
             }
-            let is_last = (stopping && is_at_end) || self.is_outdated();
+            let is_last = (stopping && is_at_end) || self.is_outdated() || self.must_turn();
             self.leave_tables()?;
             self.make_room(is_last)?;
             if !is_last {
@@ -194,7 +136,7 @@ impl Apply {
                 self.release(&position).await;
             }
             if is_last && self.running.is_empty() && self.erasing.is_idle() && !self.is_unresolved() {
-                return Ok(());
+                return Ok(self.ended());
             }
             let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
             let may_read = has_room && !is_last && !self.awaits && !self.is_unresolved();
@@ -220,6 +162,7 @@ impl Apply {
                     is_at_end = false;
                 }
                 () = changed(&mut self.shared) => self.reassign(),
+                () = ruled::turned(&mut self.turn) => {}
                 () = sleep_until(next_due), if !self.is_unresolved() => {}
                 event = consumer.next_if_any(), if may_read => {
                     let event = match event {
@@ -233,6 +176,9 @@ impl Apply {
                     is_at_end = event.is_none();
                     if let Some(event) = event {
                         self.take(event)?;
+                        if self.is_misled() {
+                            return Ok(self.ended());
+                        }
                     }
                 }
             }
@@ -247,12 +193,18 @@ impl Apply {
     fn start_commits(&mut self, all: bool) -> Result<()> {
         self.awaits = false;
         let Some(cut) = self.last_cut.clone().filter(|_| !self.is_unresolved()) else { return Ok(()) };
+        // all tables stand behind the named cut, so that the rules before it are never needed again
+        let has_new_rules = self.new_rules.is_some();
         let due: Vec<TableId> = self
             .tables
             .iter()
-            .filter(
-                |(_, table)| if all { table.has_news(&cut) } else { table.due(&cut, &self.config.cadence).is_some_and(is_past) },
-            )
+            .filter(|(_, table)| {
+                if all {
+                    table.has_news(&cut) || (has_new_rules && table.can_move(&cut))
+                } else {
+                    table.due(&cut, &self.config.cadence).is_some_and(is_past)
+                }
+            })
             .map(|(table, _)| table.clone())
             .collect();
         due.iter().try_for_each(|table| self.start_commit(table, &cut))

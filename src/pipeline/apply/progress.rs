@@ -15,6 +15,8 @@ pub(super) struct Progress {
     reached: Vec<(CutPoint, LogPosition)>,
     /// Where this reading began.
     start: Option<Resume>,
+    /// The cut behind which all is that may be needed, if no table says more.
+    floor: Option<CutPoint>,
     /// What each table's last commit says.
     durable: BTreeMap<TableId, Option<Resume>>,
     released: Option<CutPoint>,
@@ -30,6 +32,28 @@ impl Progress {
     /// Where reading starts; `None`: at the stream's beginning.
     pub(super) fn start(&self) -> Option<&Resume> {
         self.start.as_ref()
+    }
+
+    /// See the field.
+    pub(super) fn floor(&self) -> Option<CutPoint> {
+        self.floor
+    }
+
+    /// Nothing before a cut counts, whatever the tables' commits say.
+    pub(super) fn begin_behind(&mut self, cut: CutPoint) {
+        self.durable.clear();
+        (self.start, self.floor) = (None, Some(cut));
+    }
+
+    /// Whether a table that `counts` needs what lies before a cut.
+    pub(super) fn needs_before(&self, cut: CutPoint, counts: impl Fn(&TableId) -> bool) -> bool {
+        let lies_before = |resume: &Option<Resume>| resume.as_ref().is_none_or(|resume| resume.point() < cut);
+        self.durable.iter().any(|(table, resume)| counts(table) && lies_before(resume))
+    }
+
+    /// Whether no table says from where on it needs the stream.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.durable.is_empty()
     }
 
     pub(super) fn reached(&mut self, cut: &CutReached) {
@@ -119,6 +143,7 @@ mod tests {
             source_commit_time: crate::time::Timestamp::default(),
             tables: BTreeMap::new(),
             schemas: BTreeMap::new(),
+            rules: None,
         };
         CutReached { point: point(number), cut: Arc::new(cut), position: LogPosition(format!("p{number}")) }
     }

@@ -11,7 +11,11 @@ impl Apply {
     pub(super) async fn consumer(&mut self) -> Result<Consumer> {
         loop {
             let start = self.progress.start().map(|resume| (resume.point(), LogPosition(resume.log_position.clone())));
-            match Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await {
+            let opened = match (&start, self.progress.floor()) {
+                (None, Some(floor)) => Consumer::behind(self.log.as_ref(), floor).await,
+                _ => Consumer::resume(self.log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await,
+            };
+            match opened {
                 Err(error) => self.strand(error)?,
                 opened => return opened,
             }
@@ -63,6 +67,10 @@ impl Apply {
                 }
             }
             LaneEvent::CutReached(reached) => {
+                self.heed(&reached);
+                if self.is_misled() {
+                    return Ok(());
+                }
                 for (table, state) in &reached.cut.tables {
                     let status = self.status.clone();
                     if let Some(applied) = self.table(table) {

@@ -3,14 +3,17 @@
 //! What changes for it comes as an [`Assignment`]: a table that is lost goes at once; one that another waits for is committed first; one that is
 //! gained needs the stream from further back, so all that waits is committed and the loop starts anew.
 
+use super::ruled::{Edge, Turn};
 use super::tables::AppliedTable;
-use super::{AppliedCommit, Apply, ApplyConfig, LakeWriter};
+use super::{AppliedCommit, Apply, ApplyConfig, LakeWriter, LoopEnd};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Section, TableId};
 use crate::merge::{Checkpoint, Resume};
-use crate::pipeline::share::{Assignment, Need, Note, Share};
+use crate::pipeline::rules::{Generation, Passed, RulesBook};
+use crate::pipeline::share::{Assignment, NamedTables, Need, Note, Share};
 use crate::pipeline::status::Status;
 use crate::stream::{EventLog, LaneEvent, LogPosition, find_last_cut};
+use arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,11 +44,33 @@ pub(in crate::pipeline) struct Ground {
     pub(in crate::pipeline) config: ApplyConfig,
     pub(in crate::pipeline) status: Status,
     pub(in crate::pipeline) commits_done: mpsc::UnboundedSender<AppliedCommit>,
+    /// By which rules the loop goes, where these may change.
+    pub(in crate::pipeline) edge: Option<Edge>,
+    /// Ends the loop at its last cut.
+    pub(in crate::pipeline) turn: Option<Turn>,
+}
+
+impl Ground {
+    /// The columns of a table's that stay though the rules give them no more: rules that may have changed since its first commit.
+    pub(super) async fn kept(&self, table: &TableId) -> Result<Option<SchemaRef>> {
+        match &self.edge {
+            Some(edge) if edge.revision > 1 => self.lake.transformed_columns(table).await,
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Applies the tables that `share` assigns, until `stop` is true and what the worker has by then is in the lake.
-pub(in crate::pipeline) async fn apply_shared(ground: &Ground, mut share: Share, mut stop: watch::Receiver<bool>) -> Result<()> {
+pub(in crate::pipeline) async fn apply_shared(
+    ground: &Ground,
+    book: &RulesBook,
+    passed: &Passed,
+    named: &NamedTables,
+    mut share: Share,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
     let mut is_discovered = false;
+    let mut newest = book.newest_changes();
     loop {
         let assigned = share.assignment();
         // no table is open between two runs
@@ -55,12 +80,24 @@ pub(in crate::pipeline) async fn apply_shared(ground: &Ground, mut share: Share,
         }
         if assigned.is_read && !is_discovered {
             is_discovered = true;
-            if !discover(ground, &share, &assigned).await? {
+            let generation = book.generation(book.newest(), &ground.status)?;
+            if !discover(&ground.by(&generation, book), &share, &assigned).await? {
                 continue;
             }
         } else if assigned.is_read && (!assigned.apply.is_empty() || assigned.known.is_empty()) {
-            let apply = Apply::start_shared(ground, share.clone(), assigned).await?;
-            apply.run(stop.clone()).await?;
+            let (apply, _generation) = begin_shared(ground, book, passed, named, &share, assigned).await?;
+            let Some(apply) = apply else {
+                // the lake has no tables by these rules
+                tokio::select! {
+                    () = share.changed() => {}
+                    changed = newest.changed() => changed.map_err(|_| Error::bug("nobody looks at the rules"))?,
+                    stopped = stop.changed() => stopped.map_err(|_| Error::bug("nobody is left to stop the apply loop"))?,
+                }
+                continue;
+            };
+            if let LoopEnd::Rules(new) = apply.run(stop.clone()).await? {
+                new.pass(book, passed, false).await;
+            }
             continue;
         }
         // nothing is ours, or not yet: others read
@@ -71,6 +108,32 @@ pub(in crate::pipeline) async fn apply_shared(ground: &Ground, mut share: Share,
             }
         }
     }
+}
+
+/// Begins by the rules that count where the assigned tables that need the stream from furthest back stand.
+async fn begin_shared(
+    ground: &Ground,
+    book: &RulesBook,
+    passed: &Passed,
+    named: &NamedTables,
+    share: &Share,
+    assigned: Assignment,
+) -> Result<(Option<Apply>, Arc<Generation>)> {
+    let mut all = Vec::new();
+    for (number, since) in book.candidates() {
+        let generation = book.generation(number, &ground.status)?;
+        all.push(generation.tables.clone());
+        named.set(all.clone());
+        if all.len() == 1 && generation.tables.rules().is_empty() {
+            return Ok((None, generation));
+        }
+        let apply = Apply::start_shared(&ground.by(&generation, book), share.clone(), assigned.clone()).await?;
+        let is_before = |since| apply.progress.needs_before(since, |table| !passed.has(table, since));
+        if !since.is_some_and(is_before) {
+            return Ok((Some(apply), generation));
+        }
+    }
+    Err(Error::bug("no rules count from the beginning"))
 }
 
 /// Tables that the stream's last cut names and that have no lease: a new pipeline's, or all, if the state store was lost. Says whether there are any.
@@ -113,7 +176,8 @@ impl Apply {
             let of_this_stream = checkpoint.as_ref().filter(|checkpoint| checkpoint.stream_id == stream_id);
             let need = of_this_stream.map_or_else(|| need.clone(), |checkpoint| need_of(checkpoint, &stream_id));
             durable.insert(table.clone(), need.resume());
-            tables.insert(table.clone(), AppliedTable::new(table, &ground.config.rules, checkpoint, &stream_id));
+            let kept = ground.kept(table).await?;
+            tables.insert(table.clone(), AppliedTable::keeping(table, &ground.config.rules, checkpoint, &stream_id, kept));
         }
         let mut apply = Self::over(ground.clone(), tables, durable);
         apply.shared =

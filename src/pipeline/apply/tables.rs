@@ -8,12 +8,13 @@ use super::lake::LakeWriter;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, TableState};
 use crate::format::ChildSpecs;
-use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, SpillFolder, TablePending, TableRule, TableRules};
+use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, SpillFolder, TablePending, TableRule, TableRules, Treatment};
 use crate::metrics as names;
 use crate::pipeline::status::{CommittedRows, LastCommit, Status};
 use crate::stream::CutReached;
 use crate::table::CommitSummary;
 use crate::time::Timestamp;
+use arrow::datatypes::SchemaRef;
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -71,7 +72,19 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl AppliedTable {
     pub(super) fn new(table: &TableId, rules: &TableRules, checkpoint: Option<Checkpoint>, stream_id: &str) -> Self {
+        Self::keeping(table, rules, checkpoint, stream_id, None)
+    }
+
+    /// The same; `kept` are the lake's columns that stay, whatever the rules give.
+    pub(super) fn keeping(
+        table: &TableId,
+        rules: &TableRules,
+        checkpoint: Option<Checkpoint>,
+        stream_id: &str,
+        kept: Option<SchemaRef>,
+    ) -> Self {
         let treatment = rules.rule_for(table).map(TableRule::treatment).unwrap_or_default();
+        let treatment = Treatment { kept, ..treatment };
         let history = rules.rule_for(table).and_then(|rule| rule.history.clone());
         let committed = checkpoint.as_ref().map(|checkpoint| checkpoint.committed(stream_id));
         Self {
@@ -231,6 +244,11 @@ impl AppliedTable {
         let Some(position) = self.position_at(cut) else { return false };
         let has_moved = self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.position != position);
         self.pending.has_changes(cut.point) || has_moved || self.lacks_others()
+    }
+
+    /// Whether a table that has a commit could get one at `cut`.
+    pub(super) fn can_move(&self, cut: &CutReached) -> bool {
+        self.checkpoint.is_some() && self.position_at(cut).is_some()
     }
 
     /// Whether the last commit was one without the history or the children that the table is to have.

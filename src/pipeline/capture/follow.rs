@@ -12,7 +12,7 @@
 use super::link::Link;
 use super::snapshots::Snapshots;
 use crate::error::{Error, Result};
-use crate::event::{Cut, SourcePosition, TableId, TableState};
+use crate::event::{Cut, CutRules, SourcePosition, TableId, TableState};
 use crate::pipeline::requests::Requests;
 use crate::pipeline::status::{CaptureState, Status, TableStage};
 use crate::source::{BinlogConnection, BinlogReader, LaneBuffers, Progress, SnapshotEvent};
@@ -71,6 +71,8 @@ pub struct Follower {
     next_cut: Instant,
     next_flush: Instant,
     known_stages: BTreeMap<TableId, TableStage>,
+    /// What the cuts say of the rules.
+    rules: Option<CutRules>,
     /// Bytes of events since the last report.
     bytes_read: u64,
 }
@@ -80,7 +82,14 @@ impl Follower {
     pub fn new(reader: BinlogReader, lanes: LaneBuffers, producer: Producer, link: Link, status: Status, pace: Pace) -> Self {
         let now = Instant::now();
         let (next_cut, next_flush) = (now + pace.cut_interval, now + pace.flush_interval);
-        Self { reader, lanes, producer, link, status, pace, next_cut, next_flush, known_stages: BTreeMap::new(), bytes_read: 0 }
+        let known_stages = BTreeMap::new();
+        Self { reader, lanes, producer, link, status, pace, next_cut, next_flush, known_stages, rules: None, bytes_read: 0 }
+    }
+
+    /// The same; its cuts say that these rules are in force.
+    #[must_use]
+    pub(super) fn ruled_by(self, rules: Option<CutRules>) -> Self {
+        Self { rules, ..self }
     }
 
     /// Reads the snapshots, then follows the binlog until told to stop or until `until` is reached: then makes a last cut, and waits until it is durable.
@@ -255,6 +264,7 @@ impl Follower {
             source_commit_time: self.reader.source_commit_time(),
             tables: self.reader.tables().states(),
             schemas: self.reader.tables().schemas(),
+            rules: self.rules.clone(),
             position,
         };
         self.status.cut(cut.position.position_text(), cut.source_commit_time);

@@ -1,10 +1,12 @@
 //! Where a run of the capture begins: from the last cut, from the lake's checkpoints, or with snapshots.
 
 use super::link::check_position;
+use super::ruled::{copied, enter};
 use super::{BackfillRequest, Context, Follower, Link, Pace, Snapshots};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Epoch, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, TableRules, TinyInt1};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, TableRules, TinyInt1};
+use crate::pipeline::rules::{Target, unfit};
 use crate::source::{
     BinlogReader, CaptureRule, Cascade, Catalog, CatalogTable, DumpSettings, LaneBuffers, OnGap, SelectTables, ServerInfo,
     Snapshot, SnapshotPlan, TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog,
@@ -13,7 +15,6 @@ use crate::source::{
 use crate::stream::{TakenOver, take_over};
 use crate::table::{Lake, Table};
 use crate::time::Timestamp;
-use crate::transform::Transform;
 use mysql_async::{Conn, Opts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,8 +45,8 @@ struct Left {
     covered: BTreeMap<TableId, SourcePosition>,
 }
 
-/// Connects, takes an epoch, and finds out what is to be read; `anew`: all tables, whatever was read before.
-pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>, anew: bool) -> Result<Started> {
+/// Connects, takes an epoch, and finds out what is to be read; `anew`: all tables, whatever was read before. `target` are the rules of `context`.
+pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>, anew: bool, target: &Target) -> Result<Started> {
     let config = &context.config;
     let options = connection_options(config.source.url.expose())?;
     let mut conn = connect(&options, config.source.connect_timeout).await?;
@@ -58,9 +59,9 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     }
     let stream_id = context.log.identity().stream_id.clone();
     let take_epoch = async |seen| context.state.take_epoch(&stream_id, seen).await;
-    let TakenOver { producer, cut } = take_over(context.log.clone(), take_epoch).await?;
+    let TakenOver { mut producer, cut } = take_over(context.log.clone(), take_epoch).await?;
     let epoch = producer.epoch();
-    let mut left = match cut {
+    let mut left = match &cut {
         Some((_, cut)) => Left {
             position: Some(cut.position.clone()),
             source_commit_time: cut.source_commit_time,
@@ -78,14 +79,16 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
         left.source_commit_time = Timestamp::now();
     }
     left.tables.retain(|table, _| rules.rule_for(table).is_some());
-    refuse_shapes(&mut catalog, &rules);
+    refuse_shapes(&mut catalog, &rules, target)?;
     let requested = requested(backfill, &left, &mut catalog)?;
     refuse(&mut catalog, &left, &rules)?;
     let is_anew = anew || must_begin_anew(context, &mut conn, &info, &left).await?;
-    let anew = if is_anew { catalog.tables.keys().cloned().collect() } else { requested.clone() };
+    let mut anew = if is_anew { catalog.tables.keys().cloned().collect() } else { requested.clone() };
     // the connection is not used again: a failed good-bye means nothing
     let _ = conn.disconnect().await;
     adopt_server(&mut left, &info);
+    let named = enter(context, &mut producer, cut.as_ref(), target).await?;
+    anew.extend(copied(context, cut.as_ref(), target, left.tables.keys()));
 
     let lanes = context.log.identity().lanes;
     let settings = DumpSettings {
@@ -165,6 +168,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     let link = Link { options, settings };
     tracing::info!(%epoch, position = %reader.position().coordinates, tables = reader.tables().states().len(), "the capture begins");
     let follower = Follower::new(reader, buffers, producer, link, context.status.clone(), Pace::of(&config.stream));
+    let follower = follower.ruled_by(named);
     Ok(Started { follower, epoch, snapshots, requested, is_anew })
 }
 
@@ -192,7 +196,7 @@ async fn refuse_newcomers(
     }
 }
 
-fn wanted(rules: &TableRules, table: &TableId) -> Option<Wanted> {
+pub(in crate::pipeline) fn wanted(rules: &TableRules, table: &TableId) -> Option<Wanted> {
     rules.rule_for(table).map(|rule| Wanted { key: rule.key.clone(), tinyint1_is_bool: rule.tinyint1 == TinyInt1::Bool })
 }
 
@@ -260,25 +264,18 @@ fn refuse(catalog: &mut Catalog, left: &Left, rules: &TableRules) -> Result<()> 
     Ok(())
 }
 
-/// A table that can't become a lake table as its rule has it (a partition column that it lacks) is refused before a row of it is read.
-fn refuse_shapes(catalog: &mut Catalog, rules: &TableRules) {
-    let unfit = |(id, table): (&TableId, &CatalogTable)| {
-        let rule = rules.rule_for(id)?;
-        let mut treatment = rule.treatment();
-        // where a lookup's columns aren't known, the merge says what is wrong
-        treatment.transform = treatment.transform.filter(Transform::is_known);
-        let is_known = rule.treatment().transform.is_none() || treatment.transform.is_some();
-        let fits = LakeShape::treated(Arc::new(table.schema.clone()), &treatment).and_then(|shape| match &rule.history {
-            Some(history) if is_known => history.ensure_fits(&shape),
-            _ => Ok(()),
-        });
-        fits.err().map(|error| (id.clone(), error.into_config()))
-    };
-    let refused: Vec<_> = catalog.tables.iter().filter_map(unfit).collect();
-    for (id, error) in refused {
+/// A table that can't become a lake table as its rule has it (a partition column that it lacks) is refused before a row of it is read. Where the rules
+/// are new, it's they that are refused.
+fn refuse_shapes(catalog: &mut Catalog, rules: &TableRules, target: &Target) -> Result<()> {
+    let was_unfit = target.before.as_ref().map(|before| unfit(catalog, &before.captured()));
+    for (id, error) in unfit(catalog, rules) {
+        if was_unfit.as_ref().is_some_and(|was| !was.iter().any(|(table, _)| *table == id)) {
+            return Err(error);
+        }
         catalog.tables.remove(&id);
         catalog.refused.push((id, error));
     }
+    Ok(())
 }
 
 fn requested(backfill: Option<&BackfillRequest>, left: &Left, catalog: &mut Catalog) -> Result<Vec<TableId>> {

@@ -7,7 +7,7 @@ use crate::merge::TableRules;
 use crate::state::{Lease, LeaseKey, Observer, StateStore, Take, WorkerId, plan};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -28,9 +28,25 @@ pub(in crate::pipeline) struct ShareRules {
     /// What the keys begin with: the stream and the lake.
     pub(in crate::pipeline) pipeline: String,
     /// Tables that no rule names have no lease.
-    pub(in crate::pipeline) tables: Arc<TableRules>,
+    pub(in crate::pipeline) tables: NamedTables,
     /// How long a worker may be silent.
     pub(in crate::pipeline) lease_duration: Duration,
+}
+
+/// The tables that rules name which are at work in this process: those by which it goes, and those that follow; all, until that is known. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(in crate::pipeline) struct NamedTables(Arc<Mutex<Option<Vec<Arc<TableRules>>>>>);
+
+impl NamedTables {
+    /// These rules are at work from now on.
+    pub(in crate::pipeline) fn set(&self, rules: Vec<Arc<TableRules>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    }
+
+    fn has(&self, table: &TableId) -> bool {
+        let named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        named.as_ref().is_none_or(|all| all.iter().any(|rules| rules.rule_for(table).is_some()))
+    }
 }
 
 /// What this worker knows of a table better than the lease.
@@ -173,7 +189,7 @@ impl Keeper {
         self.take_seat(seats, now).await?;
         for lease in found {
             match self.table(&lease) {
-                Some(table) if self.rules.tables.rule_for(&table).is_some() => leases.push((table, lease)),
+                Some(table) if self.rules.tables.has(&table) => leases.push((table, lease)),
                 // no rule names it any more
                 _ if self.observer.is_free(&lease, now, self.rules.lease_duration) => {
                     self.state.delete_lease(&lease.key, lease.counter).await?;

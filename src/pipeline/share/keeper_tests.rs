@@ -1,7 +1,7 @@
 //! Takeover by the keepers' own clock: paused time, a real state store, no processes.
 
 use super::super::{Assignment, Need, Note, Share};
-use super::{Keeper, ShareRules};
+use super::{Keeper, NamedTables, ShareRules};
 use crate::event::TableId;
 use crate::merge::{TableRule, TableRules};
 use crate::state::{StateConfig, StateStore, StateUrl, WorkerId};
@@ -28,7 +28,9 @@ impl World {
 
     fn worker(&self, name: &str) -> (JoinHandle<()>, Share) {
         let rule: TableRule = toml::from_str("source = \"s.*\"").unwrap();
-        let rules = ShareRules { pipeline: "p".into(), tables: Arc::new(TableRules::new(vec![rule])), lease_duration: DURATION };
+        let tables = NamedTables::default();
+        tables.set(vec![Arc::new(TableRules::new(vec![rule]))]);
+        let rules = ShareRules { pipeline: "p".into(), tables, lease_duration: DURATION };
         let (keeper, share) = Keeper::new(self.state.clone(), WorkerId(name.into()), rules);
         (tokio::spawn(keeper.run()), share)
     }

@@ -21,7 +21,7 @@ mod lead;
 mod need;
 
 pub(super) use alone::at_work;
-pub(super) use keeper::{Keeper, ShareRules, is_seat, seat_key};
+pub(super) use keeper::{Keeper, NamedTables, ShareRules, is_seat, seat_key};
 pub(super) use lead::Lead;
 pub(super) use need::Need;
 
@@ -104,7 +104,7 @@ pub(super) fn worker_id() -> WorkerId {
 }
 
 /// This machine's name.
-fn host() -> String {
+pub(super) fn host() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if host.trim().is_empty() { "unknown".to_owned() } else { host.trim().to_owned() }
 }

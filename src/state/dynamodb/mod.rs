@@ -2,10 +2,11 @@
 //!
 //! Two tables, made if they aren't there, paid by request: the one that is named (hash key `leaseKey`: leases in the layout of the Kinesis Client
 //! Library, epochs beside them, told apart by `entityType`), and `<name>-runs` for the audit (hash key `pipeline`, range key `run`, which
-//! begins with the run's start; items go after `expiresAt`).
+//! begins with the run's start; items go after `expiresAt`), with the revisions of the rules beside it.
 
 mod item;
 mod leases;
+mod rules;
 mod runs;
 mod tables;
 

@@ -3,8 +3,11 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// In their order; the store's `user_version` says how many it has.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../../../migrations/state/0001_initial.sql"), include_str!("../../../migrations/state/0002_leases.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/state/0001_initial.sql"),
+    include_str!("../../../migrations/state/0002_leases.sql"),
+    include_str!("../../../migrations/state/0003_rules.sql"),
+];
 
 /// Why a store can't be brought to this program's version.
 #[derive(Debug)]

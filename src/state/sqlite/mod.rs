@@ -2,6 +2,7 @@
 
 mod leases;
 mod migrations;
+mod rules;
 mod runs;
 
 use crate::error::{Area, Error, Kind, Result};

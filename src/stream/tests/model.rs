@@ -96,6 +96,7 @@ impl FakeProducer {
             source_commit_time: Timestamp::default(),
             tables: BTreeMap::new(),
             schemas: BTreeMap::new(),
+            rules: None,
         });
         (0..self.writers.len()).for_each(|lane| self.flush(lane, Some(&cut)));
     }

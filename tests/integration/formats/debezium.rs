@@ -66,6 +66,7 @@ fn ours(sections: Vec<Section>) -> Vec<UserRecord> {
         source_commit_time: Timestamp::from_micros(0),
         tables: Default::default(),
         schemas: Default::default(),
+        rules: None,
     };
     let content = ChunkContent { sections, cut: Some(Arc::new(cut)) };
     ChunkTranslator::new(format, Lane(0), 1, 1 << 20).records(&header, &content, true, Timestamp::from_micros(0)).unwrap().concat()

@@ -262,6 +262,7 @@ impl FakeCapture {
                 .map(|(table, standing)| (table_id(table), state(standing)))
                 .collect::<BTreeMap<_, _>>(),
             schemas: BTreeMap::new(),
+            rules: None,
         };
         let rest = (0..self.lanes.len()).map(|lane| self.sections(lane)).collect();
         self.producer.cut(rest, cut).await?;

@@ -1,0 +1,178 @@
+//! The apply loop where rules may change under it: it ends at the cut that names others, with all up to it committed, and begins anew behind it.
+
+use super::{Apply, ApplyConfig, Ground};
+use crate::error::{Error, Result};
+use crate::event::{CutPoint, CutRules, TableId};
+use crate::merge::TableRules;
+use crate::pipeline::rules::{Generation, Passed, RulesBook};
+use crate::stream::CutReached;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// By which rules a loop goes.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct Edge {
+    /// Their revision.
+    pub(in crate::pipeline) revision: u64,
+    /// The pipeline's lake, as cuts name it.
+    lake: String,
+    /// The rules and those before them, newest first, with the cuts since which they count.
+    before: Vec<(Option<CutPoint>, Arc<TableRules>)>,
+}
+
+impl Edge {
+    /// The cut at which a table came, if it wasn't there before: what an earlier commit says of the stream is of no use to it then.
+    pub(super) fn came(&self, table: &TableId) -> Option<CutPoint> {
+        let named = self.before.iter().take_while(|(_, rules)| rules.rule_for(table).is_some()).count();
+        self.before.get(named)?;
+        named.checked_sub(1).and_then(|first| self.before[first].0)
+    }
+}
+
+/// Why a loop has ended well.
+#[derive(Debug)]
+pub enum LoopEnd {
+    /// It was told to stop, or has other tables now.
+    Done,
+    /// Other rules count.
+    Rules(Box<NewRules>),
+    /// It was told to begin anew: the source's position at its last commit's cut.
+    Turned(Option<String>),
+}
+
+/// The rules that count from a cut on.
+#[derive(Debug)]
+pub struct NewRules {
+    rules: CutRules,
+    position: String,
+    /// The cut that was reached; all up to it is committed, if it is the named one.
+    at: CutPoint,
+    /// The tables that the loop had.
+    tables: Vec<TableId>,
+}
+
+impl NewRules {
+    /// The loop ended in order, or has met a cut of rules that count since an earlier one: then what it collected is read again.
+    pub(in crate::pipeline) async fn pass(self, book: &RulesBook, passed: &Passed, has_all: bool) {
+        let is_orderly = self.rules.since == self.at;
+        book.met(&self.rules, is_orderly.then_some(self.position)).await;
+        if is_orderly && has_all {
+            passed.all(self.at);
+        } else if is_orderly {
+            passed.tables(self.tables, self.at);
+        }
+        tracing::info!(revision = self.rules.revision, cut = %self.rules.since, "the merge goes on by these rules");
+    }
+}
+
+/// The wish that a loop ends at its last cut, to be begun anew by other rules.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct Turn(pub(in crate::pipeline) watch::Receiver<bool>);
+
+/// Resolves when the wish is there; never, where nobody can have it.
+pub(super) async fn turned(turn: &mut Option<Turn>) {
+    let wish = match turn {
+        Some(turn) if !*turn.0.borrow() => turn.0.changed().await,
+        _ => std::future::pending().await,
+    };
+    if wish.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Ground {
+    /// The same, by the rules of a generation.
+    pub(in crate::pipeline) fn by(&self, generation: &Generation, book: &RulesBook) -> Self {
+        let before = book.tables_before(generation.revision);
+        let edge = Edge { revision: generation.revision, lake: book.lake_url().to_owned(), before };
+        let config = ApplyConfig { rules: generation.tables.clone(), ..self.config.clone() };
+        Self { config, edge: Some(edge), ..self.clone() }
+    }
+}
+
+impl Apply {
+    /// Looks whether a cut says that other rules count.
+    pub(super) fn heed(&mut self, reached: &CutReached) {
+        let (Some(edge), Some(rules)) = (&self.edge, &reached.cut.rules) else { return };
+        if rules.lake == edge.lake && rules.revision > edge.revision {
+            self.new_rules = Some(NewRules {
+                rules: rules.clone(),
+                position: reached.cut.position.position_text(),
+                at: reached.point,
+                tables: self.tables.keys().cloned().collect(),
+            });
+        }
+    }
+
+    /// Whether what was collected may be of other rules than those by which the loop goes. Nothing of it is committed.
+    pub(super) fn is_misled(&self) -> bool {
+        self.new_rules.as_ref().is_some_and(|new| new.rules.since != new.at)
+    }
+
+    /// Whether the loop ends at the last cut.
+    pub(super) fn must_turn(&self) -> bool {
+        self.new_rules.is_some() || self.turn.as_ref().is_some_and(|turn| *turn.0.borrow())
+    }
+
+    pub(super) fn ended(self) -> LoopEnd {
+        match (self.new_rules, self.turn) {
+            (Some(new), _) => LoopEnd::Rules(Box::new(new)),
+            (None, Some(turn)) if *turn.0.borrow() => {
+                LoopEnd::Turned(self.last_cut.map(|reached| reached.cut.position.position_text()))
+            }
+            _ => LoopEnd::Done,
+        }
+    }
+
+    /// Whether the loop would begin before a cut that it hasn't behind it.
+    pub(in crate::pipeline) fn begins_before(&self, cut: CutPoint, passed: &Passed) -> bool {
+        !passed.has_all(cut) && (self.progress.is_unknown() || self.progress.needs_before(cut, |_| true))
+    }
+
+    /// Begins behind a cut, whatever was committed before.
+    pub(in crate::pipeline) fn begin_behind(&mut self, cut: CutPoint) {
+        self.progress.begin_behind(cut);
+    }
+}
+
+/// Applies the lake's tables by the rules that count where they stand, and by those that follow, until `stop` is true.
+pub(in crate::pipeline) async fn apply_ruled(
+    ground: &Ground,
+    book: &RulesBook,
+    passed: &Passed,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let mut newest = book.newest_changes();
+    loop {
+        newest.borrow_and_update();
+        let (apply, _generation) = begin(ground, book, passed).await?;
+        let Some(apply) = apply else {
+            // the lake has no tables by these rules
+            tokio::select! {
+                changed = newest.changed() => changed.map_err(|_| Error::bug("nobody looks at the rules"))?,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
+            continue;
+        };
+        match apply.run(stop.clone()).await? {
+            LoopEnd::Rules(new) => new.pass(book, passed, true).await,
+            LoopEnd::Done | LoopEnd::Turned(_) => return Ok(()),
+        }
+    }
+}
+
+/// Begins by the newest rules that count where the loop begins by them.
+async fn begin(ground: &Ground, book: &RulesBook, passed: &Passed) -> Result<(Option<Apply>, Arc<Generation>)> {
+    for (i, (number, since)) in book.candidates().into_iter().enumerate() {
+        let generation = book.generation(number, &ground.status)?;
+        if i == 0 && generation.tables.rules().is_empty() {
+            return Ok((None, generation));
+        }
+        ground.log.register_reader(book.lake_url())?;
+        let apply = Apply::start_on(&ground.by(&generation, book)).await?;
+        if !since.is_some_and(|since| apply.begins_before(since, passed)) {
+            return Ok((Some(apply), generation));
+        }
+    }
+    Err(Error::bug("no rules count from the beginning"))
+}
