@@ -233,8 +233,10 @@ impl Config {
             let mut treatment = fed.rule.treatment();
             treatment.transform = treatment.transform.filter(Transform::is_known);
             let shape = LakeShape::treated(Arc::new(fed.declared_shape()), &treatment).map_err(Error::into_config)?;
-            ChildShape::all(&fed.rule.children.0, &shape).map_err(Error::into_config)?;
             let is_known = fed.rule.transform.is_none() || treatment.transform.is_some();
+            if is_known {
+                ChildShape::all(&fed.rule.children.0, &shape, None).map_err(Error::into_config)?;
+            }
             if let Some(history) = fed.rule.history.as_ref().filter(|_| is_known) {
                 history.ensure_fits(&shape).map_err(Error::into_config)?;
             }

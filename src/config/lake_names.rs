@@ -36,6 +36,10 @@ impl Config {
 /// The table's name, its history's, its children's.
 fn names(table: &TableId, rule: &TableRule) -> Vec<TableId> {
     let history = rule.history.iter().map(|_| history_of(table));
-    let children = rule.children.0.iter().flat_map(|child| child.all_tables(table));
+    let children = rule.children.0.iter().flat_map(|child| {
+        let tables = child.all_tables(table);
+        let histories: Vec<TableId> = if child.keeps_histories() { tables.iter().map(history_of).collect() } else { Vec::new() };
+        tables.into_iter().chain(histories)
+    });
     std::iter::once(table.clone()).chain(history).chain(children).collect()
 }

@@ -165,6 +165,17 @@ impl TableSection {
         }
     }
 
+    /// A child's history goes with its table's.
+    fn ensure_histories(&self) -> Result<(), String> {
+        match self.children.0.iter().find(|child| self.history.is_none() && child.keeps_histories()) {
+            Some(child) => Err(format!(
+                "`children.{}` has a history, and its table has none; write history = true for the table, or remove it there",
+                child.path.join(".")
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn of_source(mut self) -> Result<TableRule, String> {
         let later = [
             (self.name.is_some(), "name"),
@@ -180,6 +191,7 @@ impl TableSection {
         self.ensure_one_reason()?;
         let source = self.source.take().ok_or("missing field `source`")?;
         ensure_told(&self.children.0)?;
+        self.ensure_histories()?;
         if !matches!(source, TablePattern::Exact(_)) && self.children.0.iter().any(ChildSpec::is_named) {
             return Err("`name` of a child is for one table, and `source` is a pattern; leave it out for <table>_<column>".into());
         }
@@ -205,6 +217,7 @@ impl TableSection {
         if format == FeedFormat::Json && columns.is_empty() && !is_inferred {
             return Err("missing field `columns`".into());
         }
+        self.ensure_histories()?;
         let bad_values = self.bad_values.unwrap_or_default();
         if format == FeedFormat::Json {
             declare_lists(&mut columns, &self.children.0)?;

@@ -94,6 +94,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("a child's dead letters beside MySQL", child("columns = { sku = 'string' }\nbad_values = 'dead_letter'")),
         ("a child's name beside a pattern", child("name = 'shop.lines'\ncolumns = { sku = 'string' }")),
         ("a child with a history", child("columns = { sku = 'string' }\nhistory = true")),
+        ("a child's unknown key", child("columns = { sku = 'string' }\nordering = 'sku'")),
         ("a child's key that isn't declared", child("columns = { sku = 'string' }\nkey = ['code']")),
         ("a child of numbers", fed("list]")),
         ("a child's column that its parent's key has", fed("items]\ncolumns = { id = 'int' }")),

@@ -134,6 +134,12 @@ impl Fold {
         self.given.insert(lookup.to_owned(), content);
     }
 
+    /// The same for who follows the table: nobody is told again of rows that can't be transformed.
+    pub fn followed(&self) -> Box<dyn Iterator<Item = Result<SortedChanges>> + Send> {
+        let letters = self.letters.as_ref().map(|_| LetterSink::deaf());
+        Self { letters, ..self.clone() }.changes()
+    }
+
     /// From now on `letters` is told of the rows that can't be transformed.
     pub fn note_letters(&mut self, letters: LetterSink) {
         self.letters = Some(letters);

@@ -26,7 +26,7 @@ pub use asked_position::{AskedPosition, CommitPlace, FIRST_WINDOW_KEY};
 pub use checkpoint::{
     CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY, PARTITIONED_KEY, POSITION_KEY, Resume, SnapshotStage, TRANSFORMED_KEY,
 };
-pub use children::{ChildBase, ChildClaim, ChildInput, ChildShape};
+pub use children::{Changes, ChildClaim, ChildInput, ChildShape};
 pub use fold::Fold;
 pub use history::{
     BaseRows, HISTORY_SUFFIX, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, Late, OPEN_END, OnInvalid, PLACE, Questions,

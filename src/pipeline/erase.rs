@@ -7,7 +7,7 @@
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
-use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, FIRST_WINDOW_KEY, erasable, history_of};
+use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, FIRST_WINDOW_KEY, erasable, history_of, is_history};
 use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
 use crate::table::{
@@ -97,12 +97,13 @@ impl Eraser {
         }
         on_step();
         let columns = key_columns(&open, keys)?;
-        let found = rows_in(&open, columns.clone(), false).await?;
+        let names = open.record_key().to_vec();
+        let found = rows_in(&open, &names, columns.clone()).await?;
         erased.rows = count(&found);
         let mut of_followers = Vec::new();
         for (number, follower) in followers.iter().enumerate() {
             let is_history = has_history && number == 0;
-            let found = rows_in(follower, columns.clone(), is_history).await?;
+            let found = rows_in(follower, &names, columns.clone()).await?;
             *if is_history { &mut erased.versions } else { &mut erased.elements } += count(&found);
             of_followers.push(found);
         }
@@ -131,14 +132,14 @@ impl Eraser {
         Ok(erased)
     }
 
-    /// The tables that hold the elements of lists in the table's rows.
+    /// The tables that hold the elements of lists in the table's rows, and in the versions of its history.
     pub(super) async fn children_of(&self, table: &TableId) -> Result<Vec<TableId>> {
-        let mut children = Vec::new();
+        let (history, mut children) = (history_of(table), Vec::new());
         for (database, name) in self.lake.tables().await? {
             let other = TableId::new(database, name);
             let Some(view) = self.view(&other).await? else { continue };
             let claim = view.extra_metadata(CHILD_KEY).and_then(ChildClaim::from_json);
-            if claim.is_some_and(|claim| claim.of == *table) {
+            if claim.is_some_and(|claim| claim.of == *table || claim.of == history) {
                 children.push(other);
             }
         }
@@ -275,9 +276,9 @@ fn rows_of(mut reader: RowReader, keys: &[ArrayRef]) -> Result<Vec<RecordBatch>>
     reader.partitions().iter().map(|partition| Ok(reader.find(partition, keys)?.rows)).collect()
 }
 
-async fn rows_in(table: &Table, keys: Vec<ArrayRef>, is_history: bool) -> Result<Vec<RecordBatch>> {
-    let reader = table.row_reader(&table.columns())?;
-    blocking(move || if is_history { erasable(reader, &keys) } else { rows_of(reader, &keys) }).await
+async fn rows_in(table: &Table, names: &[String], keys: Vec<ArrayRef>) -> Result<Vec<RecordBatch>> {
+    let (reader, names) = (table.row_reader(&table.columns())?, names.to_vec());
+    blocking(move || if is_history(reader.columns()) { erasable(reader, &names, &keys) } else { rows_of(reader, &keys) }).await
 }
 
 async fn commit(

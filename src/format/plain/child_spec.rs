@@ -25,6 +25,8 @@ pub struct ChildSpec {
     pub key: Vec<String>,
     /// What becomes of values of another type; `None`: what the parent's says.
     pub bad_values: Option<BadValues>,
+    /// Whether it has a history, as its parent has.
+    pub history: bool,
     /// Lists in the elements that become tables of their own.
     pub children: Vec<ChildSpec>,
 }
@@ -54,6 +56,11 @@ impl ChildSpec {
         let more = if self.is_inferred { " …" } else { "" };
         let key = if self.key.is_empty() { "number".to_owned() } else { self.key.join(",") };
         format!("{}: {}{more}; by {key}{null}", self.column, columns.join(", "))
+    }
+
+    /// Whether it, or a child of its own, has a history.
+    pub fn keeps_histories(&self) -> bool {
+        self.history || self.children.iter().any(Self::keeps_histories)
     }
 
     /// Whether it, or a child of its own, infers columns.
@@ -108,6 +115,8 @@ struct Section {
     key: Vec<String>,
     bad_values: Option<BadValues>,
     #[serde(default)]
+    history: bool,
+    #[serde(default)]
     children: ChildSpecs,
 }
 
@@ -140,6 +149,7 @@ impl Section {
             is_inferred,
             key,
             bad_values: self.bad_values,
+            history: self.history,
             children: self.children.0,
         })
     }
@@ -168,7 +178,8 @@ impl ChildSpecs {
     pub fn checksum(&self) -> Option<u32> {
         fn declare(children: &[ChildSpec], text: &mut String) {
             for child in children {
-                text.push_str(&format!("{:?} {} (", child.name.as_ref().map(TableId::to_string), child.declared()));
+                let name = child.name.as_ref().map(TableId::to_string).unwrap_or_default();
+                text.push_str(&format!("{name} {} {} (", child.history, child.declared()));
                 declare(&child.children, text);
                 text.push(')');
             }

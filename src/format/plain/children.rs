@@ -6,7 +6,7 @@
 use super::child_spec::ChildSpec;
 use super::infer::Reserved;
 use super::{BadValues, PlainColumn, PlainTable, Unreadable};
-use crate::event::{Column, SourceType, TableId, TableSchema};
+use crate::event::{Column, SourceType, TableId};
 use crate::format::cell::Cell;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -161,15 +161,5 @@ impl ChildTable {
             elements.push(Element { index: i64::try_from(index).unwrap_or(i64::MAX), row: read.row, children: read.children });
         }
         Ok((elements, nulls))
-    }
-}
-
-impl TableSchema {
-    /// The columns by name that hold lists with children, with the columns that were inferred of these.
-    pub fn inferred_lists(&self) -> impl Iterator<Item = (&str, &[Column])> {
-        self.columns.iter().filter_map(|column| match &column.source_type {
-            SourceType::Objects { columns } => Some((column.name.as_str(), columns.as_slice())),
-            _ => None,
-        })
     }
 }

@@ -125,7 +125,7 @@ fn wrong_declarations_of_children_are_said() {
     assert!(wrong("[children.n]\ncolumns = { a = 'int' }\n").contains("which has children, as array<int>; write json"));
     assert!(wrong("[children.items]\ncolumns = { a = 'int' }\nkey = ['b']\n").contains("doesn't declare the key `b`; add it"));
     assert!(wrong("[children.items]\ncolumns = { a = 'double' }\nkey = ['a']\n").contains("`a` is double, which can't be a key"));
-    assert!(wrong("[children.items]\ncolumns = { a = 'int' }\nhistory = true\n").contains("unknown field `history`"));
+    assert!(wrong("[children.items]\ncolumns = { a = 'int' }\nordering = 'a'\n").contains("unknown field `ordering`"));
     assert!(wrong("[children.items]\ninfer = false\n").contains("missing field `columns`"));
     assert!(wrong("[children.items]\ncolumns = { id = 'int' }\n").contains("has `id` twice"));
     assert!(wrong("[children.items]\ncolumns = { _index = 'int' }\n").contains("has `_index` twice"));

@@ -7,61 +7,49 @@ use super::explode::{chosen, narrowed};
 use super::outcome::Outcome;
 use super::shape::ChildShape;
 use crate::error::{Error, Result};
-use crate::merge::Fold;
 use crate::merge::shape::arrow_error;
 use crate::table::{RowReader, SortedChanges, Table, partition_path_at};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{interleave_record_batch, take};
+use arrow::datatypes::Schema;
 use arrow::row::{RowConverter, Rows, SortField};
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
-/// Changes as the table takes them.
-type Changes = Box<dyn Iterator<Item = Result<SortedChanges>> + Send>;
+/// Sorted changes as a table takes them.
+pub type Changes = Box<dyn Iterator<Item = Result<SortedChanges>> + Send>;
 
 /// A child that a commit's changes go into as well.
 #[derive(Debug)]
 pub struct ChildInput<'a> {
     /// The child's shape from now on.
     pub shape: &'a ChildShape,
-    /// The commit's changes.
-    pub fold: &'a Fold,
+    /// The columns of the parent's changes.
+    pub columns: &'a Schema,
     /// The parent as it is before the commit.
     pub parent: &'a Table,
-    /// The child, as it is at the same commit.
-    pub child: &'a Table,
+    /// The child, as it is at the same commit; `None`: all that it has goes first.
+    pub child: Option<&'a Table>,
 }
 
 impl ChildInput<'_> {
-    /// The child's changes. To be made within the runtime, and read outside of its own threads.
-    pub fn changes(self) -> Result<Changes> {
-        let Self { shape, fold, parent, child } = self;
+    /// What the commit's changes of the parent change in the child. To be made within the runtime, and read outside of its own threads.
+    pub fn changes(self, of_parent: Changes) -> Result<Changes> {
+        let Self { shape, columns, parent, child } = self;
         let mut join = Join::new(shape.clone())?;
-        // of what is truncated nothing is left that could be newer, or be deleted
-        if !fold.truncate() {
-            join.outcome = Outcome::of(shape, parent, fold.shape().columns())?;
-            let names: Vec<&str> = shape.key_names().iter().chain(shape.partition_columns()).map(String::as_str).collect();
+        // of what goes first nothing is left that could be newer, or be deleted
+        if let Some(child) = child {
+            join.outcome = Outcome::of(shape, parent, columns)?;
+            let names = [shape.sort_key(), shape.partition_columns().to_vec()].concat();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
             join.present = Some(child.row_reader(&narrowed(shape.columns(), &names))?);
         }
-        Ok(join.over(fold.changes()))
+        Ok(join.over(of_parent))
     }
-}
 
-/// A child that is written anew from its parent's rows.
-#[derive(Debug)]
-pub struct ChildBase<'a> {
-    /// The child's shape from now on.
-    pub shape: &'a ChildShape,
-    /// The parent.
-    pub parent: &'a Table,
-    /// The fold that comes next, whose shape counts.
-    pub fold: &'a Fold,
-}
-
-impl ChildBase<'_> {
-    /// All rows of the child. To be made within the runtime, and read outside of its own threads.
-    pub fn changes(self) -> Result<Changes> {
-        let reader = self.parent.row_reader(self.fold.shape().columns())?;
+    /// All rows of the child as the parent's rows are. To be made and read so as well.
+    pub fn anew(self) -> Result<Changes> {
+        let reader = self.parent.row_reader(self.columns)?;
         let mut partitions = reader.partitions().into_iter();
         let mut rows: Option<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> = None;
         let mut next = move || -> Result<Option<SortedChanges>> {
@@ -89,8 +77,8 @@ struct Join {
 
 impl Join {
     fn new(shape: ChildShape) -> Result<Self> {
-        let fields = shape.key_names().iter().map(|name| {
-            let field = shape.columns().field_with_name(name).map_err(arrow_error)?;
+        let fields = shape.sort_key().into_iter().map(|name| {
+            let field = shape.columns().field_with_name(&name).map_err(arrow_error)?;
             Ok(SortField::new(field.data_type().clone()))
         });
         let converter = RowConverter::new(fields.collect::<Result<_>>()?).map_err(arrow_error)?;
@@ -178,7 +166,7 @@ impl Join {
     }
 
     fn keys(&self, rows: &RecordBatch) -> Result<Rows> {
-        self.converter.convert_columns(&chosen(rows, self.shape.key_names())?).map_err(arrow_error)
+        self.converter.convert_columns(&chosen(rows, &self.shape.sort_key())?).map_err(arrow_error)
     }
 
     /// Rows that have the key and the partition's columns alone, in all columns.

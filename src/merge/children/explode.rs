@@ -4,6 +4,7 @@ use super::shape::ChildShape;
 use crate::error::{Error, Result};
 use crate::format::{Cell, CellColumns, ChildTable, Element};
 use crate::merge::shape::{arrow_error, data};
+use crate::metrics::BAD_VALUES;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
@@ -32,7 +33,7 @@ impl ChildShape {
             out.take(u32::try_from(row).unwrap_or(u32::MAX), root, elements, self.trail())?;
         }
         if nulls > 0 {
-            tracing::debug!(table = %self.table(), nulls, "values of elements are NULL");
+            metrics::counter!(BAD_VALUES, "table" => self.table().to_string()).increment(nulls);
         }
         out.finish(parents)
     }

@@ -6,14 +6,18 @@
 //!
 //! - which tables there are, of which columns: `shape` ([`ChildShape`]); their keys begin with the parent's, so that all elements of a row lie together;
 //! - the rows of the elements of some parents: `explode`, pure;
-//! - which parents' rows come in: `outcome`; what that changes in the child: [`ChildInput`]; all of a parent's rows anew: [`ChildBase`].
+//! - which parents' rows come in: `outcome`; what that changes in the child: [`ChildInput`].
+//!
+//! The history of a child is the child of its parent's history: each version of a row brings its elements.
 
 mod changes;
 mod explode;
 mod outcome;
 mod shape;
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod table_tests;
 
-pub use changes::{ChildBase, ChildInput};
+pub use changes::{Changes, ChildInput};
 pub use shape::{ChildClaim, ChildShape};

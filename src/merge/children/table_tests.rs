@@ -1,13 +1,16 @@
 //! Random changes through the whole of it (lanes, windows, spilled runs, restarts, commits on a table and its children, in files) against a model that
 //! keeps the parents and takes their lists apart at the end.
 
-use super::{ChildBase, ChildInput, ChildShape};
+use super::{ChildInput, ChildShape};
 use crate::event::{
     BinlogCoordinates, ChangeBatch, Column, CutNumber, CutPoint, Epoch, Lane, Lineage, Operation, Section, SourcePosition,
     SourceType, TableId, TableSchema, TransactionStamp,
 };
 use crate::format::ChildSpecs;
-use crate::merge::{Fold, SpillFolder, TablePending, Treatment};
+use crate::merge::{
+    Fold, HistoryInput, HistoryRule, HistoryShape, PLACE, SYSTEM_FROM, SYSTEM_TO, SpillFolder, TablePending, Treatment, VALID_FROM,
+    VALID_TO,
+};
 use crate::table::{CommitRequest, Follower, Table, TableOptions, TableView};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray, UInt8Array, UInt32Array};
@@ -24,15 +27,15 @@ const LANES: i32 = 3;
 
 /// One child by the elements' numbers, which has a child by a key of its own; one by a key alone.
 const CHILDREN: &str = "\
-    [items]\ncolumns = { sku = 'string', 'price.amount' = 'decimal(10,2)' }\n\
-    [items.children.parts]\ncolumns = { code = 'int', n = 'int' }\nkey = ['code']\n\
+    [items]\nhistory = true\ncolumns = { sku = 'string', 'price.amount' = 'decimal(10,2)' }\n\
+    [items.children.parts]\nhistory = true\ncolumns = { code = 'int', n = 'int' }\nkey = ['code']\n\
     [tags]\nname = 's.order_tags'\ncolumns = { tag = 'string', n = 'int' }\nkey = ['tag']\n";
 
-fn specs() -> ChildSpecs {
+pub(super) fn specs() -> ChildSpecs {
     toml::from_str(CHILDREN).unwrap()
 }
 
-fn schema() -> Arc<TableSchema> {
+pub(super) fn schema() -> Arc<TableSchema> {
     let column = |name: &str, source_type| Column { name: name.into(), source_type, nullable: true };
     let int = SourceType::Int { unsigned: false };
     let columns = vec![
@@ -152,11 +155,13 @@ fn options() -> TableOptions {
     }
 }
 
-/// A table and its children in a store.
+/// A table, its history and its children in a store.
 struct Family {
     store: Arc<dyn ObjectStore>,
     parent: Table,
+    history: Option<(Table, HistoryShape)>,
     children: Vec<Table>,
+    shapes: Vec<ChildShape>,
 }
 
 fn base(table: &TableId) -> Path {
@@ -172,16 +177,22 @@ async fn open(store: &Arc<dyn ObjectStore>, spec: &crate::table::TableSpec) -> T
 }
 
 impl Family {
-    async fn open(store: &Arc<dyn ObjectStore>, fold: &Fold, shapes: &[ChildShape]) -> Self {
-        let parent = open(store, &fold.shape().spec()).await;
+    async fn open(store: &Arc<dyn ObjectStore>, fold: &Fold, has_history: bool) -> Self {
+        let (lake, mut history) = (fold.shape(), None);
+        let parent = open(store, &lake.spec()).await;
+        if has_history {
+            let shape = HistoryShape::new(&lake.source().table, lake.columns(), &lake.key_names(), None).unwrap();
+            history = Some((open(store, &shape.spec()).await, shape));
+        }
+        let shapes = ChildShape::all(&specs().0, lake, history.as_ref().map(|(_, shape)| shape)).unwrap();
         let mut children = Vec::new();
-        for shape in shapes {
+        for shape in &shapes {
             children.push(open(store, &shape.spec()).await);
         }
-        Self { store: store.clone(), parent, children }
+        Self { store: store.clone(), parent, history, children, shapes }
     }
 
-    async fn commit(&mut self, fold: &Fold, shapes: &[ChildShape], writes_anew: bool) {
+    async fn commit(&mut self, fold: &Fold, writes_anew: bool, system_time: &mut Option<Timestamp>) {
         let request = |columns: &arrow::datatypes::SchemaRef, changes, truncate, ordering| CommitRequest {
             columns: columns.clone(),
             record_key: None,
@@ -191,50 +202,94 @@ impl Family {
             ordering,
             extra_metadata: BTreeMap::new(),
         };
-        if writes_anew && !fold.truncate() {
-            for (child, shape) in self.children.iter_mut().zip(shapes) {
-                let changes = ChildBase { shape, parent: &self.parent, fold }.changes().unwrap();
+        let Self { parent, history, children, shapes, .. } = self;
+        let rule = HistoryRule::default();
+        let previous_system_time = *system_time;
+        let of_history = |history: &Table| {
+            let (spill, memory_bytes) = (SpillFolder::new(std::env::temp_dir()), 1 << 20);
+            HistoryInput { fold, rule: &rule, history, previous_system_time, base: None, spill, memory_bytes }.changes().unwrap()
+        };
+        let parent_of = |shape: &ChildShape| match history {
+            Some((history, columns)) if shape.is_history() => (history, columns.columns()),
+            _ => (&*parent, fold.shape().columns()),
+        };
+        for (child, shape) in children.iter_mut().zip(shapes.iter()).filter(|_| writes_anew) {
+            let (parent, columns) = parent_of(shape);
+            if shape.is_history() || !fold.truncate() {
+                let changes = ChildInput { shape, columns, parent, child: None }.anew().unwrap();
                 child.commit(request(shape.columns(), changes, true, None)).await.unwrap();
             }
         }
-        let mut followers = Vec::new();
-        for (child, shape) in self.children.iter_mut().zip(shapes) {
-            let changes = ChildInput { shape, fold, parent: &self.parent, child }.changes().unwrap();
-            let request = request(shape.columns(), changes, fold.truncate(), None);
-            followers.push(Follower { table: child, request });
+        let mut requests = Vec::new();
+        for (child, shape) in children.iter().zip(shapes.iter()) {
+            let (parent, columns) = parent_of(shape);
+            let truncate = fold.truncate() && !shape.is_history();
+            let changes = if shape.is_history() { of_history(parent).changes } else { fold.changes() };
+            let input = ChildInput { shape, columns, parent, child: (!truncate).then_some(child) };
+            requests.push(request(shape.columns(), input.changes(changes).unwrap(), truncate, None));
         }
+        let history_request = history.as_ref().map(|(history, _)| {
+            let folded = of_history(history);
+            *system_time = Some(folded.system_time);
+            request(folded.shape.columns(), folded.changes, false, None)
+        });
+        let histories = history.iter_mut().map(|(history, _)| history).zip(history_request);
+        let all = histories.chain(children.iter_mut().zip(requests));
+        let followers = all.map(|(table, request)| Follower { table, request }).collect();
         let ordering = fold.shape().ordering().map(str::to_owned);
         let own = request(fold.shape().columns(), fold.changes(), fold.truncate(), ordering);
-        self.parent.commit_group(own, followers).await.unwrap();
+        parent.commit_group(own, followers).await.unwrap();
     }
 
-    /// A table's rows as text, without Binlake's columns and the partition's.
-    async fn rows(&self, table: &TableId) -> Vec<String> {
+    /// Rows of a table's files.
+    async fn batches(&self, table: &TableId) -> Vec<RecordBatch> {
         let view = TableView::open(self.store.clone(), base(table)).await.unwrap();
         let mut found = Vec::new();
         for slice in view.slices(None).unwrap() {
             let path = Path::parse(format!("{}/{}", base(table), slice.path())).unwrap();
             let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
-            for batch in ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap() {
-                let batch = batch.unwrap();
-                if let Some(part) = batch.column_by_name("part") {
-                    let ids = batch.column_by_name("id").unwrap().as_primitive::<arrow::datatypes::Int32Type>();
-                    let parts = part.as_primitive::<arrow::datatypes::Int32Type>();
-                    assert!(
-                        ids.values().iter().zip(parts.values()).all(|(id, part)| id % 2 == *part),
-                        "a row in another partition"
-                    );
-                }
-                let schema = batch.schema();
-                let own =
-                    |name: &str| !name.starts_with("_hoodie") && !["_commit_ts", "_position", "part", "parts"].contains(&name);
-                let options = FormatOptions::new().with_null("NULL");
-                let columns = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| own(field.name()));
-                let columns: Vec<ArrayFormatter<'_>> =
-                    columns.map(|(_, column)| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
-                for row in 0..batch.num_rows() {
-                    found.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" "));
-                }
+            found.extend(ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().map(Result::unwrap));
+        }
+        found
+    }
+
+    /// What the history of the items must have: the elements of each version's list, with the version's periods.
+    async fn items_of_versions(&self) -> Vec<String> {
+        let mut expected = Vec::new();
+        for batch in self.batches(&"s.orders_history".parse().unwrap()).await {
+            let column = |name: &str| ArrayFormatter::try_new(batch.column_by_name(name).unwrap(), &FormatOptions::new()).unwrap();
+            let (id, items) = (column("id"), column("items"));
+            let periods = [VALID_FROM, VALID_TO, SYSTEM_FROM, SYSTEM_TO, PLACE].map(column);
+            for row in 0..batch.num_rows() {
+                let list: Vec<serde_json::Value> = serde_json::from_str(&items.value(row).to_string()).unwrap_or_default();
+                let periods = periods.iter().map(|period| period.value(row).to_string()).collect::<Vec<_>>().join(" ");
+                let item = |(index, item): (usize, &serde_json::Value)| {
+                    format!("{} {index} {} {}0 {periods}", id.value(row), item["sku"].as_str().unwrap(), item["price"]["amount"])
+                };
+                expected.extend(list.iter().enumerate().map(item));
+            }
+        }
+        expected.sort();
+        expected
+    }
+
+    /// A table's rows as text, without Binlake's columns and the partition's.
+    async fn rows(&self, table: &TableId) -> Vec<String> {
+        let mut found = Vec::new();
+        for batch in self.batches(table).await {
+            if let (Some(part), false) = (batch.column_by_name("part"), table.name().ends_with("_history")) {
+                let ids = batch.column_by_name("id").unwrap().as_primitive::<arrow::datatypes::Int32Type>();
+                let parts = part.as_primitive::<arrow::datatypes::Int32Type>();
+                assert!(ids.values().iter().zip(parts.values()).all(|(id, part)| id % 2 == *part), "a row in another partition");
+            }
+            let schema = batch.schema();
+            let own = |name: &str| !name.starts_with("_hoodie") && !["_commit_ts", "_position", "part", "parts"].contains(&name);
+            let options = FormatOptions::new().with_null("NULL");
+            let columns = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| own(field.name()));
+            let columns: Vec<ArrayFormatter<'_>> =
+                columns.map(|(_, column)| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
+            for row in 0..batch.num_rows() {
+                found.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" "));
             }
         }
         found.sort();
@@ -260,13 +315,14 @@ fn windows() -> impl Strategy<Value = Vec<Window>> {
     prop::collection::vec(window, 2..25)
 }
 
-async fn run(windows: Vec<Window>, has_ordering: bool, is_partitioned: bool) {
+async fn run(windows: Vec<Window>, has_ordering: bool, is_partitioned: bool, has_history: bool) {
     let schema = schema();
     let folder = tempfile::tempdir().unwrap();
     let folder = SpillFolder::new(folder.path());
     let treatment = Treatment {
         partition_by: is_partitioned.then(|| "part".parse().unwrap()),
         ordering: has_ordering.then(|| "newness".to_owned()),
+        keeps_all: has_history,
         ..Treatment::default()
     };
     let mut pending = TablePending::new(schema.table.clone(), treatment, None);
@@ -279,7 +335,7 @@ async fn run(windows: Vec<Window>, has_ordering: bool, is_partitioned: bool) {
         Statement::Put(order) => order.newness,
         Statement::Delete(_) => None,
     };
-    let mut has_committed = false;
+    let (mut has_committed, mut system_time) = (false, None);
     for (number, window) in windows.into_iter().enumerate() {
         let closing = CutPoint { epoch: Epoch(1), number: CutNumber(number as u64 + 1) };
         let offset = 1_000 + number as u64;
@@ -327,10 +383,9 @@ async fn run(windows: Vec<Window>, has_ordering: bool, is_partitioned: bool) {
                 Statement::Delete(_) => _ = model.remove(&id),
             }
         }
-        let shapes = ChildShape::all(&specs().0, fold.shape()).unwrap();
         // each commit by another process
-        let mut family = Family::open(&store, &fold, &shapes).await;
-        family.commit(&fold, &shapes, window.forgets && has_committed).await;
+        let mut family = Family::open(&store, &fold, has_history).await;
+        family.commit(&fold, window.forgets && has_committed, &mut system_time).await;
         has_committed = true;
         pending.done(closing, position, schema.clone());
         let mut expected: [Vec<String>; 3] = Default::default();
@@ -341,9 +396,13 @@ async fn run(windows: Vec<Window>, has_ordering: bool, is_partitioned: bool) {
         }
         let parents = family.rows(&schema.table).await;
         assert_eq!(parents.len(), model.len(), "parents after window {number}: {parents:?}");
-        for (shape, mut expected) in shapes.iter().zip(expected) {
+        for (shape, mut expected) in family.shapes.iter().zip(expected) {
             expected.sort();
             assert_eq!(family.rows(shape.table()).await, expected, "{} after window {number}", shape.table());
+        }
+        if has_history {
+            let found = family.rows(&"s.orders_items_history".parse().unwrap()).await;
+            assert_eq!(found, family.items_of_versions().await, "items of versions after window {number}");
         }
     }
 }
@@ -356,67 +415,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn children_are_what_their_parents_rows_say(windows in windows(), has_ordering: bool, is_partitioned: bool) {
-        runtime().block_on(run(windows, has_ordering, is_partitioned));
-    }
-}
-
-fn lake_shape() -> crate::merge::LakeShape {
-    crate::merge::LakeShape::new(schema(), Some(&"part".parse().unwrap())).unwrap()
-}
-
-#[test]
-fn a_childs_columns_begin_with_its_parents_key_and_end_with_its_partition() {
-    let shapes = ChildShape::all(&specs().0, &lake_shape()).unwrap();
-    let columns =
-        |shape: &ChildShape| shape.columns().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(" ");
-    let names: Vec<String> = shapes.iter().map(|shape| shape.table().to_string()).collect();
-    assert_eq!(names, ["s.orders_items", "s.orders_items_parts", "s.order_tags"]);
-    assert_eq!(columns(&shapes[0]), "id _index sku price_amount parts _commit_ts _position part");
-    assert_eq!(columns(&shapes[1]), "id _items_index code n _commit_ts _position part");
-    assert_eq!(columns(&shapes[2]), "id tag n _commit_ts _position part");
-    assert_eq!(shapes[1].key_names(), ["id", "_items_index", "code"]);
-    assert_eq!(shapes[1].claim().lists, ["items", "parts"]);
-    let sample = include_str!("../../../tests/data/state/child-v1.json").trim();
-    assert_eq!(shapes[1].claim().to_json().unwrap(), sample);
-    assert_eq!(super::ChildClaim::from_json(sample).as_ref(), Some(shapes[1].claim()));
-    assert_eq!(super::ChildClaim::from_json(&sample.replace(":1,", ":2,")), None);
-}
-
-#[test]
-fn what_cannot_be_a_child_is_said() {
-    let wrong = |text: &str| {
-        let specs: ChildSpecs = toml::from_str(text).unwrap();
-        ChildShape::all(&specs.0, &lake_shape()).unwrap_err().to_string()
-    };
-    assert!(wrong("[nothing]\ncolumns = { a = 'int' }\n").contains("a column that the table lacks"));
-    assert!(wrong("[newness]\ncolumns = { a = 'int' }\n").contains("a column that has no JSON"));
-    let twice = wrong("[items]\ncolumns = { id = 'int' }\n");
-    assert!(twice.contains("s.orders_items has `id` twice") && twice.contains("items_id = { type = …, path = \"id\" }"), "{twice}");
-    assert!(wrong("[items]\nname = 'other.items'\ncolumns = { a = 'int' }\n").contains("another database"));
-}
-
-/// What isn't read before the merge stops the table there.
-#[test]
-fn an_element_that_cannot_be_read_names_table_and_place() {
-    let shapes = ChildShape::all(&specs().0, &lake_shape()).unwrap();
-    let parents = |items: &str| {
-        let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
-        let int = || Arc::new(Int32Array::from(vec![1])) as ArrayRef;
-        RecordBatch::try_from_iter([("id", int()), ("items", text(items)), ("tags", text("[]"))]).unwrap()
-    };
-    for (items, why) in [
-        ("[1]", "element 0 of `items`: it is no object"),
-        ("{}", "`items` is no list"),
-        ("[{}, {\"price\": {\"amount\": \"x\"}}]", "element 1 of `items`: the value of `price.amount` can't be read"),
-        (
-            "[{\"parts\": [{\"code\": 1}, {\"code\": 1}]}]",
-            "element 0 of `items`: element 1 of `parts`: an element before it has the same key",
-        ),
-        ("[{\"parts\": [{}]}]", "element 0 of `items`: element 0 of `parts`: the key `code` is missing"),
-    ] {
-        let error = shapes[0].explode(&parents(items), 0..1).unwrap_err();
-        assert!(error.to_string().contains(why), "{items}: {error}");
-        assert_eq!(error.kind(), crate::error::Kind::Data);
+    fn children_are_what_their_parents_rows_say(
+        windows in windows(),
+        has_ordering: bool,
+        is_partitioned: bool,
+        has_history: bool,
+    ) {
+        runtime().block_on(run(windows, has_ordering, is_partitioned, has_history));
     }
 }

@@ -9,12 +9,11 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosec
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The history's rows of these keys (columns of the rows' key, sorted, each key once), by partition, sorted as the history is. Blocks.
-pub fn erasable(mut reader: RowReader, keys: &[ArrayRef]) -> Result<Vec<RecordBatch>> {
+/// The history's rows of these keys (columns of the rows' key, called `names`, sorted, each key once), by partition, sorted as the history is. Of the history
+/// of a child the rows whose key begins so. Blocks.
+pub fn erasable(mut reader: RowReader, names: &[String], keys: &[ArrayRef]) -> Result<Vec<RecordBatch>> {
     let columns = reader.columns().clone();
-    // the key's columns are those that are never NULL, but for the periods
-    let names: Vec<String> = super::Questions::new("", &columns).key().to_vec();
-    let maker = KeyBytes::new(&names, &columns)?;
+    let maker = KeyBytes::new(names, &columns)?;
     let wanted = maker.of_columns(keys)?;
     let wanted: HashSet<Box<[u8]>> = (0..wanted.num_rows()).map(|row| Box::from(wanted.row(row).data())).collect();
     let count = keys.first().map_or(0, |column| column.len());

@@ -3,6 +3,7 @@
 //! A history goes on from the commit that it was last made with. Where the table has another one by now (the history is new, or was switched off for a
 //! while), it starts from the table's rows as they are: what differs from what it knows became so at that moment, as far as it can tell.
 
+use super::children::Parents;
 use super::commit::{Job, ensure_partitioned};
 use super::delivery::WrittenItems;
 use super::lake::LakeWriter;
@@ -10,7 +11,8 @@ use super::letters::OpenLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::merge::{
-    BaseRows, CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HistoryInput, HistoryRule, HistoryShape, POSITION_KEY, history_of,
+    BaseRows, CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, POSITION_KEY,
+    history_of,
 };
 use crate::table::{CommitRequest, CommitSummary, Follower, Table};
 use std::collections::BTreeMap;
@@ -96,17 +98,20 @@ impl Job {
             // all rows are of this commit
             _ => self.fold.marks()?,
         };
-        let shapes = self.ready_children(open).await?;
+        let shape = open.history.as_ref().map(|history| self.history_shape(history)).transpose()?;
+        let shapes = self.ready_children(open, shape.as_ref()).await?;
         let OpenTable { table, history, children, letters } = open;
-        let mut followers = Vec::with_capacity(2 + children.len());
-        if let (Some(history), Some(rule)) = (history, self.history.clone()) {
-            let request = self.history_request(&rule, table, history)?;
-            followers.push(Follower { table: history, request });
-        }
-        for ((_, child), shape) in children.iter_mut().zip(&shapes) {
-            let request = self.child_request(shape, table, child)?;
-            followers.push(Follower { table: child, request });
-        }
+        let of_history = match (history.as_ref(), self.history.clone()) {
+            (Some(history), Some(rule)) => Some(self.history_request(&rule, table, history)?),
+            _ => None,
+        };
+        let parents = Parents { table, history: history.as_ref().zip(shape.as_ref()) };
+        let start = of_history.as_ref().and_then(|request| request.extra_metadata.get(HISTORY_START_KEY));
+        let of_children = children.iter().zip(&shapes).map(|((_, child), shape)| self.child_request(shape, &parents, child, start));
+        let of_children = of_children.collect::<Result<Vec<_>>>()?;
+        let histories = history.iter_mut().zip(of_history);
+        let others = children.iter_mut().map(|(_, child)| child).zip(of_children);
+        let followers: Vec<Follower<'_>> = histories.chain(others).map(|(table, request)| Follower { table, request }).collect();
         let request = self.request()?;
         let (table, followers) = match letters {
             Some(letters) => {
@@ -119,7 +124,15 @@ impl Job {
         Ok(Done::of(table, followers))
     }
 
-    fn history_request(&mut self, rule: &HistoryRule, table: &Table, history: &Table) -> Result<CommitRequest> {
+    /// The history's shape from this commit on.
+    fn history_shape(&self, history: &Table) -> Result<HistoryShape> {
+        let lake = self.fold.shape();
+        let previous = (!history.instants().is_empty()).then(|| history.columns());
+        HistoryShape::new(&lake.source().table, lake.columns(), &lake.key_names(), previous.as_deref())
+    }
+
+    /// What the commit changes in the history.
+    pub(super) fn history_changes(&self, rule: &HistoryRule, table: &Table, history: &Table) -> Result<HistoryChanges> {
         let known = history.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
         let before = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
         let base = match &before {
@@ -138,7 +151,13 @@ impl Job {
             spill: self.spill.clone(),
             memory_bytes: self.lake.memory_bytes(),
         };
-        let folded = input.changes()?;
+        input.changes()
+    }
+
+    fn history_request(&mut self, rule: &HistoryRule, table: &Table, history: &Table) -> Result<CommitRequest> {
+        let known = history.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+        let before = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+        let folded = self.history_changes(rule, table, history)?;
         self.checkpoint.system_time = Some(folded.system_time);
         // rows that changed beside the stream are no gap
         let is_amended =

@@ -14,6 +14,7 @@ history = { valid_time = "at" }
 [table.children.items]
 columns = { sku = "string", qty = "int", "price.amount" = "decimal(10,2)" }
 key = ["sku"]
+history = true
 [table.children.items.children.discounts]
 [table.children."customer.phones"]
 name = "mydev.phones"
@@ -72,14 +73,25 @@ async fn children_follow_what_becomes_of_their_parents() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
 
-    // tables like others, for Binlake and for others' readers; the history has the orders alone
+    // tables like others, for Binlake and for others' readers
     let tables = pipeline.ok(&["tables"]);
-    for table in ["orders", "orders_history", "orders_items", "orders_items_discounts", "phones"] {
+    for table in ["orders", "orders_history", "orders_items", "orders_items_history", "orders_items_discounts", "phones"] {
         assert!(tables.contains(&format!("mydev.{table} ")), "{tables}");
     }
     let query = "SELECT o.id, i.sku FROM mydev.orders o JOIN mydev.orders_items i ON i.id = o.id ORDER BY o.id, i.sku";
     assert_eq!(pipeline.ok(&["query", query, "--format", "csv"]), "id,sku\n1,b\n1,c\n2,a\n");
     let versions = "SELECT count(*) FROM history('mydev.orders', '1')";
+    assert_eq!(pipeline.ok(&["query", versions, "--format", "csv"]).lines().nth(1), Some("3"));
+    // the items as they were then: the parent's versions, taken apart
+    let as_of = |valid: &str| {
+        let query = "SELECT id, sku, qty FROM mydev.orders_items ORDER BY id, sku";
+        pipeline.ok(&["query", query, "--valid-at", valid, "--format", "csv"])
+    };
+    assert_eq!(as_of("2011-02-14T12:00:00Z"), "id,sku,qty\n2,late,\n");
+    assert_eq!(as_of("2011-02-15T12:00:00Z"), "id,sku,qty\n1,a,1\n1,b,2\n2,a,3\n");
+    assert_eq!(as_of("2011-02-16T12:00:00Z"), "id,sku,qty\n1,b,9\n1,c,\n2,a,3\n3,x,1\n");
+    assert_eq!(as_of("2026-01-01T00:00:00Z"), "id,sku,qty\n1,b,9\n1,c,\n2,a,3\n");
+    let versions = "SELECT count(*) FROM history('mydev.orders_items', '1', 'b')";
     assert_eq!(pipeline.ok(&["query", versions, "--format", "csv"]).lines().nth(1), Some("3"));
     for (table, columns) in [("orders_items", &ITEMS), ("orders_items_discounts", &DISCOUNTS)] {
         let columns = columns.map(str::to_owned);

@@ -53,7 +53,8 @@ async fn a_table_is_fed_by_plain_and_aggregated_records() {
     let pipeline = credentials(Pipeline::from_text(&format!(
         "[lake]\nurl = \"file:./data/lake\"\ncommit_interval = \"100ms\"\n[state]\nurl = \"sqlite:./data/state.db\"\n[admin]\nlisten = \"off\"\n\
          [[table]]\nstream = \"kinesis://{name}?endpoint={}&poll=20ms\"\nname = \"mydev.impressions\"\n\
-         columns = {{ uuid = \"string\", country = \"string\" }}\nkey = [\"uuid\"]\n",
+         columns = {{ uuid = \"string\", country = \"string\" }}\nkey = [\"uuid\"]\n\
+         [table.children.sites]\nkey = [\"url\"]\ncolumns = {{ url = \"string\" }}\n",
         stand_in.endpoint()
     )));
     let put = async |key: &str, data: Vec<u8>| {
@@ -64,12 +65,16 @@ async fn a_table_is_fed_by_plain_and_aggregated_records() {
         rows.sort();
         rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
     };
-    put("a", br#"{"uuid": 1, "country": "Canada"}"#.to_vec()).await;
+    put("a", br#"{"uuid": 1, "country": "Canada", "sites": [{"url": "a"}, {"url": "b"}]}"#.to_vec()).await;
     let service = pipeline.run();
     assert!(within(Duration::from_secs(60), async || rows() == ["1 Canada"]).await, "{:?}\n{}", rows(), pipeline.log_tail());
     let user =
         |text: &str| UserRecord { partition_key: "a".into(), explicit_hash_key: None, bytes: text.as_bytes().to_vec().into() };
-    let all = [user(r#"{"uuid": 1, "country": "changed"}"#), user(r#"{"uuid": 2, "country": "Chad"}"#), user("bad")];
+    let all = [
+        user(r#"{"uuid": 1, "country": "changed"}"#),
+        user(r#"{"uuid": 2, "country": "Chad", "sites": [{"url": "c"}]}"#),
+        user("bad"),
+    ];
     put("a", aggregate(&all).to_vec()).await;
     service.kill();
     put("b", br#"{"uuid": 3, "country": "India"}"#.to_vec()).await;
@@ -78,4 +83,6 @@ async fn a_table_is_fed_by_plain_and_aggregated_records() {
     assert!(within(Duration::from_secs(60), async || rows() == expected).await, "{:?}\n{}", rows(), pipeline.log_tail());
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     assert!(pipeline.ok(&["dead-letter", "list"]).contains("not JSON"));
+    let sites = pipeline.table("mydev", "impressions_sites").values(None, &["uuid", "url"]).unwrap();
+    assert_eq!(sites, [[Some("2".to_owned()), Some("c".to_owned())]]);
 }
