@@ -209,7 +209,7 @@ impl Family {
             let (spill, memory_bytes) = (SpillFolder::new(std::env::temp_dir()), 1 << 20);
             HistoryInput { fold, rule: &rule, history, previous_system_time, base: None, spill, memory_bytes }.changes().unwrap()
         };
-        let parent_of = |shape: &ChildShape| match history {
+        let parent_of = |shape: &ChildShape| match &*history {
             Some((history, columns)) if shape.is_history() => (history, columns.columns()),
             _ => (&*parent, fold.shape().columns()),
         };
