@@ -115,6 +115,17 @@ async fn children_follow_what_becomes_of_their_parents() {
     comes_to(&pipeline, "telephones", &["id", "_index", "number"], &["2 0 1"]).await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
+
+    // who is erased takes the elements along, those of earlier versions as well
+    let left = |id: &str| {
+        ["orders", "orders_history", "orders_items", "orders_items_history"].map(|table| {
+            let query = format!("SELECT count(*) > 0 FROM mydev.{table} WHERE id = '{id}'");
+            pipeline.ok(&["query", &query, "--format", "csv"]).lines().nth(1) == Some("true")
+        })
+    };
+    assert_eq!((left("1"), left("2")), ([true; 4], [true, true, false, true]));
+    pipeline.ok(&["erase", "mydev.orders", "1"]);
+    assert_eq!((left("1"), left("2")), ([false; 4], [true, true, false, true]));
 }
 
 /// Killed again and again while orders come, come late, come twice and are emptied: at last the items are what the orders say.
