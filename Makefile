@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint licences unit integration readers demo test-spark test-kcl test-chaos test-engines bench bench-peers clean test-debezium test-corrections
+.PHONY: help setup test lint licences unit integration readers demo test-spark test-kcl test-chaos test-engines bench bench-peers clean test-debezium test-corrections test-glue
 
 export BINLAKE_CACHE ?= $(HOME)/.cache/binlake
 export CARGO_TARGET_DIR ?= $(BINLAKE_CACHE)/target
@@ -61,6 +61,9 @@ test-corrections: setup ## prices with corrections, a million versions, asked as
 test-debezium: setup ## Debezium's embedded engine and ours make the same events of one binlog
 	@scripts/debezium.sh
 	BINLAKE_TEST_DEBEZIUM=1 $(CARGO) test --test integration formats::debezium -- --nocapture
+
+test-glue: setup ## a catalog that refuses stale versions (ministack), beside moto
+	BINLAKE_TEST_GLUE=1 $(CARGO) test --test integration glue:: -- --nocapture
 
 test-engines: test-spark ## every engine that reads the tables: hudi-rs and DuckDB (with make test), Spark
 	$(CARGO) test --test integration readers:: -- --nocapture

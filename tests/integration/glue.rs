@@ -1,5 +1,7 @@
 //! The Glue catalog, kept by a running service; moto is the stand-in, boto3 looks. What moto doesn't do (refuse a stale version) is tried against a
-//! server of our own.
+//! server of our own, and in `make test-glue` against ministack.
+
+mod versions;
 
 use crate::fake_http::FakeHttp;
 use crate::mysql::{Flavour, Server, eventually};
@@ -119,6 +121,14 @@ async fn a_table_is_registered_and_follows_its_columns_and_partitions() {
     assert!(sql.contains(&format!("PARTITION (`sold_year` = '2024') LOCATION '{location}/sold_year=2024'")), "{sql}");
 }
 
+fn config(endpoint: &str) -> CatalogConfig {
+    CatalogConfig {
+        url: GlueUrl::try_from(format!("glue://?region=us-east-1&endpoint={endpoint}")).unwrap(),
+        database: DatabaseName::try_from("{database}".to_owned()).unwrap(),
+        parameters: BTreeMap::new(),
+    }
+}
+
 /// A catalog with one table, which another changes at the moment when we first do.
 fn contended() -> FakeHttp {
     let version = Mutex::new(1);
@@ -146,11 +156,7 @@ fn contended() -> FakeHttp {
 #[tokio::test]
 async fn of_two_who_change_an_entry_the_later_looks_again() {
     let fake = contended();
-    let config = CatalogConfig {
-        url: GlueUrl::try_from(format!("glue://?region=eu-west-1&endpoint={}", fake.endpoint)).unwrap(),
-        database: DatabaseName::try_from("{database}".to_owned()).unwrap(),
-        parameters: BTreeMap::new(),
-    };
+    let config = config(&fake.endpoint);
     let columns = Schema::new(vec![Field::new("id", DataType::Int32, false)]);
     let described = |location| Described {
         database: "d",

@@ -33,6 +33,10 @@ if how == "annotate":
     entry["Parameters"]["team"] = "sales"
     entry["Description"] = "described by a person"
     glue.update_table(DatabaseName=database, TableInput=entry)
+try:
+    versions = len(glue.get_table_versions(DatabaseName=database, TableName=table)["TableVersions"])
+except glue.exceptions.ClientError:
+    versions = None  # ministack doesn't tell
 pages = glue.get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table)
 storage = found["StorageDescriptor"]
 print(
@@ -50,7 +54,7 @@ print(
                 for page in pages
                 for partition in page["Partitions"]
             ),
-            "versions": len(glue.get_table_versions(DatabaseName=database, TableName=table)["TableVersions"]),
+            "versions": versions,
         }
     )
 )
