@@ -31,6 +31,8 @@ pub(super) struct Amend {
     pub(super) before: Checkpoint,
     /// Whether rows have items that their lookups no longer have.
     pub(super) is_stale: bool,
+    /// Whether dead letters are tried again that are asked for.
+    pub(super) tries_letters: bool,
     /// What commits of ours say that may have taken effect though they failed.
     pub(super) tried: Vec<Checkpoint>,
 }
@@ -70,7 +72,7 @@ impl Amend {
     async fn attempt(&mut self) -> Result<Option<(Checkpoint, Option<CommitSummary>)>, Failed> {
         let is_open = self.writer.as_ref().is_some_and(|open| open.letters.is_some());
         let has_letters = is_open || self.shape.has_dead_letters();
-        let asked = match has_letters {
+        let asked = match has_letters && self.tries_letters {
             true => asked_row_retries(self.lake.lake(), &self.table).await.map_err(Failed::of)?,
             false => Vec::new(),
         };

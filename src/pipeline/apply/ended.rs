@@ -2,6 +2,7 @@
 
 use super::amend::Amended;
 use super::commit::Outcome;
+use super::ruled::Edge;
 use super::tables::AppliedTable;
 use super::{AppliedCommit, Apply, is_past};
 use crate::error::{Kind, Result};
@@ -27,9 +28,11 @@ impl Apply {
         }
         let due = |applied: &AppliedTable| applied.amend_due(&self.config.cadence).is_some_and(is_past);
         let due: Vec<TableId> = self.tables.iter().filter(|(_, applied)| due(applied)).map(|(table, _)| table.clone()).collect();
+        // who asks for dead letters to be tried again has corrected the rules
+        let tries_letters = self.edge.as_ref().is_none_or(Edge::is_newest);
         for table in due {
             let Some(applied) = self.tables.get_mut(&table) else { continue };
-            match applied.amend(&table, &self.lake) {
+            match applied.amend(&table, &self.lake, tries_letters) {
                 Ok(Some(amend)) => {
                     self.running.spawn(async { Ended::Amend(Box::new(Box::pin(amend.run()).await)) });
                 }

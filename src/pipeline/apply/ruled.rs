@@ -18,9 +18,15 @@ pub(in crate::pipeline) struct Edge {
     lake: String,
     /// The rules and those before them, newest first, with the cuts since which they count.
     before: Vec<(Option<CutPoint>, Arc<TableRules>)>,
+    book: RulesBook,
 }
 
 impl Edge {
+    /// Whether no others are in force, or asked for: else what can be done by these rules or by those had better wait.
+    pub(super) fn is_newest(&self) -> bool {
+        self.book.newest() <= self.revision && self.book.proposal().is_none()
+    }
+
     /// The cut at which a table came, if it wasn't there before: what an earlier commit says of the stream is of no use to it then.
     pub(super) fn came(&self, table: &TableId) -> Option<CutPoint> {
         let named = self.before.iter().take_while(|(_, rules)| rules.rule_for(table).is_some()).count();
@@ -84,7 +90,7 @@ impl Ground {
     /// The same, by the rules of a generation.
     pub(in crate::pipeline) fn by(&self, generation: &Generation, book: &RulesBook) -> Self {
         let before = book.tables_before(generation.revision);
-        let edge = Edge { revision: generation.revision, lake: book.lake_url().to_owned(), before };
+        let edge = Edge { revision: generation.revision, lake: book.lake_url().to_owned(), before, book: book.clone() };
         let config = ApplyConfig { rules: generation.tables.clone(), ..self.config.clone() };
         Self { config, edge: Some(edge), ..self.clone() }
     }

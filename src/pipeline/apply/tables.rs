@@ -291,7 +291,7 @@ impl AppliedTable {
     }
 
     /// What may have to be done beside what the stream brings.
-    pub(super) fn amend(&mut self, table: &TableId, lake: &LakeWriter) -> Result<Option<Amend>> {
+    pub(super) fn amend(&mut self, table: &TableId, lake: &LakeWriter, tries_letters: bool) -> Result<Option<Amend>> {
         let (Some(before), Some(shape)) = (self.checkpoint.clone(), self.pending.committed_shape()?) else { return Ok(None) };
         let treatment = self.pending.treatment().clone();
         let is_stale = treatment.transform.as_ref().is_some_and(|sql| sql.reapplies() && sql.marks() != before.lookups);
@@ -312,6 +312,7 @@ impl AppliedTable {
             shape,
             before,
             is_stale,
+            tries_letters,
             tried: Vec::new(),
         }))
     }

@@ -201,7 +201,7 @@ impl RulesBook {
     }
 
     /// The revision that is asked for and undecided.
-    pub(super) fn proposal(&self) -> Option<u64> {
+    pub(in crate::pipeline) fn proposal(&self) -> Option<u64> {
         locked(&self.inner.revisions).last().filter(|newest| newest.status == RulesStatus::Proposed).map(|newest| newest.number)
     }
 
