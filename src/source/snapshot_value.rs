@@ -174,6 +174,9 @@ fn clock(row: &mut Reader<'_>) -> Result<i64> {
     Ok((hour * 60 + minute) * 60 + second)
 }
 
+/// A TIME ends at 838:59:59.
+const MOST_DAYS_OF_A_TIME: i64 = 34;
+
 /// TIME, in microseconds.
 fn time(row: &mut Reader<'_>) -> Result<i64> {
     let length = row.u8()?;
@@ -185,6 +188,9 @@ fn time(row: &mut Reader<'_>) -> Result<i64> {
     }
     let is_negative = row.u8()? != 0;
     let days = i64::from(row.u32()?);
+    if days > MOST_DAYS_OF_A_TIME {
+        return Err(malformed("a time in a snapshot's row is malformed"));
+    }
     let seconds = days * 86_400 + clock(row)?;
     let fraction = if length == 12 { i64::from(row.u32()?) } else { 0 };
     let micros = seconds * 1_000_000 + fraction;
@@ -269,6 +275,14 @@ mod tests {
     fn another_type_than_the_columns_is_noticed() {
         assert!(FieldReader::new(&column(SourceType::Json), WireType(252)).is_none());
         assert!(FieldReader::new(&column(SourceType::Int { unsigned: true }), WireType(8)).is_none());
+    }
+
+    #[test]
+    fn a_time_of_too_many_days_is_refused() {
+        let wire = |days: u32| [&[8, 0][..], &days.to_le_bytes(), &[1, 2, 3]].concat();
+        assert_eq!(time(&mut Reader::new(&wire(34))).unwrap(), ((34 * 24 + 1) * 3600 + 2 * 60 + 3) * 1_000_000);
+        assert_eq!(time(&mut Reader::new(&wire(35))).unwrap_err().kind(), Kind::Data);
+        assert_eq!(time(&mut Reader::new(&wire(u32::MAX))).unwrap_err().kind(), Kind::Data);
     }
 
     proptest! {
