@@ -2,6 +2,7 @@
 
 mod retry;
 
+pub(in crate::pipeline) use retry::folder_of;
 pub use retry::{RETRY_FOLDER, retry_lot, waiting_letters};
 
 use super::apply::{Apply, Ground, LoopEnd, Turn};

@@ -4,6 +4,7 @@
 //! the service that has the table does it within seconds, in one commit on the table and on its letters, and deletes the file. A file that is read twice, after a
 //! crash, finds its letters gone, or does the same again.
 
+use super::foreign::folder_of;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{BinlogCoordinates, ChangeBatch, Operation, SourceType, TableId, TableSchema, TransactionStamp};
 use crate::format::{Cell, CellColumns, DEAD_LETTERS, PlainType};
@@ -18,18 +19,13 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The folder of what is asked for, in the folder of a table of dead letters.
-const RETRY_FOLDER: &str = "_retry";
-
 /// The table of the rows of `table` that can't be transformed.
 pub fn row_letters_of(table: &TableId) -> TableId {
     TableId::new(format!("{DEAD_LETTERS}{}", table.database()), format!("{}{ROW_LETTERS_SUFFIX}", table.name()))
 }
 
 fn folder(lake: &Lake, table: &TableId) -> Path {
-    let letters = row_letters_of(table);
-    let base = lake.table_path(letters.database(), letters.name());
-    Path::from_iter(base.parts().chain([RETRY_FOLDER.into()]))
+    folder_of(lake, &row_letters_of(table))
 }
 
 fn refused(error: object_store::Error, path: &Path) -> Error {

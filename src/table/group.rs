@@ -78,13 +78,7 @@ impl Table {
         // none is left off in the middle of its files
         let prepared: Vec<Result<Prepared>> = futures::stream::iter(writing).buffered(AT_ONCE).collect().await;
         let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
-        let mut done = decide(&mut tables, prepared).await?;
-        for table in tables {
-            table.after_commit().await;
-        }
-        let others = done.split_off(1);
-        let own = done.pop().ok_or_else(|| Error::bug("a commit says nothing"))?;
-        Ok((own, others))
+        take_effect(tables, prepared).await
     }
 }
 
@@ -107,19 +101,24 @@ impl Table {
             prepared.push(prepare(table, request).await?);
             tables.push(table);
         }
-        let mut done = decide(&mut tables, prepared).await?;
-        for table in tables {
-            table.after_commit().await;
-        }
-        let others = done.split_off(1);
-        let own = done.pop().ok_or_else(|| Error::bug("a commit says nothing"))?;
-        Ok((own, others))
+        take_effect(tables, prepared).await
     }
 }
 
 async fn prepare(table: &mut Table, request: CommitRequest) -> Result<Prepared> {
     let prepared = table.prepare(request).await;
     prepared.map_err(|error| table.at(error))
+}
+
+/// Makes what was written count, and looks after the tables; gives what was done to the first, and to the others.
+async fn take_effect(mut tables: Vec<&mut Table>, prepared: Vec<Prepared>) -> Result<(CommitSummary, Vec<CommitSummary>)> {
+    let mut done = decide(&mut tables, prepared).await?;
+    for table in tables {
+        table.after_commit().await;
+    }
+    let others = done.split_off(1);
+    let own = done.pop().ok_or_else(|| Error::bug("a commit says nothing"))?;
+    Ok((own, others))
 }
 
 /// Makes what was written count; the leader is the first.

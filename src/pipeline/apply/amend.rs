@@ -6,11 +6,11 @@
 use super::commit::{FIRST_PAUSE, Failed, LONGEST_PAUSE, another_service, extra_metadata};
 use super::history::OpenTable;
 use super::lake::LakeWriter;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::{CutPoint, Lane, Section, TableId};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, ReapplyInput, RowLetter, TablePending, Treatment};
 use crate::pipeline::row_letters::{asked_row_retries, changes_of_letters, done_row_retries};
-use crate::table::{CommitRequest, CommitSummary, is_taken};
+use crate::table::{CommitRequest, CommitSummary};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,13 +101,7 @@ impl Amend {
                 self.writer = Some(open);
                 Ok(Some(done))
             }
-            Err(error) if self.lake.is_shared() => match open.table.ensure_ours().await {
-                Err(taken) if is_taken(&taken) => Err(Failed::ForGood(taken)),
-                _ if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
-                _ => Err(Failed::of(error)),
-            },
-            Err(error) if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
-            Err(error) => Err(Failed::of(error)),
+            Err(error) => Err(Failed::on(&mut open.table, &self.lake, error).await),
         }
     }
 

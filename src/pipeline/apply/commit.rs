@@ -69,6 +69,19 @@ impl Failed {
     pub(super) fn of(error: Error) -> Self {
         if error.is_transient() { Self::Again(error) } else { Self::ForGood(error) }
     }
+
+    /// Why a commit on an open table failed.
+    pub(super) async fn on(table: &mut Table, lake: &LakeWriter, error: Error) -> Self {
+        if lake.is_shared()
+            && let Err(taken) = table.ensure_ours().await
+            && is_taken(&taken)
+        {
+            // it was given to another worker
+            return Self::ForGood(taken);
+        }
+        // who came in between, opening the table again will tell: Spark's commit is built upon, another service's is given way to
+        if error.kind() == Kind::Conflict { Self::Again(error) } else { Self::of(error) }
+    }
 }
 
 impl Job {
@@ -119,15 +132,7 @@ impl Job {
         };
         match self.commit_on(&mut open).await {
             Ok(done) => Ok((Some(open), Some(done))),
-            // it was given to another worker
-            Err(error) if self.lake.is_shared() => match open.table.ensure_ours().await {
-                Err(taken) if is_taken(&taken) => Err(Failed::ForGood(taken)),
-                _ if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
-                _ => Err(Failed::of(error)),
-            },
-            // who came in between, opening the table again will tell: Spark's commit is built upon, another service's is given way to
-            Err(error) if error.kind() == Kind::Conflict => Err(Failed::Again(error)),
-            Err(error) => Err(Failed::of(error)),
+            Err(error) => Err(Failed::on(&mut open.table, &self.lake, error).await),
         }
     }
 

@@ -47,7 +47,11 @@ impl LakeRetries {
 }
 
 fn folder(lake: &Lake, table: &TableId) -> Path {
-    let letters = dead_letter_table(table);
+    folder_of(lake, &dead_letter_table(table))
+}
+
+/// Where it is asked for that letters of this table of dead letters are tried again.
+pub(in crate::pipeline) fn folder_of(lake: &Lake, letters: &TableId) -> Path {
     let base = lake.table_path(letters.database(), letters.name());
     Path::from_iter(base.parts().chain([RETRY_FOLDER.into()]))
 }
