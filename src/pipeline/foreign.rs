@@ -109,7 +109,7 @@ async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::
     let of_stream = checkpoints.values().filter(|checkpoint| checkpoint.stream_id == stream_id);
     let last_epoch: Option<Epoch> = of_stream.map(|checkpoint| checkpoint.epoch).max();
     let tables: Vec<TableId> = feed.tables.iter().map(|fed| fed.table.clone()).collect();
-    let retries = Arc::new(LakeRetries::new(lake.clone(), tables));
+    let retries = Arc::new(LakeRetries::new(lake.clone(), tables, ground.edge.clone()));
     let log = ForeignLog::new(source, feed.format(&checkpoints)?, Some(retries), checkpoints.keys().cloned().collect(), last_epoch);
     let config = super::apply::ApplyConfig { rules: Arc::new(feed.rules()), ..ground.config.clone() };
     let ground = Ground { log: Arc::new(log), config, ..ground.clone() };

@@ -133,6 +133,7 @@ async fn capture_and_merge_apart_and_the_stream_is_released() {
     assert!(merge.terminate().success(), "{}", scene.pipeline.log_tail());
     // what had not been read yet when the signal came is the next ones'
     let both = ["capture", "merge"].map(|half| scene.pipeline.start(&[half]));
+    scene.change().await;
     scene.catches_up().await;
     for half in both {
         assert!(half.terminate().success(), "{}", scene.pipeline.log_tail());

@@ -69,9 +69,12 @@ async fn an_operator_sees_what_runs() {
     assert_eq!((tables[0]["table"].as_str(), tables[0]["rows"].as_u64()), (Some(table.as_str()), Some(3)), "{tables}");
     assert_eq!(tables[0]["state"], "live", "{tables}");
 
-    let (_, status) = ask(&address, "/status").await.unwrap();
-    let status: Value = serde_json::from_str(&status).unwrap();
-    assert_eq!(status["tables"][&table]["updated"], 1, "{status}");
+    // what is in the lake is counted a moment later
+    eventually("the update is counted", async || {
+        let status: Value = serde_json::from_str(&ask(&address, "/status").await.unwrap().1).unwrap();
+        status["tables"][&table]["updated"] == 1
+    })
+    .await;
     let (_, metrics) = ask(&address, "/metrics").await.unwrap();
     let line = format!("binlake_committed_rows_total{{table=\"{table}\",operation=\"u\"}} 1");
     assert!(metrics.contains(&line), "{metrics}");

@@ -27,6 +27,12 @@ impl Edge {
         self.book.newest() <= self.revision && self.book.proposal().is_none()
     }
 
+    /// The same, asked of the state store.
+    pub(in crate::pipeline) async fn is_surely_newest(&self) -> Result<bool> {
+        self.book.refresh().await?;
+        Ok(self.is_newest())
+    }
+
     /// The cut at which a table came, if it wasn't there before: what an earlier commit says of the stream is of no use to it then.
     pub(super) fn came(&self, table: &TableId) -> Option<CutPoint> {
         let named = self.before.iter().take_while(|(_, rules)| rules.rule_for(table).is_some()).count();

@@ -5,6 +5,7 @@
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Gtid, GtidSet, TableId};
 use crate::format::{ForeignRecord, dead_letter_table};
+use crate::pipeline::apply::Edge;
 use crate::stream::{RetryLot, RetryQueue};
 use crate::table::Lake;
 use crate::time::Timestamp;
@@ -37,12 +38,14 @@ struct Letter {
 pub(super) struct LakeRetries {
     lake: Lake,
     tables: Vec<TableId>,
+    /// By which rules the loop goes: who asks for dead letters to be read again has corrected them, so lots wait for the newest.
+    edge: Option<Edge>,
     next_look: Mutex<Instant>,
 }
 
 impl LakeRetries {
-    pub(super) fn new(lake: Lake, tables: Vec<TableId>) -> Self {
-        Self { lake, tables, next_look: Mutex::new(Instant::now()) }
+    pub(super) fn new(lake: Lake, tables: Vec<TableId>, edge: Option<Edge>) -> Self {
+        Self { lake, tables, edge, next_look: Mutex::new(Instant::now()) }
     }
 }
 
@@ -80,6 +83,11 @@ impl RetryQueue for LakeRetries {
                 let name = format!("retry/{}", object.location.filename().unwrap_or_default());
                 if is_done(&name) {
                     continue;
+                }
+                if let Some(edge) = &self.edge
+                    && !edge.is_surely_newest().await?
+                {
+                    return Ok(None);
                 }
                 let letters = lot(&self.lake, &object.location, &name).await?;
                 return Ok(Some(RetryLot { name: name.as_str().into(), table: table.clone(), letters }));

@@ -70,11 +70,31 @@ async fn the_log_on_a_fan_out_that_fails() {
     let rules = PushRules { most_events: 3, held_for: Duration::from_millis(300) };
     let proxy = Proxy::pushing(judge, rules).await;
     all(&mut subject(&proxy, 1)).await;
+    // as long as a slow machine needs until each has happened
     for what in
         ["pushed records", "subscriptions at their end", "subscriptions too soon", "SubscribeToShard InvalidArgumentException"]
     {
+        for _ in 0..20 {
+            if proxy.count(what) == 0 {
+                reads_back(&subject(&proxy, 1)).await;
+            }
+        }
         assert!(proxy.count(what) > 0, "no {what}: {:?}", proxy.counts());
     }
+}
+
+/// A new log, appended to and read by subscription until all is there.
+async fn reads_back(subject: &OnKinesis) {
+    let log = KinesisLog::open(&subject.fresh_url(), LANES).await.unwrap();
+    let mut reader = log.read(None).await.unwrap();
+    let mut seen = Seen::new();
+    for round in 0..4 {
+        append(&log, round * 10..(round + 1) * 10).await;
+        while count(&seen) < (round as usize + 1) * 10 * usize::from(LANES) {
+            take(&mut seen, &reader.next().await.unwrap());
+        }
+    }
+    assert_eq!(seen, whole(40));
 }
 
 #[tokio::test(flavor = "multi_thread")]
