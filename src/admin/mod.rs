@@ -1,11 +1,12 @@
 //! Health, readiness, metrics and a status page over HTTP.
 //!
 //! `/healthz` 200 while the process lives · `/readyz` 200 when the lake follows the source, else 503 with the reason · `/metrics` for Prometheus ·
-//! `/status` as JSON · `/` for people · `POST /backfill` has tables copied anew · `/rules` shows the rules and
+//! `/status` as JSON · `/` for people · `POST /backfill` has tables copied anew · `POST /erase` has keys erased · `/rules` shows the rules and
 //! has others proposed. Only reads [`crate::pipeline::Status`] and leaves requests
 //! there; a slow or broken client never holds the pipeline up.
 
 mod config;
+mod erase;
 mod page;
 mod prometheus;
 mod readiness;

@@ -110,6 +110,7 @@ pub(super) fn json(view: &StatusView, readiness: &Readiness, now: Timestamp) -> 
             "age_seconds": lookup.read_at.map(|time| now.since(time).as_secs_f64()),
             "failure": lookup.failure,
         })).collect::<Vec<_>>(),
+        "erasures": view.erasures.iter().map(super::erase::shown).collect::<Vec<_>>(),
     })
 }
 

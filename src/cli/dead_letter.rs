@@ -25,7 +25,7 @@ const SHOWN_BYTES: usize = 200;
 /// The width of the list for people.
 const COLUMNS: usize = 80;
 
-/// Records that couldn't be read, and rows that couldn't be transformed
+/// Records that couldn't be read, and rows that couldn't be transformed, or have no valid time
 ///
 /// They lie below `_dead_letter/` in the lake, a table of Parquet files for each table (and one, `TABLE.rows`, for its rows): position, reason, arrival, the
 /// record's bytes, or the row as JSON.
@@ -232,7 +232,7 @@ impl Retry {
             return Err(Error::config("no stream feeds a table of this name, so nobody would read its records")
                 .with("table", &self.table)
                 .remedy(
-                    "correct --table, or add its [[table]] with `stream`, or with `transform` and `on_error = \"dead_letter\"`",
+                    "correct --table, or add its [[table]] with `stream`, or with `transform` and `on_error = \"dead_letter\"`, or with `history` and `on_invalid_valid_time = \"dead_letter\"`",
                 ));
         }
         let wanted: BTreeSet<&String> = self.position.iter().collect();
@@ -255,7 +255,7 @@ impl Retry {
         if !rows.is_empty() {
             let positions = rows.iter().map(|letter| letter.position.clone()).collect();
             ask_row_retry(lake, &self.table, &positions).await?;
-            println!("{} rows of {} are transformed once more", rows.len(), self.table);
+            println!("{} rows of {} are tried once more", rows.len(), self.table);
         }
         if !records.is_empty() {
             self.retry_records(lake, records).await?;

@@ -51,6 +51,8 @@ impl Erase {
             memory_bytes: config.lake.memory.0,
             writer_name: format!("binlake erase, process {}", std::process::id()),
         };
+        let eraser = Eraser::new(lake.clone(), options);
+        eraser.ensure_erasable(&table, &self.keys).await?;
         let state = StateStore::open(&config.state).await?;
         let bar = ProgressBar::new(ERASE_STEPS);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps {msg}") {
@@ -63,7 +65,7 @@ impl Erase {
         bar.set_message(if is_taken { "by the service" } else { "" });
         let done = match is_taken {
             true => asked.answer(|steps| bar.set_position(steps)).await,
-            false => alone(Eraser::new(lake, options), &state, &table, &self.keys, &bar).await,
+            false => alone(eraser, &state, &table, &self.keys, &bar).await,
         };
         bar.finish_and_clear();
         let erased = done?;

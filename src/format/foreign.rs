@@ -213,6 +213,10 @@ impl ForeignDecoder {
         if let Some((table, position)) = retried {
             // if it still can't be read, it comes again behind this
             batch.dead(table, Operation::Delete, &stamp, position, "", record.arrived_at, bytes)?;
+            if bytes.is_empty() {
+                // its record was erased
+                return Ok(());
+            }
         }
         let position = retried.map_or_else(|| stamp.position_text(), |(_, position)| position.to_owned());
         match &mut self.format {

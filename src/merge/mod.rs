@@ -29,8 +29,9 @@ pub use checkpoint::{
 pub use children::{Changes, ChildClaim, ChildInput, ChildShape};
 pub use fold::Fold;
 pub use history::{
-    BaseRows, HISTORY_SUFFIX, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, Late, OPEN_END, OnInvalid, PLACE, Questions,
-    SYSTEM_FROM, SYSTEM_TO, Unit, VALID_FROM, VALID_TO, athena_questions, erasable, history_of, is_history, is_own_column,
+    BaseRows, ENDS_KEY, Ends, HISTORY_SUFFIX, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, Late, OPEN_END, OnInvalid,
+    PLACE, Questions, SYSTEM_FROM, SYSTEM_TO, Unit, VALID_FROM, VALID_TO, athena_questions, erasable, history_of, is_history,
+    is_own_column,
 };
 pub use letters::{LetterSink, ROW_LETTERS_SUFFIX, RowLetter, row_letters_key, row_letters_spec};
 pub use pending::{Committed, TablePending};

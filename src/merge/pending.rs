@@ -19,10 +19,12 @@ use super::rule::Treatment;
 use super::shape::{LakeShape, data};
 use super::spill::Run;
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{CutPoint, Epoch, GtidSet, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp};
+use crate::event::{
+    BinlogCoordinates, CutPoint, Epoch, GtidSet, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp,
+};
 use crate::transform::Transform;
 use arrow::array::RecordBatch;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bytes of a batch in a spilled run: many runs are read at once.
@@ -74,6 +76,8 @@ pub struct TablePending {
     snapshot_lanes: HashMap<Lane, Epoch>,
     /// The last cut at which all of the table was on the stream.
     whole_at: Option<CutPoint>,
+    /// The high watermarks of snapshots that are under way: what lies behind them is in none of their rows.
+    seen_before: BTreeSet<BinlogCoordinates>,
     /// Up to here all is in a commit that runs, which carries the position.
     taken: Option<(CutPoint, SourcePosition)>,
     shapes: Vec<NewShape>,
@@ -103,6 +107,7 @@ impl TablePending {
             snapshot_began: None,
             snapshot_lanes: HashMap::new(),
             whole_at: None,
+            seen_before: BTreeSet::new(),
             taken: None,
             shapes: Vec::new(),
             first_seen: None,
@@ -293,6 +298,17 @@ impl TablePending {
         self.truncations.retain(|truncation| truncation.closing > at);
         self.committed = Some(Committed { at: Some(at), position, schema });
         self.taken = None;
+        // rows of a snapshot are committed with all that it may have seen
+        if self.snapshot_began.is_none() {
+            self.seen_before.clear();
+        }
+    }
+
+    /// A snapshot that is under way may have seen what lies before this.
+    pub fn sees_before(&mut self, high_watermark: &BinlogCoordinates) {
+        if !self.seen_before.contains(high_watermark) {
+            self.seen_before.insert(high_watermark.clone());
+        }
     }
 
     /// At this cut all of the table was on the stream.

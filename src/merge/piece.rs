@@ -1,6 +1,6 @@
 //! A batch of changes as it waits for its commit, and sorted batches made of such pieces.
 
-use super::history::{SourceOrder, Trace};
+use super::history::{Came, End, SourceOrder, Trace};
 use super::order::{Entry, KeyMaker, Keys, Newness, last_of_each, sorted};
 use super::partition::{PartitionNames, evaluate};
 use super::shape::{LakeShape, Origin, adapt, arrow_error, data};
@@ -128,16 +128,33 @@ impl Piece {
         Ok(Some(Self { place, bytes, rows, is_delete, stamps, transactions, is_snapshot, trace }))
     }
 
-    /// The transactions that it has rows of, with their commit times.
-    pub(super) fn source_transactions(&self) -> impl Iterator<Item = (SourceOrder, i64)> {
+    /// The transactions that it has rows of.
+    pub(super) fn source_transactions(&self) -> impl Iterator<Item = Came> {
         let mut last = None;
         let stamps = self.stamps.values().iter().map(|stamp| *stamp as usize);
         // rows of one transaction follow each other
         let stamps = stamps.filter(move |stamp| last.replace(*stamp) != Some(*stamp));
         let trace = self.trace.iter();
-        trace
-            .zip(std::iter::once(stamps))
-            .flat_map(|(trace, stamps)| stamps.map(|stamp| (trace.orders[stamp], self.transactions.commit_times[stamp])))
+        trace.zip(std::iter::once(stamps)).flat_map(move |(trace, stamps)| stamps.map(move |stamp| self.came(trace, stamp)))
+    }
+
+    /// The transactions that have a DELETE in it (`any`: all), with their positions; one may come more than once.
+    pub(super) fn ends(&self, any: bool) -> impl Iterator<Item = End> {
+        let mut last = None;
+        let is_end = move |row: &usize| any || self.is_delete.value(*row);
+        let stamps = (0..self.rows.num_rows()).filter(is_end).map(|row| self.stamps.value(row) as usize);
+        let stamps = stamps.filter(move |stamp| last.replace(*stamp) != Some(*stamp));
+        let came = |trace: &PieceTrace, stamp: usize| (self.came(trace, stamp), self.transactions.text(stamp).to_owned());
+        let trace = self.trace.iter();
+        trace.zip(std::iter::once(stamps)).flat_map(move |(trace, stamps)| stamps.map(move |stamp| came(trace, stamp)))
+    }
+
+    fn came(&self, trace: &PieceTrace, stamp: usize) -> Came {
+        Came {
+            epoch: self.place.closing.epoch,
+            order: trace.orders[stamp],
+            source_commit_time: self.transactions.commit_times[stamp],
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,10 +1,10 @@
 //! Sorted runs on local disk: Arrow IPC in files without a name, which vanish with the process however it ends.
 
-use super::history::{SourceOrder, Trace};
+use super::history::{Came, End, SourceOrder, Trace};
 use super::piece::SortedPiece;
 use super::shape::{LakeShape, adapt, arrow_error};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::CutPoint;
+use crate::event::{CutPoint, Epoch};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array, UInt32Array, UInt64Array, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, UInt8Type, UInt32Type, UInt64Type};
 use arrow::ipc::CompressionType;
@@ -54,7 +54,11 @@ pub(super) struct Run {
     pub(super) label: RunLabel,
     pub(super) rows: usize,
     /// The transactions whose rows it has, where a history needs them.
-    pub(super) transactions: Vec<(SourceOrder, i64)>,
+    pub(super) transactions: Vec<Came>,
+    /// The producers that sent its pieces, by arrival; for a history as well.
+    pub(super) arrivals: Vec<(u64, Epoch)>,
+    /// The transactions that have a DELETE in it, for a history as well; `None`: they are too many.
+    pub(super) ends: Option<Vec<End>>,
     path: PathBuf,
     file: File,
 }
@@ -116,17 +120,21 @@ impl Run {
         let file = buffered
             .into_inner()
             .map_err(|error| spill_error(&folder.0, "a sorted run can't be written to local disk", error.into_error()))?;
-        Ok(Self { label, rows, transactions: Vec::new(), path: folder.0.clone(), file })
+        Ok(Self { label, rows, transactions: Vec::new(), arrivals: Vec::new(), ends: None, path: folder.0.clone(), file })
     }
 }
 
 impl Run {
-    /// The same, with the transactions that it has rows of.
-    pub(super) fn with_transactions(mut self, mut transactions: Vec<(SourceOrder, i64)>) -> Self {
+    /// The same, with the transactions that it has rows of, and who sent its pieces.
+    pub(super) fn with_transactions(
+        self,
+        mut transactions: Vec<Came>,
+        arrivals: Vec<(u64, Epoch)>,
+        ends: Option<Vec<End>>,
+    ) -> Self {
         transactions.sort_unstable();
         transactions.dedup();
-        self.transactions = transactions;
-        self
+        Self { transactions, arrivals, ends, ..self }
     }
 }
 

@@ -1,21 +1,24 @@
 //! `binlake erase`: what a table has of some keys goes, from every file that anybody could still read.
 //!
 //! The rows are deleted from the table and from its history, in one commit on both. The files that held them are written anew as a whole: no page, dictionary
-//! or statistic of theirs is copied. Two empty commits later everything of before is no longer retained, and is deleted at once. Dead letters go in which a
-//! key's text occurs.
+//! or statistic of theirs is copied. Two empty commits later everything of before is no longer retained, and is deleted at once. Dead letters that are about the
+//! keys go with them: see `erase_letters`.
 
+use super::erase_letters::WantedLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::format::DEAD_LETTERS;
-use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, FIRST_WINDOW_KEY, erasable, history_of, is_history};
+use crate::merge::{
+    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, ENDS_KEY, FIRST_WINDOW_KEY, erasable, history_of, is_history,
+};
 use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
 use crate::table::{
     COMMITTED_WITH, CommitRequest, Follower, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView,
 };
 use crate::time::Timestamp;
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt64Array};
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt64Array};
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::Schema;
 use arrow::row::{RowConverter, SortField};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -70,6 +73,10 @@ impl Eraser {
         Self { is_taking, ..self }
     }
 
+    pub(super) fn lake(&self) -> &Lake {
+        &self.lake
+    }
+
     /// A table as it is now; `None`: there is none.
     pub(super) async fn view(&self, table: &TableId) -> Result<Option<TableView>> {
         let base = self.lake.table_path(table.database(), table.name());
@@ -96,8 +103,8 @@ impl Eraser {
             followers.push(self.open(&child).await?);
         }
         on_step();
-        let columns = key_columns(&open, keys)?;
         let names = open.record_key().to_vec();
+        let (asked, columns) = key_columns(&names, &open.columns(), keys)?;
         let found = rows_in(&open, &names, columns.clone()).await?;
         erased.rows = count(&found);
         let mut of_followers = Vec::new();
@@ -116,7 +123,8 @@ impl Eraser {
             commit(&mut open, &mut followers, Vec::new(), Vec::new(), &note).await?;
         }
         on_step();
-        if let Some(checkpoint) = open.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? {
+        let checkpoint = open.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+        if let Some(checkpoint) = &checkpoint {
             (erased.position, erased.source_commit_time) = (checkpoint.position_text(), checkpoint.source_commit_time);
         }
         erased.instant = open.instants().last().map(|last| last.instant.to_string()).unwrap_or_default();
@@ -125,11 +133,38 @@ impl Eraser {
             erased.files += follower.clean(1).await? as u64;
         }
         on_step();
+        let schema = checkpoint.as_ref().map(|checkpoint| &checkpoint.source_schema);
+        let wanted = Arc::new(WantedLetters::new(schema, &names, asked, &columns)?);
         for letters in self.letters_of(table).await? {
-            erased.letters += self.erase_letters(&letters, keys).await?;
+            erased.letters += self.erase_letters(&letters, &wanted).await?;
         }
         on_step();
         Ok(erased)
+    }
+
+    /// Whether `keys` could be erased from `table`: what is seen before anything is done.
+    ///
+    /// # Errors
+    /// `Config` for a table that isn't there, or a key that can't be one of its, `Refused` for a savepoint in the way.
+    pub async fn ensure_erasable(&self, table: &TableId, keys: &[String]) -> Result<()> {
+        let Some(view) = self.view(table).await? else {
+            return Err(Error::config("the lake has no such table")
+                .with("table", table)
+                .remedy("`binlake tables` lists those that there are"));
+        };
+        key_columns(&view.record_key(), &view.latest_columns(), keys)?;
+        let mut others = vec![history_of(table)];
+        others.extend(self.children_of(table).await?);
+        others.extend(self.letters_of(table).await?);
+        if view.has_savepoints() {
+            return Err(savepoint(table));
+        }
+        for other in others {
+            if self.view(&other).await?.is_some_and(|view| view.has_savepoints()) {
+                return Err(savepoint(&other));
+            }
+        }
+        Ok(())
     }
 
     /// The tables that hold the elements of lists in the table's rows, and in the versions of its history.
@@ -156,15 +191,7 @@ impl Eraser {
         publisher.write().await
     }
 
-    /// The tables of a table's dead letters: of records that can't be read, of rows that can't be made.
-    async fn letters_of(&self, table: &TableId) -> Result<Vec<TableId>> {
-        let found = self.lake.dead_letter_tables().await?.into_iter();
-        let is_of = |name: &str| name == table.name() || name.strip_prefix(table.name()).is_some_and(|rest| rest.starts_with('.'));
-        let found = found.filter(|(database, name)| database == table.database() && is_of(name));
-        Ok(found.map(|(database, name)| TableId::new(format!("{DEAD_LETTERS}{database}"), name)).collect())
-    }
-
-    async fn open(&self, table: &TableId) -> Result<Table> {
+    pub(super) async fn open(&self, table: &TableId) -> Result<Table> {
         let base = self.lake.table_path(table.database(), table.name());
         let view = TableView::open(self.lake.store().clone(), base.clone()).await.map_err(|error| error.with("table", table))?;
         let spec = TableSpec {
@@ -182,49 +209,10 @@ impl Eraser {
             false => Table::open(store, base, &spec, options).await?,
         };
         if opened.has_savepoints() {
-            return Err(Error::new(Area::Lake, Kind::Refused, "a savepoint keeps files of before")
-                .with("table", table)
-                .remedy("delete the table's savepoints first (`call delete_savepoint` in Spark)"));
+            return Err(savepoint(table));
         }
         opened.writes_whole_files();
         Ok(opened)
-    }
-
-    /// Deletes the dead letters in whose bytes a key's text occurs.
-    async fn erase_letters(&self, letters: &TableId, keys: &[String]) -> Result<u64> {
-        let mut table = self.open(letters).await?;
-        let reader = table.row_reader(&table.columns())?;
-        let texts: Vec<Vec<u8>> = keys.iter().map(|key| key.clone().into_bytes()).collect();
-        let found = blocking(move || {
-            let mut found = Vec::new();
-            for partition in reader.partitions() {
-                for rows in reader.clone().stream(&partition)? {
-                    let rows = rows?;
-                    let Some(raw) = rows.column_by_name("raw").and_then(|raw| raw.as_binary_opt::<i32>()) else { continue };
-                    let is_meant = |bytes: Option<&[u8]>| {
-                        Some(bytes.is_some_and(|bytes| {
-                            texts.iter().any(|text| bytes.windows(text.len().max(1)).any(|part| part == text))
-                        }))
-                    };
-                    let meant: BooleanArray = raw.iter().map(is_meant).collect();
-                    found.push(
-                        filter_record_batch(&rows, &meant).map_err(|error| Error::bug("rows can't be chosen").caused_by(error))?,
-                    );
-                }
-            }
-            Ok(found)
-        })
-        .await?;
-        let letters = count(&found);
-        if letters > 0 {
-            let note = format!("{letters} dead letters");
-            commit(&mut table, &mut [], found, Vec::new(), &note).await?;
-            for _ in 0..2 {
-                commit(&mut table, &mut [], Vec::new(), Vec::new(), &note).await?;
-            }
-            table.clean(1).await?;
-        }
-        Ok(letters)
     }
 }
 
@@ -232,33 +220,38 @@ fn count(found: &[RecordBatch]) -> u64 {
     found.iter().map(|rows| rows.num_rows() as u64).sum()
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let task = tokio::task::spawn_blocking(work);
     task.await.map_err(|error| Error::bug("reading a table has died").caused_by(error))?
 }
 
-/// The keys as columns of the table's types, sorted, each once.
-fn key_columns(table: &Table, keys: &[String]) -> Result<Vec<ArrayRef>> {
-    let (names, columns) = (table.record_key(), table.columns());
+fn savepoint(table: &TableId) -> Error {
+    Error::new(Area::Lake, Kind::Refused, "a savepoint keeps files of before")
+        .with("table", table)
+        .remedy("delete the table's savepoints first (`call delete_savepoint` in Spark)")
+}
+
+/// The values of each key, and all keys as columns of the table's types, sorted, each once.
+fn key_columns(names: &[String], columns: &Schema, keys: &[String]) -> Result<(Vec<Vec<String>>, Vec<ArrayRef>)> {
     let wrong = |key: &str| {
         Error::config(format!("`{key}` is no key of the table"))
             .with("key", names.join(","))
             .remedy("write a value for each column of the key, joined by commas")
     };
-    let mut texts: Vec<Vec<&str>> = vec![Vec::new(); names.len()];
+    let mut asked = Vec::new();
     for key in keys {
         // the only column of a key may have commas in its values
         let values: Vec<&str> = if names.len() == 1 { vec![key] } else { key.split(',').map(str::trim).collect() };
         if values.len() != names.len() {
             return Err(wrong(key));
         }
-        texts.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+        asked.push(values.into_iter().map(str::to_owned).collect::<Vec<_>>());
     }
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let mut typed: Vec<ArrayRef> = Vec::new();
-    for (name, texts) in names.iter().zip(texts) {
+    for (i, name) in names.iter().enumerate() {
         let field = columns.field_with_name(name).map_err(|error| Error::bug("a table lacks its key").caused_by(error))?;
-        let texts: ArrayRef = Arc::new(StringArray::from(texts));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(asked.iter().map(|key| key[i].as_str())));
         typed.push(cast_with_options(&texts, field.data_type(), &strict).map_err(|error| wrong(&keys.join(" ")).caused_by(error))?);
     }
     let unexpected = |error| Error::bug("keys can't be sorted").caused_by(error);
@@ -268,7 +261,8 @@ fn key_columns(table: &Table, keys: &[String]) -> Result<Vec<ArrayRef>> {
     order.sort_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
     order.dedup_by(|a, b| rows.row(*a) == rows.row(*b));
     let order = UInt64Array::from_iter_values(order.into_iter().map(|row| row as u64));
-    typed.iter().map(|column| take(column, &order, None).map_err(unexpected)).collect()
+    let sorted = typed.iter().map(|column| take(column, &order, None).map_err(unexpected)).collect::<Result<_>>()?;
+    Ok((asked, sorted))
 }
 
 /// The table's rows whose keys begin with these, by partition.
@@ -281,7 +275,7 @@ async fn rows_in(table: &Table, names: &[String], keys: Vec<ArrayRef>) -> Result
     blocking(move || if is_history(reader.columns()) { erasable(reader, &names, &keys) } else { rows_of(reader, &keys) }).await
 }
 
-async fn commit(
+pub(super) async fn commit(
     table: &mut Table,
     followers: &mut [Table],
     rows: Vec<RecordBatch>,
@@ -303,7 +297,7 @@ async fn commit(
 /// Deletes `rows`; all that the table's last commit says about stream and source stays.
 fn request(table: &Table, rows: Vec<RecordBatch>, note: &str) -> CommitRequest {
     // but for what one commit says of itself
-    let is_kept = |(key, _): &(&str, &str)| ![COMMITTED_WITH, FIRST_WINDOW_KEY, ERASED_KEY].contains(key);
+    let is_kept = |(key, _): &(&str, &str)| ![COMMITTED_WITH, FIRST_WINDOW_KEY, ENDS_KEY, ERASED_KEY].contains(key);
     let kept = table.all_extra_metadata().filter(is_kept).map(|(key, value)| (key.to_owned(), value.to_owned()));
     let changes = rows.into_iter().filter(|rows| rows.num_rows() > 0).map(|rows| {
         let is_delete = BooleanArray::from(vec![true; rows.num_rows()]);

@@ -2,10 +2,11 @@
 //!
 //! A request lies in the store as a lease that nobody has, `<lake>/erase/<time>-<number>`, what is asked for and what became of it as its checkpoint. It outlives both
 //! who asked and who does it: one that was begun by a process that is gone is done again by the table's next owner, which changes nothing where it was done. Who
-//! asked removes it once it is answered; what nobody fetches is removed after an hour. The keys are in the store until then.
+//! asked removes it once it is answered; what nobody fetches is removed after an hour. The keys are in the store until it is done.
 
 use super::erase::Erased;
 use super::share::worker_id;
+use super::status::Status;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::state::{Lease, LeaseKey, StateStore};
@@ -28,8 +29,11 @@ const ANSWER_KEPT: Duration = Duration::from_secs(3600);
 pub struct EraseRequest {
     /// The table.
     pub table: TableId,
-    /// The keys, as they were written.
+    /// The keys, as they were written; none once it is answered.
     pub keys: Vec<String>,
+    /// How many there are.
+    #[serde(default)]
+    pub key_count: usize,
     /// When it was asked for: what the source had committed by then goes first.
     pub asked_at: Timestamp,
     /// What became of it.
@@ -61,6 +65,22 @@ pub enum EraseProgress {
     },
 }
 
+/// A request as `/status` shows it: never which keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenErasure {
+    /// The table.
+    pub table: TableId,
+    /// How many keys.
+    pub key_count: usize,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// What became of it.
+    pub progress: EraseProgress,
+}
+
+/// Most bytes of a request: what a state store takes in one row.
+const MOST_BYTES: usize = 300 << 10;
+
 fn prefix(lake_url: &str) -> String {
     format!("{}/erase/", lake_url.trim_end_matches('/'))
 }
@@ -83,10 +103,17 @@ impl Asked {
     /// If the state store can't take it.
     pub async fn ask(state: &StateStore, lake_url: &str, table: &TableId, keys: &[String]) -> Result<Self> {
         let asked_at = Timestamp::now();
-        let request = EraseRequest { table: table.clone(), keys: keys.to_vec(), asked_at, progress: EraseProgress::Waiting };
+        let (keys, key_count) = (keys.to_vec(), keys.len());
+        let request = EraseRequest { table: table.clone(), keys, key_count, asked_at, progress: EraseProgress::Waiting };
         let number = uuid::Uuid::new_v4().simple();
         let mut lease = Lease::new(LeaseKey(format!("{}{:016}-{number}", prefix(lake_url), asked_at.as_micros())));
         lease.checkpoint = encoded(&request)?;
+        if lease.checkpoint.len() > MOST_BYTES {
+            return Err(Error::config("these are too many keys for one request")
+                .with("table", table)
+                .with("keys", key_count)
+                .remedy("ask for them in several requests"));
+        }
         state.create_lease(&lease).await?;
         Ok(Self { state: state.clone(), key: lease.key })
     }
@@ -169,14 +196,15 @@ pub(super) struct OpenRequest {
 }
 
 impl Erasures {
-    /// Looks for requests to the lake at `lake_url`, until the handle is aborted.
-    pub(super) fn look(state: &StateStore, lake_url: &str) -> (Self, JoinHandle<()>) {
+    /// Looks for requests to the lake at `lake_url`, until the handle is aborted; `status` shows them.
+    pub(super) fn look(state: &StateStore, lake_url: &str, status: &Status) -> (Self, JoinHandle<()>) {
         let (sender, open) = watch::channel(Arc::default());
-        let (looked, prefix) = (state.clone(), prefix(lake_url));
+        let (looked, prefix, status) = (state.clone(), prefix(lake_url), status.clone());
         let looking = tokio::spawn(async move {
             loop {
                 match open_requests(&looked, &prefix).await {
-                    Ok(found) => {
+                    Ok((found, seen)) => {
+                        status.erasures(seen);
                         sender.send_if_modified(|known| {
                             let is_new = **known != found;
                             if is_new {
@@ -228,7 +256,9 @@ impl Erasures {
             };
             let expected = lease.counter;
             let mut lease = lease.renewed();
-            lease.checkpoint = encoded(&EraseRequest { progress, ..open.request.clone() })?;
+            let is_over = matches!(progress, EraseProgress::Done { .. } | EraseProgress::Failed { .. });
+            let keys = if is_over { Vec::new() } else { open.request.keys.clone() };
+            lease.checkpoint = encoded(&EraseRequest { progress, keys, ..open.request.clone() })?;
             self.state.update_lease(&lease, expected).await.map(|_| ())
         };
         if let Err(error) = noted.await {
@@ -237,8 +267,9 @@ impl Erasures {
     }
 }
 
-async fn open_requests(state: &StateStore, prefix: &str) -> Result<Vec<OpenRequest>> {
-    let mut open = Vec::new();
+/// Those that are open, and all that there are.
+async fn open_requests(state: &StateStore, prefix: &str) -> Result<(Vec<OpenRequest>, Vec<SeenErasure>)> {
+    let (mut open, mut seen) = (Vec::new(), Vec::new());
     for lease in state.leases(prefix).await? {
         let request: EraseRequest = match serde_json::from_str(&lease.checkpoint) {
             Ok(request) => request,
@@ -247,6 +278,12 @@ async fn open_requests(state: &StateStore, prefix: &str) -> Result<Vec<OpenReque
                 continue;
             }
         };
+        seen.push(SeenErasure {
+            table: request.table.clone(),
+            key_count: request.key_count,
+            asked_at: request.asked_at,
+            progress: request.progress.clone(),
+        });
         match request.progress {
             EraseProgress::Waiting | EraseProgress::Taken { .. } => {
                 // what was taken since is not news
@@ -260,7 +297,7 @@ async fn open_requests(state: &StateStore, prefix: &str) -> Result<Vec<OpenReque
             }
         }
     }
-    Ok(open)
+    Ok((open, seen))
 }
 
 #[cfg(test)]
@@ -282,7 +319,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = state(&folder).await;
         let asked = Asked::ask(&state, "file:/lake/", &table(), &["42".to_owned()]).await.unwrap();
-        let (mut erasures, looking) = Erasures::look(&state, "file:/lake");
+        let status = Status::new();
+        let (mut erasures, looking) = Erasures::look(&state, "file:/lake", &status);
         while erasures.open().is_empty() {
             erasures.changed().await;
         }
@@ -292,6 +330,10 @@ mod tests {
         assert!(asked.is_taken_within(Duration::ZERO).await.unwrap());
         let erased = Erased { rows: 3, ..Erased::default() };
         erasures.answered(&open, EraseProgress::Done { erased: erased.clone() }).await;
+        let (open, seen) = open_requests(&state, &prefix("file:/lake")).await.unwrap();
+        let done = EraseProgress::Done { erased: erased.clone() };
+        assert_eq!((open.len(), seen[0].key_count, &seen[0].progress), (0, 1, &done));
+        assert!(!state.leases("").await.unwrap()[0].checkpoint.contains("42"), "the keys aren't kept");
         assert_eq!(asked.answer(|_| {}).await.unwrap(), erased);
         assert!(state.leases("").await.unwrap().is_empty(), "nothing of it stays");
         looking.abort();
@@ -305,9 +347,9 @@ mod tests {
         assert!(!asked.is_taken_within(Duration::ZERO).await.unwrap());
         assert!(state.leases("").await.unwrap().is_empty());
         let asked = Asked::ask(&state, "file:/lake", &table(), &[]).await.unwrap();
-        let open = open_requests(&state, &prefix("file:/lake")).await.unwrap().remove(0);
-        assert!(open_requests(&state, &prefix("file:/another")).await.unwrap().is_empty());
-        let (erasures, looking) = Erasures::look(&state, "file:/lake");
+        let open = open_requests(&state, &prefix("file:/lake")).await.unwrap().0.remove(0);
+        assert!(open_requests(&state, &prefix("file:/another")).await.unwrap().1.is_empty());
+        let (erasures, looking) = Erasures::look(&state, "file:/lake", &Status::new());
         erasures.answered(&open, EraseProgress::Failed { reason: "`x` is no key".into() }).await;
         let error = asked.answer(|_| {}).await.unwrap_err();
         assert!(error.to_string().contains("`x` is no key"), "{error}");

@@ -2,8 +2,8 @@
 
 mod retry;
 
-pub(in crate::pipeline) use retry::folder_of;
 pub use retry::{RETRY_FOLDER, retry_lot, waiting_letters};
+pub(in crate::pipeline) use retry::{blank_letters, folder_of, lots_of};
 
 use super::apply::{Apply, Ground, LoopEnd, Turn};
 use super::rules::RulesBook;

@@ -7,6 +7,7 @@ use super::after_commit::{AuditedRun, follow_commits};
 use super::apply::{ApplyConfig, Cadence, Ground, LakeWriter, apply_ruled, apply_shared};
 use super::capture;
 use super::deliver::{announce, deliver_all};
+use super::erase_desk::EraseDesk;
 use super::erasures::Erasures;
 use super::foreign::apply_feeds_ruled;
 use super::rules::{Passed, RulesBook};
@@ -122,7 +123,8 @@ pub(super) async fn run_halves(
         tokio::spawn(scaler.follow(config.clone()))
     });
     let mut ground = ground(&config, &opened, &status, sender);
-    let (erasures, looking) = Erasures::look(&opened.state, opened.lake.url());
+    let (erasures, looking) = Erasures::look(&opened.state, opened.lake.url(), &status);
+    status.erases_at(EraseDesk::new(&opened.state, &ground.lake, &book));
     ground.lake = ground.lake.erasing(erasures);
     let named = NamedTables::default();
     let (keeper, share) = match halves {

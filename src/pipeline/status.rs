@@ -2,6 +2,8 @@
 //!
 //! Each method that takes note of something also moves its metrics, so that both always tell the same story.
 
+use super::erase_desk::EraseDesk;
+use super::erasures::SeenErasure;
 use super::requests::Requests;
 use super::rules::RulesBook;
 use crate::event::{Epoch, TableId, TableState};
@@ -22,6 +24,8 @@ pub struct Status {
     requests: Requests,
     /// The pipeline's rules, once its stores are open.
     rules: Arc<Mutex<Option<RulesBook>>>,
+    /// Where it is asked that keys are erased, once its stores are open.
+    erases: Arc<Mutex<Option<EraseDesk>>>,
     /// A table that is called otherwise here: the source's name, and the one that is shown.
     shown_as: Option<(TableId, TableId)>,
     /// What is delivered: what it is shown as, and the source's table.
@@ -47,6 +51,8 @@ pub struct StatusView {
     pub tables: BTreeMap<TableId, TableStatus>,
     /// The lookups that their transforms join.
     pub lookups: Vec<LookupHealth>,
+    /// What the lake's services are asked to erase.
+    pub erasures: Vec<SeenErasure>,
 }
 
 /// What the capture does.
@@ -156,12 +162,14 @@ impl Status {
             newest_epoch: None,
             tables: BTreeMap::new(),
             lookups: Vec::new(),
+            erasures: Vec::new(),
         };
         Self {
             inner: Arc::new(Mutex::new(view)),
             lookups: Arc::default(),
             requests: Requests::default(),
             rules: Arc::default(),
+            erases: Arc::default(),
             shown_as: None,
             delivered: Arc::default(),
         }
@@ -202,6 +210,21 @@ impl Status {
     /// These are the pipeline's rules.
     pub(super) fn ruled_by(&self, book: &RulesBook) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Some(book.clone());
+    }
+
+    /// Where it is asked that keys are erased; `None`: the stores aren't open yet.
+    pub fn erases(&self) -> Option<EraseDesk> {
+        self.erases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// That is asked for here.
+    pub(super) fn erases_at(&self, desk: EraseDesk) {
+        *self.erases.lock().unwrap_or_else(PoisonError::into_inner) = Some(desk);
+    }
+
+    /// These erasures are asked for.
+    pub(super) fn erasures(&self, seen: Vec<SeenErasure>) {
+        self.lock().erasures = seen;
     }
 
     /// A copy of all that is known.

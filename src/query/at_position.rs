@@ -1,19 +1,16 @@
 //! All tables of a statement at one position of the source.
 //!
 //! A position that some commit of theirs names is a cut of the stream, and each table is taken as it was there: as a commit left it, if nothing came for it
-//! until then, else by its history, which knows each moment. Between two such cuts histories alone can tell: by when the source committed the last
-//! transaction that counts.
+//! until then, else by its history. Between two such cuts histories alone can tell: see `by_history`.
 
+use super::by_history::system_time;
 use super::engine::Engine;
-use super::history::{self, Asked};
+use super::history;
 use super::views::{Name, Views};
 use crate::error::{Error, Result};
 use crate::merge::{AskedPosition, CHECKPOINT_KEY, Checkpoint, CommitPlace, HISTORY_SUFFIX};
 use crate::table::{InstantTime, TableView};
 use crate::time::Timestamp;
-use arrow::array::AsArray;
-use arrow::datatypes::TimestampMicrosecondType;
-use datafusion::execution::context::SessionContext;
 use futures::{StreamExt, TryStreamExt};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,10 +69,10 @@ pub(super) struct Seen {
 
 /// A table on its way along the stream.
 #[derive(Debug)]
-struct Line {
-    name: Name,
+pub(super) struct Line {
+    pub(super) name: Name,
     /// Oldest first.
-    commits: Vec<(InstantTime, CommitPlace)>,
+    pub(super) commits: Vec<(InstantTime, CommitPlace)>,
     /// Since when its history knows all, where it has one.
     history_start: Option<Timestamp>,
 }
@@ -120,11 +117,17 @@ impl Line {
         place.holds_at(cut, next, lacks_nothing).then_some((instant, place))
     }
 
-    /// The table at a cut; `None`: that can't be told.
+    /// The table at a cut, as a commit left it; `None`: something came in between.
+    fn by_commit(&self, cut: &Checkpoint, lacks_nothing: Option<&Checkpoint>) -> Option<Seen> {
+        let (instant, place) = self.commit_at(cut, lacks_nothing)?;
+        let system = place.checkpoint.system_time.filter(|time| self.history_start.is_some_and(|start| start <= *time));
+        Some(Seen { instant: Some(instant.clone()), system, history: None })
+    }
+
+    /// The table at a cut; `None`: that can't be told without a look at its history.
     fn at_cut(&self, cut: &Checkpoint, lacks_nothing: Option<&Checkpoint>) -> Option<Seen> {
-        if let Some((instant, place)) = self.commit_at(cut, lacks_nothing) {
-            let system = place.checkpoint.system_time.filter(|time| self.history_start.is_some_and(|start| start <= *time));
-            return Some(Seen { instant: Some(instant.clone()), system, history: None });
+        if let Some(seen) = self.by_commit(cut, lacks_nothing) {
+            return Some(seen);
         }
         // something came since the last commit; that it is in the lake, a later commit says
         let is_in = self.commits.iter().any(|(_, place)| place.checkpoint.at() > cut.at());
@@ -238,13 +241,13 @@ pub(super) async fn resolve(
         AtPosition::Asked(asked) => asked,
     };
     let text = asked.to_string();
-    let (mut lower, mut upper, mut not_there) = (None, None, None);
+    let (mut lower, mut equal, mut upper) = (None, None, None);
     for cut in &lines.cuts {
         match asked.compare(cut) {
             // cuts between which nothing happened at the source
             Some(Ordering::Equal) => match lines.at_cut(cut) {
                 Ok(seen) => return Ok(seen),
-                Err(line) => not_there = Some(line),
+                Err(_) => equal = Some(cut),
             },
             Some(Ordering::Less) => lower = Some(cut),
             Some(Ordering::Greater) => {
@@ -259,85 +262,32 @@ pub(super) async fn resolve(
             }
         }
     }
-    if not_there.is_some() {
-        return Err(lines.unreachable(&text, not_there));
-    }
-    let Some(upper) = upper else {
+    if upper.is_none() && equal.is_none() {
         let newest = lower.map(Checkpoint::position_text).unwrap_or_default();
         return Err(Error::config("the lake hasn't come to that position yet")
             .with("position", &text)
             .with("newest", newest)
             .remedy("ask again after the next commit, or at --at-position latest"));
-    };
+    }
     let known = lines.lacks_nothing();
     let mut seen = BTreeMap::new();
-    let mut by_time = Vec::new();
     for line in &lines.lines {
-        match lower.and_then(|lower| line.between(lower, upper, known)) {
-            Some(one) => _ = seen.insert(line.name.clone(), one),
-            None if line.history_start.is_some() => by_time.push(line),
-            None => return Err(lines.unreachable(&text, Some(line))),
-        }
-    }
-    let bounds = (lower.map(|cut| cut.source_commit_time), upper.source_commit_time);
-    let time = time_of(engine, views, &by_time, asked, bounds).await?;
-    let time = time.ok_or_else(|| lines.unreachable(&text, by_time.first().copied()))?;
-    if let Some(line) = by_time.iter().find(|line| line.history_start.is_none_or(|start| time < start)) {
-        return Err(lines.unreachable(&text, Some(line)));
-    }
-    seen.extend(by_time.iter().map(|line| (line.name.clone(), Seen { system: Some(time), ..Seen::default() })));
-    Ok(seen)
-}
-
-/// When the source had committed what counts at `asked`, and nothing else, by the histories of `lines`; `None`: they can't tell.
-async fn time_of(
-    engine: &Engine,
-    views: &Views,
-    lines: &[&Line],
-    asked: &AskedPosition,
-    (lower, upper): (Option<Timestamp>, Timestamp),
-) -> Result<Option<Timestamp>> {
-    let context = engine.context()?;
-    let lower = lower.map_or(i64::MIN, Timestamp::as_micros);
-    // the last transaction that counts, the first that doesn't
-    let (mut last, mut first) = (lower, upper.as_micros().saturating_add(1));
-    let mut ends: Vec<i64> = Vec::new();
-    for line in lines {
-        for (position, time) in transactions(engine, &context, views, &line.name, lower, upper).await? {
-            match position.as_deref().and_then(|position| asked.has(position)) {
-                Some(true) => last = last.max(time),
-                Some(false) => first = first.min(time),
-                None => ends.push(time),
+        let by_commits = match equal {
+            Some(cut) => line.by_commit(cut, known),
+            None => lower.zip(upper).and_then(|(lower, upper)| line.between(lower, upper, known)),
+        };
+        let one = match (by_commits, line.history_start) {
+            (Some(one), _) => Some(one),
+            (None, None) => None,
+            (None, Some(start)) => {
+                let time = system_time(engine, views, line, asked).await?.filter(|time| start <= *time);
+                let by_history = time.map(|time| Seen { system: Some(time), ..Seen::default() });
+                by_history.or_else(|| equal.and_then(|cut| line.at_cut(cut, known)))
             }
-        }
+        };
+        _ = seen.insert(line.name.clone(), one.ok_or_else(|| lines.unreachable(&text, Some(line)))?);
     }
-    // a transaction that only ended versions has left no position: it must not lie where it would matter
-    let is_open = |time: &i64| last < *time && *time < first;
-    let is_known = last > i64::MIN && last < first && is_exact(Timestamp::from_micros(last)) && !ends.iter().any(is_open);
-    Ok(is_known.then(|| Timestamp::from_micros(last)))
-}
-
-/// The positions and times of the transactions that a history knows between two times; those that left nothing but ends have no position.
-async fn transactions(
-    engine: &Engine,
-    context: &SessionContext,
-    views: &Views,
-    (database, name): &Name,
-    lower: i64,
-    upper: Timestamp,
-) -> Result<Vec<(Option<String>, i64)>> {
-    let history = history::history_name(name);
-    engine.register_history(context, views, database, &history, None).await?;
-    let sql = Asked::transactions(database, &history, Timestamp::from_micros(lower.max(0)), upper);
-    let batches = engine.rows(context, &sql).await?;
-    let mut found = Vec::new();
-    for rows in batches {
-        let wrong = || Error::bug("a history's transactions have other types");
-        let positions = rows.column(0).as_string_opt::<i32>().ok_or_else(wrong)?;
-        let times = rows.column(1).as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
-        found.extend(positions.iter().map(|text| text.map(str::to_owned)).zip(times.values().iter().copied()));
-    }
-    Ok(found)
+    Ok(seen)
 }
 
 /// The newest commits of a table and its history that were made together: a reader may meet the moment between the two.

@@ -57,7 +57,7 @@ impl Asked {
         }
     }
 
-    /// The positions and times of the transactions that a history knows between two times (inclusive), and the times at which versions came or went.
+    /// When versions came or went between two system times (inclusive), and the position of whoever brought those that came.
     pub(super) fn transactions(database: &str, history: &str, lower: Timestamp, upper: Timestamp) -> String {
         let (from, lower, upper) = (raw(database, history), moment(lower), moment(upper));
         let part = |position: &str, time: &str| {
@@ -65,7 +65,7 @@ impl Asked {
                 "SELECT arrow_cast({position}, 'Utf8') AS p, \"{time}\" AS t FROM {from} WHERE \"{time}\" BETWEEN {lower} AND {upper}"
             )
         };
-        let parts = [part("\"_position\"", "_commit_ts"), part("NULL", "_system_from"), part("NULL", "_system_to")];
+        let parts = [part("\"_position\"", "_system_from"), part("NULL", "_system_to")];
         format!("SELECT DISTINCT p, t FROM ({}) u", parts.join(" UNION ALL "))
     }
 

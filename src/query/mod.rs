@@ -5,6 +5,7 @@
 
 mod as_of;
 mod at_position;
+mod by_history;
 mod engine;
 mod find_table;
 mod history;

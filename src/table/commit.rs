@@ -176,7 +176,7 @@ impl Table {
 
     /// Whether savepoints keep files that cleaning would delete.
     pub fn has_savepoints(&self) -> bool {
-        self.view.timeline.savepoints().next().is_some()
+        self.view.has_savepoints()
     }
 
     /// Says in an error which table it is about.

@@ -53,6 +53,15 @@ struct RowGroup {
     bytes: RowGroupBytes,
 }
 
+/// The beginning of keys behind which rows are wanted; `None`: all are.
+struct Bound(Option<Vec<u8>>);
+
+impl Bound {
+    fn is_before(&self, key: &[u8]) -> bool {
+        self.0.as_deref().is_none_or(|bound| key > bound && !key.starts_with(bound))
+    }
+}
+
 /// Rows that were found, and for each the number of the prefix that it was found by.
 #[derive(Debug)]
 pub struct FoundRows {
@@ -130,9 +139,8 @@ impl RowReader {
         bound: Option<&[ArrayRef]>,
         keep: &mut dyn FnMut(&RecordBatch) -> Result<BooleanArray>,
     ) -> Result<RecordBatch> {
-        let bound = bound.map(|bound| self.prefix_rows(bound)).transpose()?;
-        let bound = bound.map(|bound| bound.row(0).data().to_vec());
-        let is_behind = |key: &[u8]| bound.as_deref().is_none_or(|bound| key > bound && !key.starts_with(bound));
+        let bound = self.bound(bound)?;
+        let is_behind = |key: &[u8]| bound.is_before(key);
         let mut found = Vec::new();
         for (slice, keys) in self.files(partition)? {
             if !keys.range.is_some_and(|(_, last)| is_behind(&last)) {
@@ -163,7 +171,17 @@ impl RowReader {
     }
 
     /// All rows of a partition in the order of their keys, a row group at a time.
-    pub fn stream(mut self, partition: &str) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
+    pub fn stream(self, partition: &str) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
+        self.stream_behind(partition, None)
+    }
+
+    /// The same of the rows behind all keys that begin with the one row of `bound` (`None`: all).
+    pub fn stream_behind(
+        mut self,
+        partition: &str,
+        bound: Option<&[ArrayRef]>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
+        let bound = self.bound(bound)?;
         let mut files = self.files(partition)?.into_iter();
         let mut open: Option<(Arc<OpenFile>, usize)> = None;
         let mut next = move || -> Result<Option<RecordBatch>> {
@@ -171,12 +189,24 @@ impl RowReader {
                 if let Some((file, number)) = &mut open
                     && *number < file.ends.num_rows() / 2
                 {
-                    let group = self.fetch(&file.file, *number)?;
+                    let at = *number;
                     *number += 1;
-                    return self.rows_of(&group, None).map(Some);
+                    if !bound.is_before(file.ends.row(2 * at + 1).data()) {
+                        continue;
+                    }
+                    let group = self.fetch(&file.file, at)?;
+                    if bound.is_before(file.ends.row(2 * at).data()) {
+                        return self.rows_of(&group, None).map(Some);
+                    }
+                    let keys = self.codec.encode(&self.key_columns(&group, self.layout.key.len())?)?;
+                    let first = (0..keys.num_rows()).find(|row| bound.is_before(keys.row(*row).data()));
+                    let behind = first.map_or(0..0, |first| first..keys.num_rows());
+                    return self.rows_of(&group, Some(&[behind])).map(Some);
                 }
-                let Some((slice, _)) = files.next() else { return Ok(None) };
-                open = Some((self.open(&slice)?, 0));
+                let Some((slice, keys)) = files.next() else { return Ok(None) };
+                if keys.range.is_none_or(|(_, last)| bound.is_before(&last)) {
+                    open = Some((self.open(&slice)?, 0));
+                }
             }
         };
         Ok(std::iter::from_fn(move || next().transpose()))
@@ -254,6 +284,11 @@ impl RowReader {
 
     fn joined(&self, found: &[RecordBatch]) -> Result<RecordBatch> {
         concat_batches(&self.layout.columns, found).map_err(unexpected)
+    }
+
+    fn bound(&self, bound: Option<&[ArrayRef]>) -> Result<Bound> {
+        let rows = bound.map(|bound| self.prefix_rows(bound)).transpose()?;
+        Ok(Bound(rows.map(|rows| rows.row(0).data().to_vec())))
     }
 
     /// The first columns of keys as bytes that compare with those of whole keys.

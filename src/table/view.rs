@@ -317,6 +317,11 @@ impl TableView {
         all.filter(|(key, _)| key.starts_with(OUR_KEYS))
     }
 
+    /// Whether savepoints keep files that cleaning would delete.
+    pub fn has_savepoints(&self) -> bool {
+        self.timeline.savepoints().next().is_some()
+    }
+
     /// The completed commits on the active timeline, oldest first.
     pub fn instants(&self) -> &[CompletedInstant] {
         &self.instants

@@ -3,6 +3,7 @@
 mod corrections;
 mod erased;
 mod fed;
+mod letters;
 mod mariadb;
 mod positions;
 

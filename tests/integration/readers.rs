@@ -9,7 +9,7 @@ use crate::lake::Values;
 use crate::mysql::{Flavour, Server, eventually};
 use crate::service::{Pipeline, difference, source_rows};
 pub(crate) use python::moto;
-pub(crate) use python::{duckdb, glue, hudi_rs};
+pub(crate) use python::{duckdb, files_with, glue, hudi_rs};
 use std::collections::BTreeSet;
 
 /// Two tables, unpartitioned and partitioned, with a history of commits.

@@ -1,12 +1,15 @@
 //! All changes of a commit for a table's history, and what they make of it.
 
 use super::changes::{ChangeSequence, base_piece};
-use super::join::{Join, Lasting, Reset};
+use super::ends::Ends;
+use super::join::{Join, Reset};
 use super::keys::{KeyBytes, unexpected};
+use super::known::{KnownRows, known_rows};
 use super::rule::HistoryRule;
-use super::shape::{BOUNDED, HistoryShape, OPEN, partition_of, time_type};
+use super::servers::Servers;
+use super::shape::{HistoryShape, time_type};
 use super::sorter::{Sorted, Sorter};
-use super::source_order::{SourceOrder, SystemTimes};
+use super::source_order::{Came, SourceOrder, SystemTimes};
 use super::versions::{FIRST_TIME, OPEN_END};
 use crate::error::{Error, Result};
 use crate::event::Operation;
@@ -17,7 +20,7 @@ use crate::merge::piece::{Piece, SortedPiece, SortedPieces};
 use crate::merge::spill::{Run, RunReader, SpillFolder};
 use crate::table::{RowReader, SortedChanges, Table};
 use crate::time::Timestamp;
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Schema;
 use std::sync::Arc;
 
@@ -30,13 +33,16 @@ pub(in crate::merge) struct HistoryFold {
     pub(in crate::merge) pieces: Vec<Arc<Piece>>,
     pub(in crate::merge) runs: Vec<Arc<Run>>,
     pub(in crate::merge) truncations: Vec<Truncated>,
+    /// Places from which on snapshots have seen nothing: their high watermarks, sorted.
+    pub(in crate::merge) seen_before: Vec<SourceOrder>,
 }
 
 /// All rows of the table went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in crate::merge) struct Truncated {
-    pub(in crate::merge) order: SourceOrder,
-    pub(in crate::merge) source_commit_time: i64,
+    pub(in crate::merge) came: Came,
+    /// Its transaction's position.
+    pub(in crate::merge) position: String,
     /// Whether a snapshot's rows come in their place.
     pub(in crate::merge) is_snapshot: bool,
 }
@@ -79,6 +85,8 @@ pub struct HistoryChanges {
     pub first_time: Option<Timestamp>,
     /// The system time of the rows that the table had before its history began, or went on.
     pub base_time: Option<Timestamp>,
+    /// Which transactions may have left nothing but ends, where they are few.
+    pub ends: Option<Ends>,
     /// Sorted as the history table wants them. To be read outside of the runtime's own threads.
     pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
 }
@@ -98,42 +106,60 @@ impl HistoryInput<'_> {
         let has_rows = !history.instants().is_empty();
         let previous_columns = has_rows.then(|| history.columns());
         let shape = HistoryShape::new(&lake.source().table, lake.columns(), &lake.key_names(), previous_columns.as_deref())?;
-        let of_base = base.iter().map(|base| (SourceOrder::FIRST, base.source_commit_time.as_micros()));
         let of_pieces = all.pieces.iter().flat_map(|piece| piece.source_transactions());
         let of_runs = all.runs.iter().flat_map(|run| run.transactions.iter().copied());
-        let of_truncations = all.truncations.iter().map(|truncated| (truncated.order, truncated.source_commit_time));
+        let came: Vec<Came> = of_pieces.chain(of_runs).chain(all.truncations.iter().map(|truncated| truncated.came)).collect();
+        let servers = Servers::of(&came);
+        let of_base = base.iter().map(|base| (SourceOrder::FIRST, base.source_commit_time.as_micros()));
+        let of_all = came.iter().map(|came| (servers.order(came.epoch, came.order), came.source_commit_time));
         let previous = previous_system_time.map_or(FIRST_TIME, Timestamp::as_micros);
-        let times = SystemTimes::new(of_base.chain(of_pieces).chain(of_runs).chain(of_truncations), previous);
-        let reset = |truncated: &Truncated| Reset { at: times.of(truncated.order), is_snapshot: truncated.is_snapshot };
+        // where places of several servers are put in order, those of the snapshots are no more than that
+        let seen_before = if servers.is_one() { &all.seen_before[..] } else { &[] };
+        let times = SystemTimes::new(of_base.chain(of_all), previous, seen_before);
+        let reset = |truncated: &Truncated| {
+            let at = times.of(servers.order(truncated.came.epoch, truncated.came.order));
+            Reset { at, is_snapshot: truncated.is_snapshot }
+        };
         let mut resets: Vec<Reset> = all.truncations.iter().map(reset).collect();
         let base_time = base.as_ref().map(|_| times.of(SourceOrder::FIRST));
         if let Some(at) = base_time.filter(|_| has_rows) {
             resets.push(Reset { at, is_snapshot: true });
         }
         resets.sort_unstable_by_key(|reset| reset.at);
+        // rows that a transform drops, that are refused or say themselves that they are deleted
+        let any = lake.is_transformed() || lake.refuses().is_some() || rule.soft_delete.is_some();
+        let ends = Ends::of(all, any, &servers, &times);
         let system_time = Timestamp::from_micros(times.last());
         let first_time = times.first().map(Timestamp::from_micros);
         let reader = history.row_reader(shape.columns())?;
         let maker = KeyBytes::new(&lake.key_names(), lake.columns())?;
-        let lasting = Lasting::new(RecordBatch::new_empty(shape.columns().clone()), &maker)?;
-        let others = Sorter::new(&shape, spill, memory_bytes)?;
+        let others = Sorter::new(&shape, spill.clone(), memory_bytes)?;
         let fill = fold.fill().map(|fill| new_columns(&fill, previous_columns.as_deref())).transpose()?.flatten();
-        let join = Join { shape: shape.clone(), rule: rule.clone(), maker, times, resets, reader, others, lasting, fill };
-        let fold = fold.clone();
-        let mut state = State::Begin(Box::new((join, fold, base)));
+        let join = Join { shape: shape.clone(), rule: rule.clone(), maker, times, resets, reader, others, fill };
+        let mut state = State::Begin(Box::new(Begin { join, fold: fold.clone(), base, servers, spill, memory_bytes }));
         let changes = std::iter::from_fn(move || state.step().transpose());
         let base_time = base_time.map(Timestamp::from_micros);
-        Ok(HistoryChanges { shape, system_time, first_time, base_time, changes: Box::new(changes.fuse()) })
+        Ok(HistoryChanges { shape, system_time, first_time, base_time, ends, changes: Box::new(changes.fuse()) })
     }
+}
+
+/// What is to be folded.
+struct Begin {
+    join: Join,
+    fold: Fold,
+    base: Option<BaseRows>,
+    servers: Servers,
+    spill: SpillFolder,
+    memory_bytes: usize,
 }
 
 /// How far the fold is.
 enum State {
-    Begin(Box<(Join, Fold, Option<BaseRows>)>),
+    Begin(Box<Begin>),
     /// Changed keys.
     Changed(Box<(Join, ChangeSequence)>),
     /// All keys, because rows were reset, or have new columns.
-    All(Box<(Join, ChangeSequence)>, Option<RecordBatch>, Box<dyn Iterator<Item = Result<RecordBatch>> + Send>),
+    All(Box<(Join, ChangeSequence)>, Option<RecordBatch>, KnownRows),
     /// What lies elsewhere than in `_open`.
     Others(Sorted),
     Over,
@@ -145,18 +171,15 @@ impl State {
             // what fails is over
             match std::mem::replace(self, State::Over) {
                 State::Begin(begun) => {
-                    let (mut join, fold, base) = *begun;
-                    let sequence = ChangeSequence::new(sequence(&fold, base)?, fold.shape().columns().clone());
+                    let Begin { join, fold, base, servers, spill, memory_bytes } = *begun;
+                    let sequence = ChangeSequence::new(sequence(&fold, base, servers)?, fold.shape().columns().clone());
                     *self = match (join.resets.first(), &join.fill) {
                         (None, None) => State::Changed(Box::new((join, sequence))),
                         (reset, fill) => {
                             let bound = reset.filter(|_| fill.is_none()).map(|reset| [time(OPEN_END), time(reset.at)]);
-                            let mut all = |keys: &RecordBatch| Ok(BooleanArray::from(vec![true; keys.num_rows()]));
                             let bound = bound.as_ref().map(|bound| &bound[..]);
-                            let rows = join.reader.scan(&partition_of(BOUNDED), bound, &mut all)?;
-                            join.lasting = Lasting::new(join.filled(rows)?, &join.maker)?;
-                            let open = join.reader.clone().stream(&partition_of(OPEN))?;
-                            State::All(Box::new((join, sequence)), None, Box::new(open))
+                            let known = known_rows(&join.reader, &join.shape, bound, spill, memory_bytes)?;
+                            State::All(Box::new((join, sequence)), None, known)
                         }
                     };
                 }
@@ -178,8 +201,7 @@ impl State {
                             return Ok(Some(changes));
                         }
                         None => {
-                            let (mut join, _) = *parts;
-                            join.rest()?;
+                            let (join, _) = *parts;
                             *self = State::Others(join.others.sorted()?);
                         }
                     }
@@ -242,11 +264,12 @@ fn transformed(fold: &Fold, rows: Sequence) -> Result<Sequence> {
 }
 
 /// All changes by key, each key's in the order of arrival, behind what the table had.
-fn sequence(fold: &Fold, base: Option<BaseRows>) -> Result<Sequence> {
+fn sequence(fold: &Fold, base: Option<BaseRows>, servers: Servers) -> Result<Sequence> {
     let shape = fold.shape();
     let all = fold.history().ok_or_else(|| Error::bug("a table's history lacks its changes"))?;
     let memory: Sequence = Box::new(SortedPieces::all(shape, all.pieces.clone(), fold.fill.as_ref(), BATCH_BYTES)?);
-    let memory = transformed(fold, memory)?;
+    let servers = servers.with_arrivals(all);
+    let memory = transformed(fold, servers.placed(memory))?;
     let mut sequences = Vec::new();
     for partition in base.iter().flat_map(|base| base.reader.partitions().into_iter().map(move |path| (path, &base.reader))) {
         let (path, reader) = partition;
@@ -254,7 +277,8 @@ fn sequence(fold: &Fold, base: Option<BaseRows>) -> Result<Sequence> {
         sequences.push(Box::new(rows.map(|rows| rows.map(base_piece))) as Sequence);
     }
     for run in &all.runs {
-        sequences.push(transformed(fold, Box::new(RunReader::new(run, shape, fold.fill.clone())?))?);
+        let rows = Box::new(RunReader::new(run, shape, fold.fill.clone())?);
+        sequences.push(transformed(fold, servers.placed(rows))?);
     }
     if sequences.is_empty() {
         return Ok(memory);

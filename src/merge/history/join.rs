@@ -29,8 +29,6 @@ use std::sync::Arc;
 const CHANGED: u8 = 0;
 const OPEN_ROWS: u8 = 1;
 const BOUNDED_ROWS: u8 = 2;
-/// Rows of `bounded` that end behind the first reset.
-const LASTING_ROWS: u8 = 3;
 
 /// All rows of the table went at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,22 +47,20 @@ pub(super) struct Join {
     pub(super) resets: Vec<Reset>,
     pub(super) reader: RowReader,
     pub(super) others: Sorter,
-    /// Where rows may be reset: rows of `bounded` that end behind the first reset, by key.
-    pub(super) lasting: Lasting,
     /// One row: the values that what is known has in columns that are new.
     pub(super) fill: Option<RecordBatch>,
 }
 
 /// Rows of `bounded` by key.
 #[derive(Debug)]
-pub(super) struct Lasting {
-    pub(super) rows: RecordBatch,
-    pub(super) of: HashMap<Box<[u8]>, Vec<u32>>,
+struct Bounded {
+    rows: RecordBatch,
+    of: HashMap<Box<[u8]>, Vec<u32>>,
 }
 
-impl Lasting {
+impl Bounded {
     /// By the keys of `rows`.
-    pub(super) fn new(rows: RecordBatch, maker: &KeyBytes) -> Result<Self> {
+    fn new(rows: RecordBatch, maker: &KeyBytes) -> Result<Self> {
         let keys = maker.of(&rows)?;
         let mut of: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
         for row in 0..keys.num_rows() {
@@ -79,9 +75,10 @@ struct Chunk<'a> {
     changes: &'a Changes,
     /// Each change's system time, and the period that it is about.
     facts: Vec<Fact>,
+    /// Rows of `_open`; where all that is known is at hand, those of `bounded` among them.
     open: &'a RecordBatch,
     open_keys: Rows,
-    bounded: &'a Lasting,
+    bounded: &'a Bounded,
 }
 
 /// What a change says, apart from its row.
@@ -114,7 +111,7 @@ impl Join {
         self.fold(&changes, &open).map(Some)
     }
 
-    /// The same where rows were reset: for all keys that `open` (rows of `_open`) has and all that are changed, as far as both are known. Gives back
+    /// The same where rows were reset: for all keys that `open` (rows that are [known](super::known)) has and all that are changed, as far as both are known. Gives back
     /// the rows for which more changes may come.
     pub(super) fn next_of_all(
         &mut self,
@@ -136,22 +133,6 @@ impl Join {
         Ok((self.fold(&changes, open)?, None))
     }
 
-    /// At the end, where rows were reset: keys that have nothing but versions that end.
-    pub(super) fn rest(&mut self) -> Result<()> {
-        let left = std::mem::take(&mut self.lasting.of);
-        let nothing = RecordBatch::new_empty(self.shape.columns().clone());
-        let sources = [&nothing, &nothing, &nothing, &self.lasting.rows];
-        let periods = Periods::of(&self.lasting.rows)?;
-        let mut lines = Lines::default();
-        let mut fold = KeyFold::new(&self.rule, &self.resets, SameRows::new(&self.shape, sources), self.fill.is_some());
-        for rows in left.values() {
-            fold.clear();
-            rows.iter().for_each(|row| fold.add(&periods, LASTING_ROWS, *row));
-            fold.run(&[], 0, &mut lines);
-        }
-        self.others.push(gather(&self.shape, &sources, &lines.others)?)
-    }
-
     fn fold(&mut self, changes: &Changes, open: &RecordBatch) -> Result<SortedChanges> {
         let open = &self.filled(open.clone())?;
         let facts = self.facts(changes)?;
@@ -159,7 +140,7 @@ impl Join {
         let bounded = self.bounded(changes, &facts, open, &open_keys)?;
         let chunk = Chunk { changes, facts, open, open_keys, bounded: &bounded };
         let lines = self.lines(&chunk)?;
-        let sources = [&changes.rows, open, &bounded.rows, &self.lasting.rows];
+        let sources = [&changes.rows, open, &bounded.rows];
         let others = gather(&self.shape, &sources, &lines.others)?;
         let opened = gather(&self.shape, &sources, &lines.open)?;
         self.others.push(others)?;
@@ -190,22 +171,25 @@ impl Join {
     }
 
     /// The versions in `bounded` that the changes may meet.
-    fn bounded(&mut self, changes: &Changes, facts: &[Fact], open: &RecordBatch, open_keys: &Rows) -> Result<Lasting> {
-        let none = |join: &Self| Lasting::new(RecordBatch::new_empty(join.shape.columns().clone()), &join.maker);
+    fn bounded(&mut self, changes: &Changes, facts: &[Fact], open: &RecordBatch, open_keys: &Rows) -> Result<Bounded> {
+        let none = |join: &Self| Bounded::new(RecordBatch::new_empty(join.shape.columns().clone()), &join.maker);
         // system time has all periods begin in their order: nothing is late; and where all is written anew, all is at hand
         if self.rule.follows_system_time() || self.fill.is_some() {
             return none(self);
         }
-        let begins = times_of(open, VALID_FROM)?;
+        let (begins, ends) = (times_of(open, VALID_FROM)?, times_of(open, VALID_TO)?);
         let (mut late, mut bound) = (HashSet::new(), OPEN_END);
         let (mut i, mut j) = (0, 0);
         while i < changes.keys.num_rows() {
             let end = group_end(&changes.keys, i);
             let key = changes.keys.row(i);
-            while j < open_keys.num_rows() && open_keys.row(j) < key {
+            let mut present = None;
+            while j < open_keys.num_rows() && open_keys.row(j) <= key {
+                if open_keys.row(j) == key && ends.value(j) == OPEN_END {
+                    present = Some(begins.value(j));
+                }
                 j += 1;
             }
-            let present = (j < open_keys.num_rows() && open_keys.row(j) == key).then(|| begins.value(j));
             let first = facts[i..end].iter().map(Fact::first).min().unwrap_or(OPEN_END);
             if present.is_none_or(|present| first < present) {
                 late.insert(Box::<[u8]>::from(key.data()));
@@ -224,7 +208,7 @@ impl Join {
             Ok((0..keys.num_rows()).map(|row| Some(late.contains(keys.row(row).data()))).collect())
         };
         let rows = self.reader.scan(&partition_of(BOUNDED), Some(&[time(OPEN_END), time(bound)]), &mut keep)?;
-        Lasting::new(self.filled(rows)?, &self.maker)
+        Bounded::new(self.filled(rows)?, &self.maker)
     }
 
     /// Rows of the history with the values that they have in new columns.
@@ -240,12 +224,11 @@ impl Join {
     }
 
     /// Folds key by key.
-    fn lines(&mut self, chunk: &Chunk<'_>) -> Result<Lines> {
+    fn lines(&self, chunk: &Chunk<'_>) -> Result<Lines> {
         let mut lines = Lines::default();
-        let sources = [&chunk.changes.rows, chunk.open, &chunk.bounded.rows, &self.lasting.rows];
+        let sources = [&chunk.changes.rows, chunk.open, &chunk.bounded.rows];
         let mut fold = KeyFold::new(&self.rule, &self.resets, SameRows::new(&self.shape, sources), self.fill.is_some());
         let (open, bounded) = (Periods::of(chunk.open)?, Periods::of(&chunk.bounded.rows)?);
-        let lasting = Periods::of(&self.lasting.rows)?;
         let keys = &chunk.changes.keys;
         let (mut i, mut j) = (0, 0);
         while let Some(order) = next_of(keys, i, &chunk.open_keys, j) {
@@ -258,12 +241,13 @@ impl Join {
                 j = group_end(&chunk.open_keys, j);
             }
             fold.clear();
-            (present..j).for_each(|row| fold.add(&open, OPEN_ROWS, u32::try_from(row).unwrap_or(u32::MAX)));
-            let last = if self.lasting.of.is_empty() { None } else { self.lasting.of.remove(key.data()) };
-            match chunk.bounded.of.get(key.data()) {
-                Some(rows) => rows.iter().for_each(|row| fold.add(&bounded, BOUNDED_ROWS, *row)),
-                None => last.iter().flatten().for_each(|row| fold.add(&lasting, LASTING_ROWS, *row)),
+            let late = chunk.bounded.of.get(key.data());
+            // of what ends, all that matters was looked for
+            let is_wanted = |row: &usize| late.is_none() || open.to.value(*row) == OPEN_END;
+            for row in (present..j).filter(is_wanted) {
+                fold.add(&open, OPEN_ROWS, u32::try_from(row).unwrap_or(u32::MAX));
             }
+            late.into_iter().flatten().for_each(|row| fold.add(&bounded, BOUNDED_ROWS, *row));
             fold.run(&chunk.facts[first..i], first, &mut lines);
         }
         Ok(lines)

@@ -76,6 +76,12 @@ impl HistoryRule {
         self.valid_time.is_none() && self.valid_to.is_none() && self.soft_delete.is_none()
     }
 
+    /// Whether a history that was kept by this rule is kept by `other`, however their columns are read: what there is stays right then.
+    pub fn keeps_alike(&self, other: &Self) -> bool {
+        let HistoryRule { on_invalid_valid_time, unit, ref format, .. } = *other;
+        Self { on_invalid_valid_time, unit, format: format.clone(), ..self.clone() } == *other
+    }
+
     /// Whether a table of this shape can have such a history.
     ///
     /// # Errors
@@ -135,6 +141,9 @@ mod tests {
         assert_eq!(full.soft_delete.as_deref(), Some("c"));
         let letters = read("history = { valid_time = 'a', on_invalid_valid_time = 'dead_letter' }").unwrap().unwrap();
         assert_eq!(letters.on_invalid_valid_time, OnInvalid::DeadLetter);
+        let other = |text: &str| read(text).unwrap().unwrap();
+        assert!(letters.keeps_alike(&other("history = { valid_time = 'a', format = '%Y', unit = 'ms' }")));
+        assert!(!letters.keeps_alike(&other("history = { valid_time = 'b' }")) && !letters.keeps_alike(&other("history = true")));
         assert!(read("history = { valid_tme = 'a' }").unwrap_err().contains("valid_tme"));
         assert!(read("history = 1").unwrap_err().contains("true, false, or"));
     }

@@ -10,14 +10,14 @@ use std::collections::HashMap;
 /// Compares rows of some batches, column by column, but for the transaction that wrote them. What compares a column of two batches is made when it is first
 /// needed.
 pub(super) struct SameRows<'a> {
-    sources: [&'a RecordBatch; 4],
+    sources: [&'a RecordBatch; 3],
     names: Vec<String>,
     pairs: HashMap<(u8, u8), Option<Vec<DynComparator>>>,
 }
 
 impl<'a> SameRows<'a> {
     /// Of rows of `sources`.
-    pub(super) fn new(shape: &HistoryShape, sources: [&'a RecordBatch; 4]) -> Self {
+    pub(super) fn new(shape: &HistoryShape, sources: [&'a RecordBatch; 3]) -> Self {
         let names = shape.row_columns().take(shape.present()).map(|field| field.name().clone());
         let names = names.filter(|name| name != COMMIT_TS && name != POSITION).collect();
         Self { sources, names, pairs: HashMap::new() }

@@ -1,7 +1,7 @@
 //! Changes that come in any order and are given out in the table's: in memory as far as that goes, the rest in sorted runs on local disk.
 
 use super::keys::unexpected;
-use super::shape::{HistoryShape, PLACE, SYSTEM_FROM, SYSTEM_TO, VALID_FROM, VALID_TO};
+use super::shape::{HistoryShape, PLACE, SYSTEM_TO, VALID_TO};
 use crate::error::{Error, Result};
 use crate::merge::spill::{SpillFolder, spill_error};
 use crate::table::SortedChanges;
@@ -53,8 +53,16 @@ pub(super) struct Sorter {
 impl Sorter {
     /// For the history's rows.
     pub(super) fn new(shape: &HistoryShape, spill: SpillFolder, memory_bytes: usize) -> Result<Self> {
-        let names: Vec<String> = [PLACE, SYSTEM_TO, VALID_TO].iter().map(|name| (*name).to_owned()).collect();
-        let names = [names, shape.key().to_vec(), vec![VALID_FROM.to_owned(), SYSTEM_FROM.to_owned()]].concat();
+        Self::by(&[PLACE, SYSTEM_TO, VALID_TO], shape, spill, memory_bytes)
+    }
+
+    /// For the history's rows, key by key, wherever they lie.
+    pub(super) fn by_key(shape: &HistoryShape, spill: SpillFolder, memory_bytes: usize) -> Result<Self> {
+        Self::by(&[], shape, spill, memory_bytes)
+    }
+
+    fn by(first: &[&str], shape: &HistoryShape, spill: SpillFolder, memory_bytes: usize) -> Result<Self> {
+        let names = first.iter().map(|name| (*name).to_owned()).chain(shape.record_key()).collect::<Vec<_>>();
         let fields = names.iter().map(|name| Ok(SortField::new(shape.columns().field_with_name(name)?.data_type().clone())));
         let fields = fields.collect::<Result<Vec<_>, arrow::error::ArrowError>>().map_err(unexpected)?;
         let order = Order { converter: RowConverter::new(fields).map_err(unexpected)?, names };
@@ -68,6 +76,17 @@ impl Sorter {
         self.bytes += changes.rows.get_array_memory_size();
         self.batches.push(changes);
         if self.bytes < self.memory_bytes { Ok(()) } else { self.write_run() }
+    }
+
+    /// Whether nothing was pushed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.runs.is_empty()
+    }
+
+    /// All of it together with `others`, which are in the same order.
+    pub(super) fn sorted_with(self, others: Sorted) -> Result<Sorted> {
+        let order = self.order.clone();
+        Ok(Box::new(Merged::new(order, vec![self.sorted()?, others])?))
     }
 
     /// Moves what is in memory to disk.

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const LANES: i32 = 3;
+const SERVER: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 const LATEST: i64 = 1_000;
 
 /// What a row says besides its key.
@@ -52,6 +53,8 @@ struct Transaction {
     truncates: bool,
     commits: bool,
     spills: bool,
+    /// Another server is read from here on: the places in its binlog are others.
+    fails_over: bool,
 }
 
 fn schema() -> Arc<TableSchema> {
@@ -65,10 +68,10 @@ fn schema() -> Arc<TableSchema> {
     Arc::new(TableSchema { table: TableId::new("s", "prices"), columns, key: vec![0] })
 }
 
-fn stamp(number: u64, time: i64, is_snapshot: bool) -> TransactionStamp {
+fn stamp(number: u64, offset: u64, time: i64, is_snapshot: bool) -> TransactionStamp {
     TransactionStamp {
-        gtid: None,
-        coordinates: BinlogCoordinates { file: "b.000001".into(), offset: number },
+        gtid: format!("{SERVER}:{number}").parse().ok(),
+        coordinates: BinlogCoordinates { file: "b.000001".into(), offset },
         source_commit_time: Timestamp::from_micros(time),
         is_snapshot,
     }
@@ -111,18 +114,19 @@ struct Pair {
     table: Table,
     history: Table,
     rule: HistoryRule,
+    memory_bytes: usize,
     system_time: Option<Timestamp>,
 }
 
 impl Pair {
-    async fn create(fold: &Fold, rule: &HistoryRule) -> Self {
+    async fn create(fold: &Fold, rule: &HistoryRule, memory_bytes: usize) -> Self {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let shape = fold.shape();
         let table = Table::create(store.clone(), Path::from("lake/s/prices"), &shape.spec(), options()).await.unwrap();
         let of_history = HistoryShape::new(&shape.source().table, shape.columns(), &shape.key_names(), None).unwrap().spec();
         let base = Path::from("lake/s/prices_history");
         let history = Table::create(store.clone(), base, &of_history, options()).await.unwrap();
-        Self { store, table, history, rule: rule.clone(), system_time: None }
+        Self { store, table, history, rule: rule.clone(), memory_bytes, system_time: None }
     }
 
     async fn commit(&mut self, fold: &Fold, base: Option<BaseRows>) {
@@ -133,8 +137,7 @@ impl Pair {
             previous_system_time: self.system_time,
             base,
             spill: SpillFolder::new(std::env::temp_dir()),
-            // some runs in the larger commits
-            memory_bytes: 64 << 10,
+            memory_bytes: self.memory_bytes,
         };
         let changes = input.changes().unwrap();
         self.system_time = Some(changes.system_time);
@@ -231,20 +234,21 @@ fn transactions(keys: i32) -> impl Strategy<Value = Vec<Transaction>> {
     let delete = (0..keys).prop_map(|key| Statement::Delete { key });
     let moved = (0..keys, said).prop_map(|(key, said)| Statement::Move { key, said });
     let statements = prop::collection::vec(prop_oneof![8 => put, 2 => delete, 1 => moved], 1..12);
-    let transaction = (1..LATEST, statements, 0..30, 0..4, 0..6);
+    let transaction = (1..LATEST, statements, 0..30, 0..4, 0..6, 0..8);
     prop::collection::vec(transaction, 2..40).prop_map(|transactions| {
-        let of = |(time, statements, truncates, commits, spills)| Transaction {
+        let of = |(time, statements, truncates, commits, spills, fails_over)| Transaction {
             time,
             statements,
             truncates: truncates == 0,
             commits: commits == 0,
             spills: spills == 0,
+            fails_over: fails_over == 0,
         };
         transactions.into_iter().map(of).collect()
     })
 }
 
-async fn run(transactions: Vec<Transaction>, rule: HistoryRule) {
+async fn run(transactions: Vec<Transaction>, rule: HistoryRule, memory_bytes: usize) {
     let schema = schema();
     let folder = tempfile::tempdir().unwrap();
     let folder = SpillFolder::new(folder.path());
@@ -252,10 +256,13 @@ async fn run(transactions: Vec<Transaction>, rule: HistoryRule) {
     let mut model = Model { rule: rule.clone(), keys: BTreeMap::new(), closed: Vec::new(), system_time: 0 };
     let mut pair: Option<Pair> = None;
     let count = transactions.len();
-    let mut window = 1;
+    let (mut window, mut epoch) = (1, 1);
     for (number, transaction) in transactions.into_iter().enumerate() {
-        let closing = CutPoint { epoch: Epoch(1), number: CutNumber(window) };
-        let stamp = stamp(1_000 + number as u64, transaction.time, false);
+        epoch += u64::from(transaction.fails_over);
+        let closing = CutPoint { epoch: Epoch(epoch), number: CutNumber(window) };
+        // of two servers, one is behind the other
+        let offset = if epoch % 2 == 1 { 1_000 } else { 10 } + number as u64;
+        let stamp = stamp(1 + number as u64, offset, transaction.time, false);
         model.system_time = transaction.time.max(model.system_time + 1);
         let at = model.system_time;
         if transaction.truncates {
@@ -298,13 +305,13 @@ async fn run(transactions: Vec<Transaction>, rule: HistoryRule) {
         if transaction.commits || number + 1 == count {
             let position = SourcePosition {
                 lineage: Lineage("a".into()),
-                coordinates: BinlogCoordinates { file: "b.000001".into(), offset: 1_001 + number as u64 },
-                gtid_set: None,
+                coordinates: BinlogCoordinates { file: "b.000001".into(), offset: offset + 1 },
+                gtid_set: format!("{SERVER}:1-{}", number + 1).parse().ok(),
             };
             let Some(fold) = pending.take(closing, &position).unwrap() else { continue };
             let open = match &mut pair {
                 Some(open) => open,
-                none => none.insert(Pair::create(&fold, &rule).await),
+                none => none.insert(Pair::create(&fold, &rule, memory_bytes).await),
             };
             open.commit(&fold, None).await;
             pending.done(closing, position, schema.clone());
@@ -327,9 +334,69 @@ proptest! {
         transactions in transactions(40),
         has_valid_time: bool,
         is_until_next: bool,
+        // one by which everything waits on disk, and one for some runs in the larger commits
+        memory_bytes in prop_oneof![Just(1_usize), Just(64 << 10)],
     ) {
         let late = if is_until_next { Late::UntilNext } else { Late::ToEnd };
         let rule = HistoryRule { valid_time: has_valid_time.then(|| "effective".to_owned()), late, ..HistoryRule::default() };
-        runtime().block_on(run(transactions, rule));
+        runtime().block_on(run(transactions, rule, memory_bytes));
     }
+}
+
+/// What ends behind the moment at which all rows go is more than memory holds.
+#[test]
+fn a_truncation_of_many_versions_that_end() {
+    const KEYS: i32 = 4_000;
+    let put = |key: i32, price: i32, effective: i64| Statement::Put { key, said: (price, Some(effective)) };
+    let transaction =
+        |time, statements, truncates| Transaction { time, statements, truncates, commits: true, spills: false, fails_over: false };
+    let transactions = vec![
+        transaction(10, (0..KEYS).map(|key| put(key, 1, 100)).collect(), false),
+        // true until the known future begins: [50, 100)
+        transaction(20, (0..KEYS).filter(|key| key % 3 > 0).map(|key| put(key, 2, 50)).collect(), false),
+        // nothing but what ends is left of these
+        transaction(60, (0..KEYS).filter(|key| key % 5 == 0).map(|key| Statement::Delete { key }).collect(), false),
+        transaction(70, Vec::new(), true),
+        transaction(80, (0..KEYS).step_by(7).map(|key| put(key, 3, 75)).collect(), false),
+    ];
+    let rule = HistoryRule { valid_time: Some("effective".to_owned()), ..HistoryRule::default() };
+    runtime().block_on(run(transactions, rule, 16 << 10));
+}
+
+/// Fenced by GTIDs, a snapshot may have seen transactions that come once more, some of its rows, and others not.
+#[test]
+fn a_snapshot_that_saw_ahead_makes_no_versions_of_a_moment() {
+    let schema = schema();
+    let mut pending = TablePending::new(schema.table.clone(), Treatment { keeps_all: true, ..Treatment::default() }, None);
+    let closing = CutPoint { epoch: Epoch(1), number: CutNumber(1) };
+    let (read, update, delete) = (Operation::Read.code(), Operation::Update.code(), Operation::Delete.code());
+    let mut take = |number: u64, time: i64, statements: &[(u8, i32, Said)]| {
+        let stamp = stamp(number, 100 + number, time, number == 0);
+        pending.take_section(Lane(0), closing, &rows(&schema, &stamp, statements)).unwrap();
+    };
+    // read at 50: the row of 0 as the second transaction left it, that of 3 as it was before the third
+    take(0, 50, &[(read, 0, (2, None)), (read, 3, (7, None))]);
+    take(1, 40, &[(update, 0, (1, None))]);
+    take(2, 45, &[(update, 0, (2, None))]);
+    take(3, 48, &[(delete, 3, (7, None))]);
+    take(4, 60, &[(update, 0, (3, None))]);
+    pending.sees_before(&BinlogCoordinates { file: "b.000001".into(), offset: 104 });
+    let position = SourcePosition {
+        lineage: Lineage("a".into()),
+        coordinates: BinlogCoordinates { file: "b.000001".into(), offset: 105 },
+        gtid_set: format!("{SERVER}:1-4").parse().ok(),
+    };
+    let fold = pending.take(closing, &position).unwrap().unwrap();
+    let found = runtime().block_on(async {
+        let mut pair = Pair::create(&fold, &HistoryRule::default(), 1 << 20).await;
+        pair.commit(&fold, None).await;
+        pair.versions().await
+    });
+    let second = (0, (2, None));
+    let expected: [Found; 3] = [
+        (second.0, second.1, 50, 60, 60, OPEN_END),
+        (second.0, second.1, 50, OPEN_END, 50, 60),
+        (0, (3, None), 60, OPEN_END, 60, OPEN_END),
+    ];
+    assert_eq!(found, expected);
 }

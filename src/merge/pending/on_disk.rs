@@ -3,12 +3,12 @@
 use super::{RUN_BATCH_BYTES, TablePending};
 use crate::error::Result;
 use crate::event::CutPoint;
-use crate::merge::history::{HistoryFold, SourceOrder, Truncated};
+use crate::merge::history::{Came, HistoryFold, MOST_ENDS, SourceOrder, Truncated};
 use crate::merge::piece::{Piece, SortedPieces};
 use crate::merge::rule::Treatment;
 use crate::merge::shape::LakeShape;
 use crate::merge::spill::{Run, RunLabel, SpillFolder};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 impl TablePending {
@@ -60,8 +60,11 @@ impl TablePending {
         let fill = self.fill_at(last, &shape)?;
         if is_full {
             let transactions = pieces.iter().flat_map(|piece| piece.source_transactions().collect::<Vec<_>>()).collect();
+            let arrivals = pieces.iter().map(|piece| (piece.place.arrival, piece.place.closing.epoch)).collect();
+            let ends: BTreeSet<_> = pieces.iter().flat_map(|piece| piece.ends(false)).take(MOST_ENDS + 1).collect();
+            let ends = (ends.len() <= MOST_ENDS).then(|| ends.into_iter().collect());
             let sorted = SortedPieces::all(&shape, pieces, fill.as_ref(), RUN_BATCH_BYTES)?;
-            return Run::write(folder, &shape, label, sorted).map(|run| Some(run.with_transactions(transactions)));
+            return Run::write(folder, &shape, label, sorted).map(|run| Some(run.with_transactions(transactions, arrivals, ends)));
         }
         let sorted = SortedPieces::new(&shape, pieces, fill.as_ref(), &mut self.names, RUN_BATCH_BYTES)?;
         Run::write(folder, &shape, label, sorted).map(Some)
@@ -74,14 +77,22 @@ impl TablePending {
             truncations().filter(|truncation| truncation.stamp.is_snapshot).map(|truncation| truncation.generation).max();
         let snapshot = snapshot.unwrap_or(0);
         let is_in = |closing: CutPoint, generation: u64| closing <= at && generation >= snapshot;
+        let seen_before = self.seen_before.iter().map(SourceOrder::at);
+        let mut seen_before: Vec<SourceOrder> = seen_before.collect();
+        seen_before.sort_unstable();
         HistoryFold {
+            seen_before,
             pieces: self.pieces.iter().filter(|piece| is_in(piece.place.closing, piece.place.generation)).cloned().collect(),
             runs: self.full_runs.iter().filter(|run| is_in(run.label.last_closing, run.label.generation)).cloned().collect(),
             truncations: truncations()
                 .filter(|truncation| truncation.generation >= snapshot)
                 .map(|truncation| Truncated {
-                    order: SourceOrder::of(&truncation.stamp, truncation.arrival, 0),
-                    source_commit_time: truncation.stamp.source_commit_time.as_micros(),
+                    came: Came {
+                        epoch: truncation.closing.epoch,
+                        order: SourceOrder::of(&truncation.stamp, truncation.arrival, 0),
+                        source_commit_time: truncation.stamp.source_commit_time.as_micros(),
+                    },
+                    position: truncation.stamp.position_text(),
                     is_snapshot: truncation.stamp.is_snapshot,
                 })
                 .collect(),

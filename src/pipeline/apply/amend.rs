@@ -33,6 +33,8 @@ pub(super) struct Amend {
     pub(super) is_stale: bool,
     /// Whether dead letters are tried again that are asked for.
     pub(super) tries_letters: bool,
+    /// Whether the table has dead letters, or may have: also of a time when the rules were others.
+    pub(super) has_letters: bool,
     /// What commits of ours say that may have taken effect though they failed.
     pub(super) tried: Vec<Checkpoint>,
 }
@@ -44,6 +46,8 @@ pub(super) struct Amended {
     pub(super) took: Duration,
     /// The table, if it is still open.
     pub(super) writer: Option<OpenTable>,
+    /// Whether the table has dead letters, or may have.
+    pub(super) has_letters: bool,
     /// `None`: nothing had to be done. What the last commit says now, and what was done, where that is known.
     pub(super) done: Result<Option<(Checkpoint, Option<CommitSummary>)>>,
 }
@@ -66,12 +70,16 @@ impl Amend {
         };
         // one that was opened without its history is opened again with it
         let writer = self.writer.take().filter(|open| open.history.is_some() || !self.has_history);
-        Amended { table: self.table, took: started.elapsed(), writer, done }
+        Amended { table: self.table, took: started.elapsed(), writer, has_letters: self.has_letters, done }
     }
 
     async fn attempt(&mut self) -> Result<Option<(Checkpoint, Option<CommitSummary>)>, Failed> {
         let is_open = self.writer.as_ref().is_some_and(|open| open.letters.is_some());
-        let has_letters = is_open || self.shape.has_dead_letters();
+        let may_have = is_open || self.shape.has_dead_letters();
+        if !may_have && self.has_letters {
+            self.has_letters = self.lake.has_letters(&self.table).await.map_err(Failed::of)?;
+        }
+        let has_letters = may_have || self.has_letters;
         let asked = match has_letters && self.tries_letters {
             true => asked_row_retries(self.lake.lake(), &self.table).await.map_err(Failed::of)?,
             false => Vec::new(),

@@ -11,10 +11,11 @@ use super::letters::OpenLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::merge::{
-    BaseRows, CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, POSITION_KEY,
-    history_of,
+    BaseRows, CHECKPOINT_KEY, Checkpoint, ENDS_KEY, HISTORY_START_KEY, HistoryChanges, HistoryInput, HistoryRule, HistoryShape,
+    POSITION_KEY, history_of,
 };
 use crate::table::{CommitRequest, CommitSummary, Follower, Table};
+use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
 /// A table open for writing, with its history where it has one.
@@ -166,11 +167,19 @@ impl Job {
             (None, Some(start)) => start.to_owned(),
             (Some(_), Some(start)) if is_amended => start.to_owned(),
             (Some(base), _) => base.to_string(),
-            // an empty table's first commit
-            (None, None) => folded.first_time.unwrap_or(self.checkpoint.source_commit_time).to_string(),
+            // an empty table's first commit: a source whose clock counts seconds says less of the next transaction than of the cut
+            (None, None) => folded.first_time.unwrap_or(whole_seconds(self.checkpoint.source_commit_time)).to_string(),
         };
         if let Some(base) = folded.base_time.filter(|_| !is_amended) {
             tracing::info!(table = %self.table, history_start = %base, "the history starts from the table's rows");
+        }
+        let mut extra_metadata = BTreeMap::from([
+            (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
+            (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
+            (HISTORY_START_KEY.to_owned(), start),
+        ]);
+        if let Some(ends) = &folded.ends {
+            extra_metadata.insert(ENDS_KEY.to_owned(), ends.to_json()?);
         }
         Ok(CommitRequest {
             columns: folded.shape.columns().clone(),
@@ -179,11 +188,11 @@ impl Job {
             truncate: false,
             changes: folded.changes,
             ordering: None,
-            extra_metadata: BTreeMap::from([
-                (CHECKPOINT_KEY.to_owned(), self.checkpoint.to_json()?),
-                (POSITION_KEY.to_owned(), self.checkpoint.position_text()),
-                (HISTORY_START_KEY.to_owned(), start),
-            ]),
+            extra_metadata,
         })
     }
+}
+
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_micros(time.as_micros().div_euclid(1_000_000) * 1_000_000)
 }

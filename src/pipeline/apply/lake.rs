@@ -53,7 +53,11 @@ impl LakeWriter {
         self.erasures.clone().filter(|_| self.delivery.is_none())
     }
 
-    pub(super) fn eraser(&self) -> Eraser {
+    pub(in crate::pipeline) fn url(&self) -> &str {
+        self.lake.url()
+    }
+
+    pub(in crate::pipeline) fn eraser(&self) -> Eraser {
         Eraser::new(self.lake.clone(), self.options.clone()).taking(self.is_shared)
     }
 

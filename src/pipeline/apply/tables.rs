@@ -65,6 +65,8 @@ pub(super) struct AppliedTable {
     last_moved: Instant,
     /// When dead letters that are to be tried again are looked for next.
     next_look: Instant,
+    /// Whether there may be some of a time when the rules were others: until it was looked.
+    may_have_letters: bool,
 }
 
 /// How often dead letters that are to be tried again are looked for, and whether lookups that are applied anew have other items.
@@ -103,6 +105,7 @@ impl AppliedTable {
             last_cost: Duration::ZERO,
             last_moved: Instant::now(),
             next_look: Instant::now(),
+            may_have_letters: true,
         }
     }
 
@@ -202,7 +205,10 @@ impl AppliedTable {
                 self.pending.is_whole(at);
                 Standing::Live
             }
-            TableState::Snapshot(_) => Standing::Snapshot,
+            TableState::Snapshot(progress) => {
+                self.pending.sees_before(&progress.high_watermark.coordinates);
+                Standing::Snapshot
+            }
             TableState::Stopped { position, .. } => {
                 // stopped in the middle of a snapshot: what came of it will never be whole
                 if self.standing == Standing::Snapshot || self.pending.is_incomplete() {
@@ -282,7 +288,8 @@ impl AppliedTable {
             Some(_) => Some(Instant::now() + LOOK_INTERVAL / 4),
             None => None,
         };
-        let letters = (treatment.has_dead_letters() || self.has_open_letters()).then_some(self.next_look);
+        let has_letters = treatment.has_dead_letters() || self.has_open_letters() || self.may_have_letters;
+        let letters = has_letters.then_some(self.next_look);
         [joined, letters].into_iter().flatten().min()
     }
 
@@ -292,11 +299,18 @@ impl AppliedTable {
 
     /// What may have to be done beside what the stream brings.
     pub(super) fn amend(&mut self, table: &TableId, lake: &LakeWriter, tries_letters: bool) -> Result<Option<Amend>> {
-        let (Some(before), Some(shape)) = (self.checkpoint.clone(), self.pending.committed_shape()?) else { return Ok(None) };
         let treatment = self.pending.treatment().clone();
-        let is_stale = treatment.transform.as_ref().is_some_and(|sql| sql.reapplies() && sql.marks() != before.lookups);
+        let shape = match self.pending.committed_shape() {
+            // what the rules say now may need what is still on the stream: a look for letters of before has time
+            Err(_) if !treatment.has_dead_letters() && !self.has_open_letters() => None,
+            shape => shape?,
+        };
         self.next_look = Instant::now() + LOOK_INTERVAL;
-        if !is_stale && !shape.has_dead_letters() && !self.has_open_letters() {
+        let (Some(before), Some(shape)) = (self.checkpoint.clone(), shape) else { return Ok(None) };
+        let is_stale = treatment.transform.as_ref().is_some_and(|sql| sql.reapplies() && sql.marks() != before.lookups);
+        // what is delivered elsewhere has none
+        self.may_have_letters &= lake.delivery().is_none();
+        if !is_stale && !shape.has_dead_letters() && !self.has_open_letters() && !self.may_have_letters {
             return Ok(None);
         }
         self.is_running = true;
@@ -313,15 +327,17 @@ impl AppliedTable {
             before,
             is_stale,
             tries_letters,
+            has_letters: self.may_have_letters,
             tried: Vec::new(),
         }))
     }
 
     /// It is done; gives what the last commit says, if there was one.
     pub(super) fn amended(&mut self, status: &Status, amended: Amended) -> Result<Option<(Checkpoint, Option<CommitSummary>)>> {
-        let Amended { table, took, writer, done } = amended;
+        let Amended { table, took, writer, has_letters, done } = amended;
         self.writer = writer;
         self.is_running = false;
+        self.may_have_letters = has_letters;
         let Some((checkpoint, summary)) = done? else { return Ok(None) };
         self.last_cost = took;
         self.checkpoint = Some(checkpoint.clone());

@@ -7,11 +7,12 @@
 //! larger chunks.
 //!
 //! A connection that breaks between transactions is made anew and reading goes on. One that breaks inside of a transaction ends this run: the next
-//! takes a new epoch, and what was sent of the transaction is void, whether the server sends it again or not.
+//! takes a new epoch, and what was sent of the transaction is void, whether the server sends it again or not. So does one after which another server answers:
+//! an epoch is of one server, whose coordinates compare.
 
 use super::link::Link;
 use super::snapshots::Snapshots;
-use crate::error::{Error, Result};
+use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Cut, CutRules, SourcePosition, TableId, TableState};
 use crate::pipeline::requests::Requests;
 use crate::pipeline::status::{CaptureState, Status, TableStage};
@@ -163,9 +164,13 @@ impl Follower {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.link.open(self.reader.position()).await {
-                Ok(connection) => {
+                Ok(Some(connection)) => {
                     self.status.capture(CaptureState::Streaming);
                     return Ok(Some(connection));
+                }
+                Ok(None) => {
+                    return Err(Error::new(Area::Source, Kind::Transient, "another server answers than before")
+                        .remedy("the capture goes on there, as a new producer"));
                 }
                 Err(error) if error.is_transient() => error,
                 Err(error) => return Err(error),
@@ -316,7 +321,7 @@ impl Follower {
         let states = self.reader.tables().states();
         for table in tables {
             if let Some(TableState::Stopped { reason, .. }) = states.get(table) {
-                return Err(Error::new(crate::error::Area::Source, crate::error::Kind::Refused, "a table couldn't be read")
+                return Err(Error::new(Area::Source, Kind::Refused, "a table couldn't be read")
                     .with("table", table)
                     .caused_by(std::io::Error::other(reason.clone()))
                     .remedy("correct what it says, then run the backfill again"));

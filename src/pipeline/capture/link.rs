@@ -16,17 +16,21 @@ pub struct Link {
 }
 
 impl Link {
-    /// Asks for the binlog from `position` on.
+    /// Asks for the binlog from `position` on; `None`: another server than the position's answers. It may have all of it, but its coordinates are
+    /// others, so it is for a new producer to go on there.
     ///
     /// # Errors
     /// `Conflict` where the server no longer has it, or never had.
-    pub async fn open(&self, position: &SourcePosition) -> Result<BinlogConnection> {
+    pub async fn open(&self, position: &SourcePosition) -> Result<Option<BinlogConnection>> {
         let mut conn = connect(&self.options, self.settings.connect_timeout).await?;
         let info = ServerInfo::read(&mut conn).await?;
         check_position(&mut conn, &info, position).await?;
         // the connection is not used again: a failed good-bye means nothing
         let _ = conn.disconnect().await;
-        BinlogConnection::open(&self.options, &info, position, &self.settings).await
+        if info.lineage != position.lineage {
+            return Ok(None);
+        }
+        BinlogConnection::open(&self.options, &info, position, &self.settings).await.map(Some)
     }
 }
 

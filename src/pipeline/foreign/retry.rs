@@ -12,6 +12,7 @@ use crate::time::Timestamp;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ use tokio::time::Instant;
 
 /// The folder of the lots, in the folder of a table of dead letters.
 pub const RETRY_FOLDER: &str = "_retry";
+/// What a lot's name ends with.
+const LOT: &str = ".jsonl";
 /// How often lots are looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -124,17 +127,37 @@ pub async fn waiting_letters(lake: &Lake, table: &TableId, has_read: &GtidSet) -
     Ok(waiting)
 }
 
+/// The lots of a table of dead letters.
+pub(in crate::pipeline) async fn lots_of(lake: &Lake, letters: &TableId) -> Result<Vec<Path>> {
+    let folder = folder_of(lake, letters);
+    let listed = lake.store().list_with_delimiter(Some(&folder)).await.map_err(|error| refused(error, &folder))?;
+    let lots = listed.objects.into_iter().map(|object| object.location);
+    Ok(lots.filter(|path| path.filename().is_some_and(|name| name.ends_with(LOT))).collect())
+}
+
+/// Empties the letters of a lot for whose bytes `is_meant` holds. They stay as letters without a record, which nothing is made of: a reader counts them.
+pub(in crate::pipeline) async fn blank_letters(lake: &Lake, path: &Path, is_meant: impl Fn(&[u8]) -> bool) -> Result<()> {
+    let mut letters = lot(lake, path, path.filename().unwrap_or_default()).await?;
+    let mut has_meant = false;
+    for (_, record) in letters.iter_mut().filter(|(_, record)| is_meant(&record.bytes)) {
+        record.bytes = Bytes::new();
+        has_meant = true;
+    }
+    if !has_meant {
+        return Ok(());
+    }
+    let letters = letters.into_iter().map(|(position, record)| (position, record.arrived_at, record.bytes.to_vec()));
+    lake.store().put(path, encoded(&letters.collect::<Vec<_>>())?.into()).await.map_err(|error| refused(error, path))?;
+    Ok(())
+}
+
 async fn lot(lake: &Lake, path: &Path, name: &str) -> Result<Vec<(String, ForeignRecord)>> {
     let bytes = lake.store().get(path).await.map_err(|error| refused(error, path))?;
     let bytes = bytes.bytes().await.map_err(|error| refused(error, path))?;
     bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| letter(name, line)).collect()
 }
 
-/// Puts dead letters of `table` (position, arrival, bytes) into a lot, which a running service reads.
-///
-/// # Errors
-/// If the lake can't be written.
-pub async fn retry_lot(lake: &Lake, table: &TableId, letters: &[(String, Timestamp, Vec<u8>)]) -> Result<()> {
+fn encoded(letters: &[(String, Timestamp, Vec<u8>)]) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     for (position, arrived_at, raw) in letters {
         let letter = Letter { position: position.clone(), arrived_at: *arrived_at, raw: STANDARD.encode(raw) };
@@ -142,8 +165,17 @@ pub async fn retry_lot(lake: &Lake, table: &TableId, letters: &[(String, Timesta
         text.extend_from_slice(&line);
         text.push(b'\n');
     }
+    Ok(text)
+}
+
+/// Puts dead letters of `table` (position, arrival, bytes) into a lot, which a running service reads.
+///
+/// # Errors
+/// If the lake can't be written.
+pub async fn retry_lot(lake: &Lake, table: &TableId, letters: &[(String, Timestamp, Vec<u8>)]) -> Result<()> {
+    let text = encoded(letters)?;
     // named by time, so that lots are read in their order
-    let name = format!("{:020}-{}.jsonl", Timestamp::now().as_micros(), uuid::Uuid::new_v4());
+    let name = format!("{:020}-{}{LOT}", Timestamp::now().as_micros(), uuid::Uuid::new_v4());
     let folder = folder(lake, table);
     let path = Path::from_iter(folder.parts().chain([name.as_str().into()]));
     lake.store().put(&path, text.into()).await.map_err(|error| refused(error, &path))?;

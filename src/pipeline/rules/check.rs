@@ -97,12 +97,13 @@ fn rebuild(table: &TableId, key: &str) -> Error {
 }
 
 fn refuse_rebuild(table: &TableId, was: &TableRule, is: &TableRule) -> Result<()> {
+    let is_kept_alike = was.history.iter().zip(&is.history).all(|(was, is)| was.keeps_alike(is));
     let changed = [
         ("key", was.key != is.key),
         ("partition_by", was.partition_by != is.partition_by),
         ("tinyint1", was.tinyint1 != is.tinyint1),
         ("ordering", was.ordering != is.ordering),
-        ("history", was.history.is_some() && is.history.is_some() && was.history != is.history),
+        ("history", !is_kept_alike),
     ];
     match changed.into_iter().find(|(_, has_changed)| *has_changed) {
         Some((key, _)) => Err(rebuild(table, key)),

@@ -2,7 +2,9 @@
 
 use super::versions;
 use crate::capture::Scene;
+use crate::lake::Values;
 use crate::mysql::{Flavour, Server};
+use crate::readers::files_with;
 use parquet::column::page::Page;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fs::{self, File};
@@ -35,8 +37,12 @@ fn holds(path: &Path, wanted: &[u8]) -> bool {
 }
 
 fn holders(scene: &Scene, wanted: &str) -> Vec<PathBuf> {
+    holders_in(&scene.pipeline.lake().join(&scene.database), wanted)
+}
+
+pub(super) fn holders_in(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    files(&scene.pipeline.lake().join(&scene.database), &mut all);
+    files(folder, &mut all);
     all.into_iter().filter(|path| holds(path, wanted.as_bytes())).collect()
 }
 
@@ -62,7 +68,9 @@ async fn a_person_is_gone_from_every_file() {
     scene.ends_well(service);
     let before = versions(&scene, "people", &["id"]);
     assert!(!holders(&scene, "Zaphod").is_empty() && !holders(&scene, "Magrathea").is_empty());
+    assert!(!files_with(&scene.pipeline.lake(), "Zaphod").is_empty());
     let said = scene.pipeline.ok(&["erase", &table, "42", "9999"]);
+    assert_eq!(files_with(&scene.pipeline.lake(), "Zaphod"), Vec::<Values>::new());
     let gone = before.iter().filter(|row| row[0].as_deref() == Some("42")).count();
     assert!(said.contains(&format!("{gone} versions")), "{said}");
     for wanted in ["Zaphod", "Beeblebrox", "Betelgeuse", "Magrathea", "Milliways"] {

@@ -59,6 +59,11 @@ pub(crate) fn duckdb(views: &Path, view: &str, columns: &[String]) -> Vec<Values
     rows("read_duckdb.py", &[&views.display().to_string(), view, &columns.join(",")])
 }
 
+/// The Parquet files below a folder that have a text, and where: as pyarrow and DuckDB see them.
+pub(crate) fn files_with(folder: &Path, text: &str) -> Vec<Values> {
+    rows("find_text.py", &[&folder.display().to_string(), text])
+}
+
 /// The local S3 server's program.
 pub(crate) fn moto() -> PathBuf {
     python().with_file_name("moto_server")

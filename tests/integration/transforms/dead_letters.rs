@@ -71,7 +71,7 @@ async fn a_row_is_in_the_table_or_a_dead_letter() {
     pipeline.set_config(&pipeline.config().replace("CAST(v AS INT)", "COALESCE(TRY_CAST(v AS INT), -1)"));
     let service = pipeline.run();
     let said = pipeline.ok(&["dead-letter", "retry", "--table", &format!("{database}.t")]);
-    assert!(said.starts_with(&format!("1 rows of {database}.t are transformed once more\n")), "{said}");
+    assert!(said.starts_with(&format!("1 rows of {database}.t are tried once more\n")), "{said}");
     expect(&["5 -1", "6 6"], &[]).await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();

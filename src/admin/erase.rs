@@ -1,0 +1,104 @@
+//! `POST /erase`: keys go from a table, as by `binlake erase`. It must come as JSON, which no foreign page can make a browser send.
+
+use super::server::Admin;
+use crate::error::Kind;
+use crate::event::TableId;
+use crate::pipeline::{EraseProgress, SeenErasure};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+/// What it takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EraseBody {
+    /// The table, as `database.table`.
+    table: String,
+    /// Its keys: for each the values of the key's columns, joined by commas.
+    keys: Vec<Key>,
+}
+
+/// A key, as text or as a number.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Key {
+    Number(serde_json::Number),
+    Text(String),
+}
+
+/// Asks the service that has the table.
+pub(super) async fn erase(
+    State(admin): State<Admin>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    body: Result<Json<EraseBody>, JsonRejection>,
+) -> Response {
+    let no = |status: StatusCode, said: String| (status, format!("{said}\n")).into_response();
+    let Json(body) = match body {
+        Ok(body) => body,
+        Err(wrong) => {
+            let said = format!("send JSON such as {{\"table\": \"shop.customers\", \"keys\": [4711]}}: {}", wrong.body_text());
+            return no(wrong.status(), said.lines().next().unwrap_or_default().to_owned());
+        }
+    };
+    let table = match body.table.parse::<TableId>() {
+        Ok(table) => table,
+        Err(error) => return no(StatusCode::BAD_REQUEST, error),
+    };
+    let Some(desk) = admin.status.erases() else {
+        return no(StatusCode::SERVICE_UNAVAILABLE, "the service starts, and can't take it yet".into());
+    };
+    match desk.has(&table) {
+        Ok(true) => {}
+        Ok(false) => {
+            let said = format!(
+                "{table} isn't among this pipeline's tables; `binlake erase {table} …` does it where no service has the table"
+            );
+            return no(StatusCode::NOT_FOUND, said);
+        }
+        Err(error) => return no(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+    let key = |key: Key| match key {
+        Key::Number(number) => number.to_string(),
+        Key::Text(text) => text,
+    };
+    let keys: Vec<String> = body.keys.into_iter().map(key).collect();
+    match desk.ask(&table, &keys).await {
+        Ok(()) => {
+            tracing::info!(%table, keys = keys.len(), %from, "an erasure is asked for");
+            no(StatusCode::ACCEPTED, "the keys are erased; /status shows how far it is".into())
+        }
+        Err(error) => {
+            let status = match error.kind() {
+                Kind::Config | Kind::Data => StatusCode::UNPROCESSABLE_ENTITY,
+                Kind::Refused | Kind::Conflict => StatusCode::CONFLICT,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            no(status, error.to_string())
+        }
+    }
+}
+
+/// A request as `/status` has it.
+pub(super) fn shown(seen: &SeenErasure) -> Value {
+    let mut shown = json!({"table": seen.table.to_string(), "keys": seen.key_count, "asked_at": seen.asked_at.to_string()});
+    let more = match &seen.progress {
+        EraseProgress::Waiting => json!({"state": "waiting"}),
+        EraseProgress::Taken { by, steps } => {
+            json!({"state": "running", "by": by, "steps": steps, "of": crate::pipeline::ERASE_STEPS})
+        }
+        EraseProgress::Failed { reason } => json!({"state": "failed", "reason": reason}),
+        EraseProgress::Done { erased } => json!({
+            "state": "done", "rows": erased.rows, "versions": erased.versions, "elements": erased.elements, "letters": erased.letters,
+            "files": erased.files,
+        }),
+    };
+    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+        shown.extend(more);
+    }
+    shown
+}
