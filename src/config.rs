@@ -72,6 +72,8 @@ pub struct Config {
     rules: RulesText,
     /// … and the others.
     base: String,
+    /// What it was read for.
+    needs: Needs,
 }
 
 /// The file's sections, as serde sees them.
@@ -154,17 +156,16 @@ impl Config {
                     .remedy("add [source] with url = …, and source = … to each [[table]]"));
             }
         };
+        let read = |(i, one)| Delivered::read(one, folder, mappings.and_then(|mappings: &[String]| mappings.get(i)));
         let deliver: Vec<Delivered> = match needs {
-            Needs::All => {
-                let read = |(i, one)| Delivered::read(one, folder, mappings.and_then(|mappings: &[String]| mappings.get(i)));
-                sections.deliver.into_iter().enumerate().map(read).collect::<Result<_>>()?
-            }
+            Needs::All => sections.deliver.into_iter().enumerate().map(read).collect::<Result<_>>()?,
             // who only reads the lake needn't have the mappings
-            Needs::Lake => sections.deliver.into_iter().filter_map(|one| Delivered::read(one, folder, None).ok()).collect(),
+            Needs::Lake => sections.deliver.into_iter().enumerate().filter_map(|one| read(one).ok()).collect(),
         };
         let mut config = Self {
             rules: RulesText::of(text, deliver.iter().map(|one| one.mapping_text.clone()).collect()),
             base: rules_text::Parts::of(text).base,
+            needs,
             file: path.to_owned(),
             source,
             stream: sections.stream,

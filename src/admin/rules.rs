@@ -5,6 +5,7 @@
 
 use super::server::Admin;
 use crate::error::{Error, Kind};
+use crate::event::TableId;
 use crate::pipeline::{RulesBook, RulesPlan};
 use crate::state::RulesRevision;
 use axum::Json;
@@ -12,7 +13,7 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 
 /// What a proposal's URL may say.
@@ -58,16 +59,23 @@ pub(super) async fn shown(State(admin): State<Admin>) -> Response {
     if let Err(error) = book.refresh().await {
         return refused(&error);
     }
-    let revisions: Vec<Value> = book.revisions().iter().rev().map(revision).collect();
+    let mut revisions = Vec::new();
+    for of in book.revisions().iter().rev() {
+        match book.fed_since(of.number).await {
+            Ok(fed) => revisions.push(revision(of, fed)),
+            Err(error) => return refused(&error),
+        }
+    }
     Json(json!({"in_force": book.newest(), "revisions": revisions})).into_response()
 }
 
-fn revision(of: &RulesRevision) -> Value {
+fn revision(of: &RulesRevision, fed: Vec<(TableId, String)>) -> Value {
+    let fed: Map<String, Value> = fed.into_iter().map(|(table, position)| (table.to_string(), position.into())).collect();
     let content: Value = serde_json::from_str(&of.content).unwrap_or_default();
     json!({
         "revision": of.number, "status": of.status.text(), "cut": of.since.map(|cut| cut.to_string()), "position": of.position,
         "author": of.author, "origin": of.origin, "proposed_at": of.proposed_at, "decided_at": of.decided_at, "reason": of.reason,
-        "difference": of.difference, "toml": content["toml"],
+        "fed_since": fed, "difference": of.difference, "toml": content["toml"],
     })
 }
 

@@ -5,7 +5,7 @@ use super::{Answer, Global};
 use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::pipeline::{BackfillRequest, Status, TableStage, backfill};
+use crate::pipeline::{BackfillRequest, Status, TableStage, backfill, rules_in_force};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -39,7 +39,11 @@ pub(super) struct Backfill {
 impl Backfill {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let config = global.config()?;
-        ensure_copyable(&config, &self.table)?;
+        if let Err(error) = ensure_copyable(&config, &self.table) {
+            // an edited file counts, and so do rules that were applied since
+            let in_force = rules_in_force(config.clone()).await?.config;
+            ensure_copyable(&in_force, &self.table).map_err(|_| error)?;
+        }
         let stopped = stop_signal()?;
         let address = config.admin.address();
         let status = Status::new();

@@ -40,7 +40,7 @@ enum Engine {
 
 impl Ddl {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.lake_config()?;
+        let config = global.ruled_lake_config().await?;
         if self.engine == Engine::Athena && matches!(config.lake.url, LakeUrl::File(_)) {
             return Err(Error::config("Athena reads tables on S3, and the lake is a folder")
                 .with("key", "lake.url")

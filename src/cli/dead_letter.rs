@@ -78,7 +78,7 @@ struct Letter {
 
 impl DeadLetter {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.lake_config()?;
+        let config = global.ruled_lake_config().await?;
         let lake = Lake::open(&config.lake.url)?;
         match self.command {
             DeadLetterCommand::List(list) => list.run(&config, &lake).await,

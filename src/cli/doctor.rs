@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{GtidSet, SourcePosition, TableId};
 use crate::merge::TinyInt1;
+use crate::pipeline::{RulesBeside, rules_in_force};
 use crate::source::{
     Cascade, Catalog, Finding, Flavor, Grants, ServerInfo, Wanted, check_grants, check_server, check_tables, connect,
     connection_options, ensure_position_is_kept, load_catalog, read_cascades, source_error,
@@ -19,6 +20,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use places::{check_catalog, check_lake, check_state, check_stream};
 use report::{Report, Section};
+use std::collections::BTreeSet;
 
 /// SQL that makes the source's user.
 const MYSQL_USER: &str = include_str!("../../migrations/source/mysql.sql");
@@ -53,7 +55,7 @@ impl Doctor {
             Some(Server::Mysql) => print!("{MYSQL_USER}"),
             Some(Server::Mariadb) => print!("{MARIADB_USER}"),
             None => {
-                let report = examine(&global.config()?).await;
+                let report = examine(global.config()?).await;
                 print!("{report}");
                 if report.failures() > 0 {
                     return Ok(Answer::No);
@@ -65,12 +67,22 @@ impl Doctor {
 }
 
 /// Looks at everything. What can't be looked at is a finding as well.
-async fn examine(config: &Config) -> Report {
+async fn examine(config: Config) -> Report {
     let mut report = Report::default();
-    if config.has_source() {
-        examine_capture(config, &mut report).await;
+    let file = config;
+    let config = &by_rules(&file, &mut report).await;
+    // an edited file counts from the next start on, so it is looked at as well
+    let both = [config, &file];
+    let both = if config.rules_text() == file.rules_text() { &both[..1] } else { &both[..] };
+    if both.iter().any(|config| config.has_source()) {
+        examine_capture(config, both, &mut report).await;
     }
-    for (title, findings) in check_feeds(config).await {
+    let mut feeds = check_feeds(config).await;
+    for config in &both[1..] {
+        let others = check_feeds(config).await;
+        feeds.extend(others.into_iter().filter(|(title, _)| feeds.iter().all(|(known, _)| known != title)).collect::<Vec<_>>());
+    }
+    for (title, findings) in feeds {
         report.sections.push(Section::new(title, findings));
     }
     report.sections.push(Section::new(format!("lake {}", config.lake.url), check_lake(&config.lake.url).await));
@@ -81,11 +93,36 @@ async fn examine(config: &Config) -> Report {
     report
 }
 
+/// The rules in force; says whether the file has others.
+async fn by_rules(file: &Config, report: &mut Report) -> Config {
+    const SUBJECT: &str = "revision";
+    let (finding, ruled) = match rules_in_force(file.clone()).await {
+        Ok(RulesBeside { revision: None, config, .. }) => return config,
+        Ok(RulesBeside { revision: Some(revision), config, difference }) if difference.is_empty() => {
+            (Finding::ok(SUBJECT, format!("{revision} is in force, and the file has the same rules")), config)
+        }
+        Ok(RulesBeside { revision: Some(revision), config, .. }) => {
+            let said = format!("{revision} is in force, and the file has others; what follows is of both");
+            (
+                Finding::warning(
+                    SUBJECT,
+                    said,
+                    "`binlake apply --dry-run` shows in what they differ, `binlake apply` makes the file's count",
+                ),
+                config,
+            )
+        }
+        Err(error) => (Finding::from_error(SUBJECT, &error), file.clone()),
+    };
+    report.sections.push(Section::new("rules", vec![finding]));
+    ruled
+}
+
 /// The source, and the stream into which it is captured.
-async fn examine_capture(config: &Config, report: &mut Report) {
+async fn examine_capture(config: &Config, both: &[&Config], report: &mut Report) {
     let (stream, last) = check_stream(config).await;
     let title = format!("source {}", config.source.url);
-    match check_source(config, last.as_ref(), report, &title).await {
+    match check_source(config, both, last.as_ref(), report, &title).await {
         Ok(()) => {}
         Err(error) => {
             report.sections.push(Section::new(title, vec![Finding::from_error("connection", &error)]));
@@ -95,13 +132,19 @@ async fn examine_capture(config: &Config, report: &mut Report) {
     report.sections.push(Section::new(format!("stream {}", config.stream.url), stream));
 }
 
-async fn check_source(config: &Config, last: Option<&SourcePosition>, report: &mut Report, title: &str) -> Result<()> {
+async fn check_source(
+    config: &Config,
+    both: &[&Config],
+    last: Option<&SourcePosition>,
+    report: &mut Report,
+    title: &str,
+) -> Result<()> {
     let options = connection_options(config.source.url.expose())?;
     let mut conn = connect(&options, config.source.connect_timeout).await?;
     let info = ServerInfo::read(&mut conn).await?;
     let mut findings = check_server(&info);
     let select = |table: &TableId| {
-        let rule = config.tables.rule_for(table)?;
+        let rule = both.iter().find_map(|config| config.tables.rule_for(table))?;
         Some(Wanted { key: rule.key.clone(), tinyint1_is_bool: rule.tinyint1 == TinyInt1::Bool })
     };
     let catalog = load_catalog(&mut conn, select).await?;
@@ -121,8 +164,9 @@ async fn check_source(config: &Config, last: Option<&SourcePosition>, report: &m
         });
     }
     report.sections.push(Section::new(title, findings));
-    let missing: Vec<TableId> = config.tables.exact_tables().filter(|table| !named.contains(table)).cloned().collect();
-    let mut tables = table_findings(config, &catalog, &missing);
+    let exact: BTreeSet<&TableId> = both.iter().flat_map(|config| config.tables.exact_tables()).collect();
+    let missing: Vec<TableId> = exact.into_iter().filter(|table| !named.contains(table)).cloned().collect();
+    let mut tables = table_findings(both, &catalog, &missing);
     match read_cascades(&mut conn, &info, &catalog).await {
         Ok(cascades) => tables.extend(cascades.iter().map(Cascade::finding)),
         Err(error) => tables.push(Finding::from_error("foreign keys", &error)),
@@ -133,9 +177,11 @@ async fn check_source(config: &Config, last: Option<&SourcePosition>, report: &m
     Ok(())
 }
 
-fn table_findings(config: &Config, catalog: &Catalog, missing: &[TableId]) -> Vec<Finding> {
+fn table_findings(both: &[&Config], catalog: &Catalog, missing: &[TableId]) -> Vec<Finding> {
     let mut findings = check_tables(catalog, missing);
-    for rule in config.tables.rules() {
+    let mut looked_at = BTreeSet::new();
+    let rules = both.iter().flat_map(|config| config.tables.rules());
+    for rule in rules.filter(|rule| looked_at.insert(rule.source.to_string())) {
         let is_used = |table: &TableId| rule.source.matches(table) || missing.contains(table);
         let all = catalog.tables.keys().chain(catalog.refused.iter().map(|(table, _)| table)).chain(missing);
         if !all.into_iter().any(is_used) {

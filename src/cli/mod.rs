@@ -30,6 +30,7 @@ pub use logging::LogFormat;
 
 use crate::config::{Config, Needs};
 use crate::error::{Error, Result};
+use crate::pipeline::rules_in_force;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -78,6 +79,36 @@ impl Global {
     /// Reads the configuration for a command that needs the lake alone.
     pub fn lake_config(&self) -> Result<Config> {
         Config::load(self.config.as_deref(), Needs::Lake)
+    }
+
+    /// Reads the configuration, for a command that goes by the rules in force.
+    pub async fn ruled_config(&self) -> Result<Config> {
+        Ok(by_rules_in_force(self.config()?).await)
+    }
+
+    /// The same for a command that needs the lake alone.
+    pub async fn ruled_lake_config(&self) -> Result<Config> {
+        Ok(by_rules_in_force(self.lake_config()?).await)
+    }
+}
+
+/// Where the service has other rules than the file, these count, and a line says so.
+async fn by_rules_in_force(config: Config) -> Config {
+    match rules_in_force(config.clone()).await {
+        Ok(ruled) => {
+            if let (Some(revision), false) = (ruled.revision, ruled.difference.is_empty()) {
+                tracing::warn!(
+                    revision,
+                    file = %config.file.display(),
+                    "the service goes by other rules than the file has, and so does this command; `binlake apply --dry-run` shows in what they differ"
+                );
+            }
+            ruled.config
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the rules in force can't be looked at: this command goes by the file's");
+            config
+        }
     }
 }
 

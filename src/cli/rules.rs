@@ -3,6 +3,7 @@
 use super::list::print_list;
 use super::{Answer, Global};
 use crate::error::{Error, Result};
+use crate::event::TableId;
 use crate::pipeline::RulesBook;
 use crate::query::OutputFormat;
 use crate::state::{RulesRevision, RulesStatus};
@@ -41,12 +42,22 @@ impl Rules {
                     .remedy("`binlake rules` lists them"));
             };
             if self.format == OutputFormat::Table {
-                print!("{}", one(revision, book.newest()));
+                print!("{}", one(revision, &book.fed_since(number).await?, book.newest()));
                 return Ok(Answer::Done);
             }
         }
-        print_list(self.format, || shown(&revisions, book.newest()), batch(&revisions)).await
+        let mut fed = Vec::new();
+        for revision in revisions.iter().filter(|_| self.format != OutputFormat::Table) {
+            fed.push(fed_text(&book.fed_since(revision.number).await?));
+        }
+        print_list(self.format, || shown(&revisions, book.newest()), batch(&revisions, fed)).await
     }
+}
+
+/// From where on fed tables go by a revision: a line a table.
+fn fed_text(fed: &[(TableId, String)]) -> Option<String> {
+    let lines: Vec<String> = fed.iter().map(|(table, position)| format!("{table} since {position}")).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn status(revision: &RulesRevision, newest: u64) -> &'static str {
@@ -58,7 +69,7 @@ fn status(revision: &RulesRevision, newest: u64) -> &'static str {
     }
 }
 
-fn batch(revisions: &[RulesRevision]) -> Result<RecordBatch> {
+fn batch(revisions: &[RulesRevision], fed: Vec<Option<String>>) -> Result<RecordBatch> {
     let texts =
         |value: fn(&RulesRevision) -> Option<String>| Arc::new(revisions.iter().map(value).collect::<StringArray>()) as ArrayRef;
     let numbers: UInt64Array = revisions.iter().map(|revision| Some(revision.number)).collect();
@@ -73,6 +84,11 @@ fn batch(revisions: &[RulesRevision]) -> Result<RecordBatch> {
         ("origin", texts(|revision| Some(revision.origin.clone())), false),
         ("difference", texts(|revision| Some(revision.difference.clone())), false),
         ("reason", texts(|revision| revision.reason.clone()), true),
+        (
+            "fed_tables",
+            Arc::new(fed.into_iter().chain(std::iter::repeat(None)).take(revisions.len()).collect::<StringArray>()),
+            true,
+        ),
     ])
     .map_err(|error| Error::bug("the list can't be made").caused_by(error))
 }
@@ -94,7 +110,7 @@ fn shown(revisions: &[RulesRevision], newest: u64) -> String {
     out
 }
 
-fn one(revision: &RulesRevision, newest: u64) -> String {
+fn one(revision: &RulesRevision, fed: &[(TableId, String)], newest: u64) -> String {
     let mut out = format!(
         "revision  {}, {}\nby        {}\nfrom      {}\n",
         revision.number,
@@ -113,6 +129,9 @@ fn one(revision: &RulesRevision, newest: u64) -> String {
         if let Some(value) = value {
             out += &format!("{name:8}  {value}\n");
         }
+    }
+    for (table, position) in fed {
+        out += &format!("fed       {table} since {position}\n");
     }
     if !revision.difference.is_empty() {
         out += &format!("\n{}", revision.difference);
@@ -151,7 +170,12 @@ mod tests {
                2  in force  3/1234567     2026-11-22T01:00:01  somebody@a-machine-with-a
                1  replaced  -             2026-11-22T01:00:01  somebody@a-machine-with-a
         ");
-        assert!(one(&all[3], 2).ends_with("proposed  2026-11-22T01:00:00.000001Z\n\n+ table s.t\n"));
-        assert_eq!(batch(&all).unwrap().num_rows(), 4);
+        let fed = [("s.f".parse().unwrap(), "shardId-0:17".to_owned())];
+        let said = one(&all[3], &fed, 2);
+        assert!(
+            said.ends_with("proposed  2026-11-22T01:00:00.000001Z\nfed       s.f since shardId-0:17\n\n+ table s.t\n"),
+            "{said}"
+        );
+        assert_eq!(batch(&all, vec![fed_text(&fed)]).unwrap().num_rows(), 4);
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn inferred_columns(lake: &Lake, fed: &FedTable) -> Result<Opti
 
 impl Tables {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.lake_config()?;
+        let config = global.ruled_lake_config().await?;
         let lake = Lake::open(&config.lake.url)?;
         let mut states = states(&config).await?;
         let mut lines = Vec::new();

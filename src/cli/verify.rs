@@ -78,7 +78,7 @@ enum Outcome {
 
 impl Verify {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.config()?;
+        let config = global.ruled_config().await?;
         ensure_comparable(&config, &self.table)?;
         let lake = Lake::open(&config.lake.url)?;
         let (source, catalog) = Source::open(&config).await?;

@@ -68,6 +68,15 @@ impl Config {
         &self.rules
     }
 
+    /// What other rules have that these don't, and the other way round. Who only reads the lake needn't have the mapping files, and doesn't compare them.
+    pub fn differences_from(&self, rules: &RulesText) -> Vec<Difference> {
+        let compared = |rules: &RulesText| match self.needs {
+            Needs::All => rules.clone(),
+            Needs::Lake => RulesText { mappings: Vec::new(), ..rules.clone() },
+        };
+        compared(&self.rules).differences(&compared(rules))
+    }
+
     /// The same service with other rules.
     ///
     /// # Errors
@@ -75,7 +84,7 @@ impl Config {
     pub fn with_rules(&self, rules: &RulesText) -> Result<Self> {
         let text = Parts { base: self.base.clone(), rules: rules.toml.clone() }.joined();
         let variable = |name: &str| std::env::var(name).ok();
-        Self::parse_with(&self.file, &text, Needs::All, &variable, Some(&rules.mappings))
+        Self::parse_with(&self.file, &text, self.needs, &variable, Some(&rules.mappings))
     }
 
     /// The same service with the rules in `text`, which may be those sections alone or a whole configuration; mapping files are read.

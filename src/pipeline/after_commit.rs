@@ -2,6 +2,7 @@
 
 use super::apply::AppliedCommit;
 use super::registrar::{TableShape, follow_shapes};
+use super::rules::RulesBook;
 use super::run::audited_as;
 use crate::config::Config;
 use crate::error::Result;
@@ -110,12 +111,13 @@ pub async fn audited_runs(config: &Config, last: usize, table: Option<&str>) -> 
 pub(super) async fn follow_commits(
     lake: Lake,
     config: Arc<Config>,
+    book: RulesBook,
     run: AuditedRun,
     mut commits: mpsc::UnboundedReceiver<AppliedCommit>,
 ) {
     let registered = config.catalog.clone().map(|catalog| {
         let (sender, shapes) = mpsc::unbounded_channel();
-        (sender, tokio::spawn(follow_shapes(lake.clone(), config.clone(), catalog, shapes)))
+        (sender, tokio::spawn(follow_shapes(lake.clone(), book, catalog, shapes)))
     });
     let mut publisher = None;
     let mut waiting: BTreeMap<TableId, AppliedCommit> = BTreeMap::new();

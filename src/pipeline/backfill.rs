@@ -45,7 +45,7 @@ async fn backfill_alone(
     let (stop_apply, apply_stopped) = watch::channel(false);
     let (sender, commits) = mpsc::unbounded_channel();
     let audit = AuditedRun::begin(opened.state.clone(), &opened.audited_as(&config), "backfill").await;
-    let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
+    let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), book.clone(), audit.clone(), commits));
     let capture = {
         let context = capture_context(&config, &opened, &status, &book);
         async move {

@@ -10,15 +10,18 @@ use super::supervise::keep_running;
 use crate::config::{Config, Delivered};
 use crate::deliver::open_items;
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::TableId;
+use crate::event::{CutPoint, TableId};
 use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
-use crate::pipeline::apply::Ground;
+use crate::pipeline::apply::{Gone, Ground};
 use crate::stream::EventLog;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// So far back it is looked for deliveries that went.
+const MOST_BEFORE: usize = 8;
 
 /// Tells the status what is delivered.
 pub(super) fn announce(config: &Config, status: &Status) {
@@ -41,15 +44,23 @@ pub(super) async fn deliver_all(
     let mut newest = book.newest_changes();
     let mut stop = stopped.clone();
     let mut known = BTreeSet::new();
+    // those that went and have ended
+    let mut over = BTreeSet::new();
     let mut loops = FuturesUnordered::new();
     loop {
         newest.borrow_and_update();
         let config = book.config_of(book.newest())?;
         announce(&config, &ground.status);
-        for delivery in config.deliver.iter().filter(|_| !*stopped.borrow()) {
-            if known.insert(name(delivery)) {
+        let mut names: Vec<String> = config.deliver.iter().map(name).collect();
+        over.retain(|name| !names.contains(name));
+        match unfinished(book).await {
+            Ok(unfinished) => names.extend(unfinished.into_iter().filter(|name| !over.contains(name))),
+            Err(error) => tracing::warn!(%error, "it can't be looked which deliveries have ended; the next start looks again"),
+        }
+        for name in names.into_iter().filter(|_| !*stopped.borrow()) {
+            if known.insert(name.clone()) {
                 // boxed: it holds a loop's whole state
-                loops.push(Box::pin(keep_delivering(name(delivery), halves, ground, book, opened, stopped)));
+                loops.push(Box::pin(keep_delivering(name, halves, ground, book, opened, stopped)));
             }
         }
         let is_stopping = *stopped.borrow();
@@ -63,6 +74,7 @@ pub(super) async fn deliver_all(
             Some(ended) = loops.next() => {
                 let ended: String = ended?;
                 known.remove(&ended);
+                over.insert(ended);
             }
         }
     }
@@ -123,23 +135,105 @@ fn name(delivery: &Delivered) -> String {
     format!("{} to {}", delivery.mapping.source, delivery.config.to)
 }
 
-/// Delivers by the rules that count where the delivery stands, and by those that follow, as long as they have it.
+/// Delivers by the rules that count where the delivery stands, and by those that follow, as long as they have it. One that they don't have is delivered up to the
+/// cut at which it went; then the stream needn't keep anything for it.
 async fn deliver(ground: &Ground, book: &RulesBook, name: &str, passed: &Passed, stopped: &watch::Receiver<bool>) -> Result<()> {
     loop {
-        let Some((apply, _generation)) = begin(ground, book, name, passed).await? else { return Ok(()) };
-        match apply.run(stopped.clone()).await? {
-            LoopEnd::Rules(new) => new.pass(book, passed, true).await,
-            LoopEnd::Done | LoopEnd::Turned(_) => return Ok(()),
+        let gone = gone_since(book, name)?;
+        let ran = async {
+            match begin(ground, book, name, passed, gone).await? {
+                Some((apply, _generation)) => apply.run(stopped.clone()).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let ended = match Box::pin(ran).await {
+            Err(error) if gone.is_some() && matches!(error.kind(), Kind::Config | Kind::Corrupt | Kind::Refused) => {
+                tracing::warn!(delivery = name, %error, "what the delivery that went lacks can't be delivered any more");
+                None
+            }
+            ran => ran?,
+        };
+        match ended {
+            Some(LoopEnd::Rules(new)) => new.pass(book, passed, true).await,
+            Some(LoopEnd::Done | LoopEnd::Turned(_)) => return Ok(()),
+            None => {
+                if let Some(at) = gone {
+                    ground.log.forget_reader(name)?;
+                    book.note_ended(&noted(name), at).await;
+                }
+                return Ok(());
+            }
         }
     }
 }
 
-/// Begins by the newest rules that count where the delivery's checkpoint stands; one that came with other rules begins at the cut at which it came.
-async fn begin(ground: &Ground, book: &RulesBook, name: &str, passed: &Passed) -> Result<Option<(Apply, Arc<Generation>)>> {
+fn find<'a>(config: &'a Config, name: &str) -> Option<&'a Delivered> {
+    config.deliver.iter().find(|delivery| self::name(delivery) == name)
+}
+
+/// The cut at which the delivery went; `None`: the rules in force have it, or no rules ever had it.
+fn gone_since(book: &RulesBook, name: &str) -> Result<Option<CutPoint>> {
+    let mut gone = None;
+    for (number, since) in book.candidates() {
+        if find(&*book.config_of(number)?, name).is_some() {
+            return Ok(gone);
+        }
+        gone = since;
+    }
+    Ok(None)
+}
+
+/// Deliveries that the rules in force don't have, and that may lack some of what lies before the cuts at which they went.
+async fn unfinished(book: &RulesBook) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    for (number, _) in book.candidates().into_iter().take(MOST_BEFORE) {
+        // what can't be read any more can't be delivered
+        let Ok(config) = book.config_of(number) else { break };
+        for name in config.deliver.iter().map(name) {
+            let Some(at) = gone_since(book, &name)? else { continue };
+            if !found.contains(&name) && !book.has_ended(&noted(&name), at).await? {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What the book calls a delivery that has ended.
+fn noted(name: &str) -> String {
+    format!("delivery {name}")
+}
+
+/// Begins by the newest rules that count where the delivery's checkpoint stands; one that came with other rules begins at the cut at which it came. `None`: it went,
+/// and has all up to the cut at which it did.
+async fn begin(
+    ground: &Ground,
+    book: &RulesBook,
+    name: &str,
+    passed: &Passed,
+    gone: Option<CutPoint>,
+) -> Result<Option<(Apply, Arc<Generation>)>> {
+    if let Some(at) = gone
+        && (passed.has_all(at) || book.has_ended(&noted(name), at).await?)
+    {
+        return Ok(None);
+    }
     let mut first = None;
     for (number, since) in book.candidates() {
+        if find(&*book.config_of(number)?, name).is_none() {
+            match gone.filter(|_| first.is_none()) {
+                Some(_) => continue,
+                None => break,
+            }
+        }
         let generation = book.generation(number, &ground.status)?;
-        let Some(delivery) = generation.config.deliver.iter().find(|delivery| self::name(delivery) == name) else { break };
+        let Some(delivery) = find(&generation.config, name) else { break };
+        if let Some(at) = gone.filter(|_| first.is_none()) {
+            let last = delivered_checkpoint(delivery).await?;
+            if last.is_none_or(|last| last.at() >= at) {
+                return Ok(None);
+            }
+        }
         let apply = start(&generation.config, &ground.by(&generation, book), delivery).await?;
         if !since.is_some_and(|since| apply.begins_before(since, passed)) {
             return Ok(Some((apply, generation)));
@@ -162,7 +256,7 @@ async fn start(config: &Config, ground: &Ground, delivery: &Delivered) -> Result
     let config = super::apply::ApplyConfig { rules: Arc::new(TableRules::new(vec![rule])), ..ground.config.clone() };
     let status = ground.status.shown_as(delivery.mapping.source.clone(), delivery_name(delivery));
     let lake = ground.lake.clone().delivering(Arc::new(to));
-    Apply::start_on(&Ground { log, lake, config, status, ..ground.clone() }).await
+    Apply::start_on(&Ground { log, lake, config, status, ..ground.clone() }, &Gone::default()).await
 }
 
 async fn reader(config: &Config, delivery: &Delivered) -> Result<Arc<dyn EventLog>> {

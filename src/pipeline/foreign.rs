@@ -109,6 +109,12 @@ async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::
     let of_stream = checkpoints.values().filter(|checkpoint| checkpoint.stream_id == stream_id);
     let last_epoch: Option<Epoch> = of_stream.map(|checkpoint| checkpoint.epoch).max();
     let tables: Vec<TableId> = feed.tables.iter().map(|fed| fed.table.clone()).collect();
+    if let Some(edge) = &ground.edge {
+        for table in &tables {
+            let last = checkpoints.get(table).filter(|checkpoint| checkpoint.stream_id == stream_id);
+            edge.note_fed(table, last.map(Checkpoint::position_text)).await;
+        }
+    }
     let retries = Arc::new(LakeRetries::new(lake.clone(), tables, ground.edge.clone()));
     let log = ForeignLog::new(source, feed.format(&checkpoints)?, Some(retries), checkpoints.keys().cloned().collect(), last_epoch);
     let config = super::apply::ApplyConfig { rules: Arc::new(feed.rules()), ..ground.config.clone() };

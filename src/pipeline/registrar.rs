@@ -3,6 +3,7 @@
 //! A task of its own: a slow catalog holds up neither commits nor views. What fails is tried again; the table is read anew each time, so that the entry says
 //! what is there then.
 
+use super::rules::RulesBook;
 use crate::config::Config;
 use crate::error::Result;
 use crate::event::TableId;
@@ -12,7 +13,6 @@ use crate::source::{Comments, read_comments};
 use crate::table::{Lake, TableView};
 use arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -34,13 +34,13 @@ pub(super) struct TableShape {
 /// Registers tables until nobody is left who commits.
 pub(super) async fn follow_shapes(
     lake: Lake,
-    config: Arc<Config>,
+    book: RulesBook,
     catalog: CatalogConfig,
     mut shapes: mpsc::UnboundedReceiver<TableShape>,
 ) {
     let mut registrar = Registrar {
         lake,
-        config,
+        book,
         catalog_config: catalog,
         catalog: None,
         due: BTreeSet::new(),
@@ -80,7 +80,8 @@ pub(super) async fn follow_shapes(
 
 struct Registrar {
     lake: Lake,
-    config: Arc<Config>,
+    /// A table that came while the service runs has its comments, too.
+    book: RulesBook,
     catalog_config: CatalogConfig,
     catalog: Option<GlueCatalog>,
     due: BTreeSet<TableId>,
@@ -111,9 +112,10 @@ impl Registrar {
             Some(catalog) => catalog,
             none => none.insert(GlueCatalog::open(&self.catalog_config).await?),
         };
+        let config = self.book.config_of(self.book.newest())?;
         let mut first_error = None;
         for table in std::mem::take(&mut self.due) {
-            let Err(error) = register_table(&self.lake, &self.config, catalog, &table).await else { continue };
+            let Err(error) = register_table(&self.lake, &config, catalog, &table).await else { continue };
             if error.is_transient() {
                 first_error.get_or_insert(error.with("table", &table));
                 self.due.insert(table);

@@ -103,7 +103,7 @@ pub(super) async fn run_halves(
     let (stop_apply, apply_stopped) = watch::channel(halves == Halves::Capture);
     let (sender, commits) = mpsc::unbounded_channel();
     let audit = AuditedRun::begin(opened.state.clone(), &opened.audited_as(&config), halves.command()).await;
-    let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), audit.clone(), commits));
+    let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), book.clone(), audit.clone(), commits));
     let capture = {
         let context = capture_context(&config, &opened, &status, &book);
         let stopped = capture_stopped.clone();

@@ -26,7 +26,8 @@ impl RulesStatus {
         }
     }
 
-    pub(super) fn of(text: &str) -> Self {
+    /// Reads what [`RulesStatus::text`] gives; anything else counts as refused.
+    pub fn of(text: &str) -> Self {
         match text {
             "Proposed" => RulesStatus::Proposed,
             "InForce" => RulesStatus::InForce,

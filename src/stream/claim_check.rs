@@ -263,6 +263,10 @@ impl EventLog for ClaimCheckLog {
         self.log.register_reader(name)
     }
 
+    fn forget_reader(&self, name: &str) -> Result<()> {
+        self.log.forget_reader(name)
+    }
+
     async fn leave(&self) -> Result<()> {
         self.log.leave().await
     }

@@ -52,6 +52,10 @@ impl EventLog for FormattedLog {
         self.log.register_reader(name)
     }
 
+    fn forget_reader(&self, name: &str) -> Result<()> {
+        self.log.forget_reader(name)
+    }
+
     async fn leave(&self) -> Result<()> {
         self.log.leave().await
     }

@@ -155,6 +155,12 @@ pub trait EventLog: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Says that nobody reads under this name any more: what that reader hasn't released needn't stay.
+    fn forget_reader(&self, name: &str) -> Result<()> {
+        let _ = name;
+        Ok(())
+    }
+
     /// Says that this process reads no more: what its readers have registered with the log, beyond names, is taken back.
     async fn leave(&self) -> Result<()> {
         Ok(())

@@ -55,6 +55,7 @@ pub use lake::Lake;
 
 pub use partition_path::partition_path_at;
 pub use row_reader::{FoundRows, RowReader};
+pub(crate) use store_error::lake_error;
 pub use view::TableView;
 pub use write_stat::{RuntimeStats, WriteStat};
 

@@ -26,7 +26,7 @@ where
 }
 
 /// An error of the store as the operator needs it: what couldn't be done, where, and what to do about it.
-pub(super) fn lake_error(what: &'static str, location: &Path, error: object_store::Error) -> Error {
+pub(crate) fn lake_error(what: &'static str, location: &Path, error: object_store::Error) -> Error {
     let kind = kind_of(&error);
     let remedy = match (io_kind(&error), &error) {
         (Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge), _) => {

@@ -4,6 +4,7 @@
 
 mod cases;
 mod made_of_rows;
+mod rules;
 
 use crate::service::Answer;
 use regex::Regex;
@@ -14,7 +15,8 @@ use std::path::Path;
 #[derive(Debug)]
 struct Case {
     title: &'static str,
-    code: i32,
+    /// How it is told.
+    told: String,
     line: String,
 }
 
@@ -33,7 +35,15 @@ fn failed(title: &'static str, answer: Answer, code: i32, mentions: &[&str]) -> 
     if !line.contains("; ") {
         return said("no remedy");
     }
-    Ok(Case { title, code, line: neutral(line) })
+    Ok(Case { title, told: format!("Exit code {code}"), line: neutral(line) })
+}
+
+/// What is told of a row or a record that can't be taken, while the service goes on.
+fn told(title: &'static str, how: &str, line: Option<&str>, mention: &str) -> Result<Case, String> {
+    match line.filter(|line| line.contains(mention)) {
+        Some(line) => Ok(Case { title, told: how.to_owned(), line: neutral(line) }),
+        None => Err(format!("{title}: `{mention}` isn't mentioned: {line:?}")),
+    }
 }
 
 /// Without what differs from run to run: folders, ports, identifiers, instants.
@@ -70,11 +80,11 @@ async fn each_bad_input_gives_one_line_and_its_exit_code() {
 
     let mut page = String::from(
         "# What can go wrong, and what is said\n\nWritten by the test `bad_input`, which makes each of these mistakes with the real binary (`BINLAKE_UPDATE=1` writes \
-         this page anew).\nEach gives one line on stderr: what, where, and after the semicolon the remedy. In every case the lake stays as it was, and the next \
-         run goes on.\n\nExit codes: 2 usage or configuration, 3 source, 4 stream, 5 lake.\n",
+         this page anew).\nEach gives one line: what, where, and after the semicolon the remedy; on stderr, where it says an exit code. In every case the lake stays \
+         as it was, and the next run goes on.\n\nExit codes: 1 the answer is no, 2 usage or configuration, 3 source, 4 stream, 5 lake.\n",
     );
-    for Case { title, code, line } in &cases {
-        writeln!(page, "\n## {title}\nExit code {code}:\n\n    {line}").unwrap();
+    for Case { title, told, line } in &cases {
+        writeln!(page, "\n## {title}\n{told}:\n\n    {line}").unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/failures.md");
     if std::env::var_os("BINLAKE_UPDATE").is_some() {

@@ -105,6 +105,18 @@ async fn a_table_is_registered_and_follows_its_columns_and_partitions() {
     let found = show();
     assert_eq!(found["columns"][6], json!(["price", "decimal(12,2)", "said by a person"]));
     assert_eq!((&found["parameters"]["team"], &found["description"]), (&json!("sales"), &json!("described by a person")));
+    // a table that comes while the service runs has its comments at once
+    let other = server.create_database("GlueLive").await;
+    client.run(&format!("CREATE TABLE {other}.late (id INT PRIMARY KEY COMMENT 'counts') COMMENT 'came live'")).await;
+    client.run(&format!("INSERT INTO {other}.late VALUES (1)")).await;
+    pipeline.set_config(&format!("{}[[table]]\nsource = \"{other}.late\"\n", pipeline.config()));
+    pipeline.ok(&["apply"]);
+    let late = format!("lake_{}.late", other.to_lowercase());
+    eventually("the entry of the table that came", async || {
+        let found = glue(&s3.endpoint(), &["show"], &late);
+        found["description"] == "came live" && found["columns"][5] == json!(["id", "int", "counts"])
+    })
+    .await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
 
     // the same as SQL

@@ -1,7 +1,12 @@
 //! Rules that change while the service runs: each row is of the rules that its place in the stream says, whatever is killed meanwhile, and nothing is lost.
 
 mod changes;
+mod commands;
+mod feeds;
+mod gone;
+mod lost;
 mod refusals;
+mod shapes;
 mod workers;
 
 use crate::mysql::{Client, Flavour, Server, within};
@@ -13,6 +18,13 @@ use std::time::Duration;
 pub(crate) fn of_era(table: &str, era: &str) -> String {
     format!("[[table]]\nsource = '{table}'\ntransform = '''\nSELECT *, '{era}' AS era FROM input'''\n")
 }
+
+/// A delivery of a table `(id, value)`, as items of `stock`.
+pub(crate) const MAPPING: &str = r#"{"rules": [
+  {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "rule-action": "include", "object-locator": {"schema-name": "%", "table-name": "%"}},
+  {"rule-type": "object-mapping", "rule-id": "2", "rule-name": "2", "rule-action": "map-record-to-record",
+   "object-locator": {"schema-name": "%", "table-name": "%"}, "target-table-name": "stock",
+   "mapping-parameters": {"partition-key-name": "id"}}]}"#;
 
 /// A server with a database and the means to change the rules.
 pub(crate) struct Stage {
@@ -85,6 +97,28 @@ impl Stage {
             });
             applied.join().unwrap()
         })
+    }
+
+    /// The rows `id value` of a table at the source, sorted.
+    pub(crate) async fn rows_at_source(&mut self, table: &str) -> Vec<String> {
+        let rows = self.client.rows(&format!("SELECT id, value FROM {table}")).await;
+        let mut rows: Vec<String> = rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
+        rows.sort();
+        rows
+    }
+
+    /// The same of the items that are delivered into `data/items.db`.
+    pub(crate) fn items(&self) -> Vec<String> {
+        let Ok(file) = rusqlite::Connection::open(self.pipeline.path().join("data/items.db")) else { return Vec::new() };
+        file.busy_timeout(Duration::from_secs(5)).unwrap();
+        let Ok(mut found) = file.prepare("SELECT item FROM stock") else { return Vec::new() };
+        let item = |text: String| {
+            let item: serde_json::Value = serde_json::from_str(&text).unwrap();
+            format!("{} {}", item["id"], item["value"].as_str().unwrap_or_default())
+        };
+        let mut items: Vec<String> = found.query_map([], |row| row.get(0)).unwrap().map(|text| item(text.unwrap())).collect();
+        items.sort();
+        items
     }
 
     /// Where the revisions in force took effect, oldest first; those that count from the beginning left out.

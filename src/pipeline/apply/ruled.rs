@@ -1,5 +1,6 @@
 //! The apply loop where rules may change under it: it ends at the cut that names others, with all up to it committed, and begins anew behind it.
 
+use super::gone::{Gone, gone_of_lake, noted};
 use super::{Apply, ApplyConfig, Ground};
 use crate::error::{Error, Result};
 use crate::event::{CutPoint, CutRules, TableId};
@@ -31,6 +32,11 @@ impl Edge {
     pub(in crate::pipeline) async fn is_surely_newest(&self) -> Result<bool> {
         self.book.refresh().await?;
         Ok(self.is_newest())
+    }
+
+    /// Writes down from where on a table that a stream of others feeds goes by these rules; `None`: from the stream's beginning.
+    pub(in crate::pipeline) async fn note_fed(&self, table: &TableId, position: Option<String>) {
+        self.book.note_fed(self.revision, table, position).await;
     }
 
     /// The cut at which a table came, if it wasn't there before: what an earlier commit says of the stream is of no use to it then.
@@ -74,6 +80,20 @@ impl NewRules {
             passed.tables(self.tables, self.at);
         }
         tracing::info!(revision = self.rules.revision, cut = %self.rules.since, "the merge goes on by these rules");
+    }
+
+    /// Tables of the lake that the new rules don't have end here.
+    pub(super) async fn end_tables(&self, book: &RulesBook, passed: &Passed) {
+        // rules that can't be used here are said where the loop begins by them
+        let Ok(config) = book.config_of(self.rules.revision) else { return };
+        let ended = self.tables.iter().filter(|table| config.tables.rule_for(table).is_none());
+        for table in ended {
+            if self.rules.since != self.at {
+                tracing::warn!(%table, cut = %self.rules.since, "the table ends before this cut: the stream no longer has what it lacks");
+            }
+            passed.tables([table.clone()], self.rules.since);
+            book.note_ended(&noted(table), self.rules.since).await;
+        }
     }
 }
 
@@ -128,7 +148,11 @@ impl Apply {
 
     pub(super) fn ended(self) -> LoopEnd {
         match (self.new_rules, self.turn) {
-            (Some(new), _) => LoopEnd::Rules(Box::new(new)),
+            (Some(mut new), _) => {
+                // one that another worker has taken meanwhile is that one's
+                new.tables.retain(|table| self.tables.contains_key(table));
+                LoopEnd::Rules(Box::new(new))
+            }
             (None, Some(turn)) if *turn.0.borrow() => {
                 LoopEnd::Turned(self.last_cut.map(|reached| reached.cut.position.position_text()))
             }
@@ -157,31 +181,38 @@ pub(in crate::pipeline) async fn apply_ruled(
     let mut newest = book.newest_changes();
     loop {
         newest.borrow_and_update();
-        let (apply, _generation) = begin(ground, book, passed).await?;
+        let gone = gone_of_lake(ground, book, passed).await?;
+        let (apply, _generation) = begin(ground, book, passed, &gone).await?;
         let Some(apply) = apply else {
-            // the lake has no tables by these rules
+            // the lake has no tables by these rules, and needs nothing of the stream
+            ground.log.forget_reader(book.lake_url())?;
             tokio::select! {
                 changed = newest.changed() => changed.map_err(|_| Error::bug("nobody looks at the rules"))?,
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
             continue;
         };
-        match apply.run(stop.clone()).await? {
-            LoopEnd::Rules(new) => new.pass(book, passed, true).await,
-            LoopEnd::Done | LoopEnd::Turned(_) => return Ok(()),
+        match apply.run(stop.clone()).await {
+            Ok(LoopEnd::Rules(new)) => {
+                new.end_tables(book, passed).await;
+                new.pass(book, passed, true).await;
+            }
+            Ok(LoopEnd::Done | LoopEnd::Turned(_)) => return Ok(()),
+            Err(error) if gone.can_be_left(&error) => gone.leave(book, passed, &error).await,
+            Err(error) => return Err(error),
         }
     }
 }
 
 /// Begins by the newest rules that count where the loop begins by them.
-async fn begin(ground: &Ground, book: &RulesBook, passed: &Passed) -> Result<(Option<Apply>, Arc<Generation>)> {
-    for (i, (number, since)) in book.candidates().into_iter().enumerate() {
+async fn begin(ground: &Ground, book: &RulesBook, passed: &Passed, gone: &Gone) -> Result<(Option<Apply>, Arc<Generation>)> {
+    for (i, (number, since)) in book.candidates().into_iter().enumerate().skip(gone.least) {
         let generation = book.generation(number, &ground.status)?;
         if i == 0 && generation.tables.rules().is_empty() {
             return Ok((None, generation));
         }
         ground.log.register_reader(book.lake_url())?;
-        let apply = Apply::start_on(&ground.by(&generation, book)).await?;
+        let apply = Apply::start_on(&ground.by(&generation, book), gone).await?;
         if !since.is_some_and(|since| apply.begins_before(since, passed)) {
             return Ok((Some(apply), generation));
         }

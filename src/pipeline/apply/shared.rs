@@ -3,6 +3,7 @@
 //! What changes for it comes as an [`Assignment`]: a table that is lost goes at once; one that another waits for is committed first; one that is
 //! gained needs the stream from further back, so all that waits is committed and the loop starts anew.
 
+use super::gone::{Gone, gone, gone_of_lake, noted};
 use super::ruled::{Edge, Turn};
 use super::tables::AppliedTable;
 use super::{AppliedCommit, Apply, ApplyConfig, LakeWriter, LoopEnd};
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 pub(super) struct Shared {
     share: Share,
     assigned: Assignment,
+    /// Tables that went by other rules, and have all up to their cuts: nobody has leases for them any more.
+    ended: BTreeSet<TableId>,
     /// Tables that were seen on the stream and have no lease yet, as far as is known: until they have, nothing is read or committed.
     unresolved: BTreeSet<TableId>,
     /// A table was gained: the loop must start anew.
@@ -81,13 +84,14 @@ pub(in crate::pipeline) async fn apply_shared(
         if assigned.is_read && !is_discovered {
             is_discovered = true;
             let generation = book.generation(book.newest(), &ground.status)?;
-            if !discover(&ground.by(&generation, book), &share, &assigned).await? {
+            if !discover(&ground.by(&generation, book), book, passed, &share, &assigned).await? {
                 continue;
             }
         } else if assigned.is_read && (!assigned.apply.is_empty() || assigned.known.is_empty()) {
-            let (apply, _generation) = begin_shared(ground, book, passed, named, &share, assigned).await?;
+            let gone = gone(ground, book, passed, assigned.apply.keys().cloned()).await?;
+            let (apply, _generation) = begin_shared(ground, book, passed, named, &share, assigned, &gone).await?;
             let Some(apply) = apply else {
-                // the lake has no tables by these rules
+                // none of the tables is to be applied by these rules
                 tokio::select! {
                     () = share.changed() => {}
                     changed = newest.changed() => changed.map_err(|_| Error::bug("nobody looks at the rules"))?,
@@ -95,8 +99,14 @@ pub(in crate::pipeline) async fn apply_shared(
                 }
                 continue;
             };
-            if let LoopEnd::Rules(new) = apply.run(stop.clone()).await? {
-                new.pass(book, passed, false).await;
+            match apply.run(stop.clone()).await {
+                Ok(LoopEnd::Rules(new)) => {
+                    new.end_tables(book, passed).await;
+                    new.pass(book, passed, false).await;
+                }
+                Ok(LoopEnd::Done | LoopEnd::Turned(_)) => {}
+                Err(error) if gone.can_be_left(&error) => gone.leave(book, passed, &error).await,
+                Err(error) => return Err(error),
             }
             continue;
         }
@@ -117,17 +127,24 @@ async fn begin_shared(
     passed: &Passed,
     named: &NamedTables,
     share: &Share,
-    assigned: Assignment,
+    mut assigned: Assignment,
+    gone: &Gone,
 ) -> Result<(Option<Apply>, Arc<Generation>)> {
-    let mut all = Vec::new();
-    for (number, since) in book.candidates() {
+    // a table that goes keeps its lease until somebody has seen that it has all up to its cut
+    named.set(book.tables_before(book.newest()).into_iter().map(|(_, rules)| rules).collect());
+    let had_tables = !assigned.apply.is_empty();
+    for (table, at) in &gone.ended {
+        book.note_ended(&noted(table), *at).await;
+        assigned.apply.remove(table);
+        share.note(Note::Ended(table.clone()));
+    }
+    for (i, (number, since)) in book.candidates().into_iter().enumerate().skip(gone.least) {
         let generation = book.generation(number, &ground.status)?;
-        all.push(generation.tables.clone());
-        named.set(all.clone());
-        if all.len() == 1 && generation.tables.rules().is_empty() {
+        if i == 0 && (generation.tables.rules().is_empty() || (had_tables && assigned.apply.is_empty())) {
             return Ok((None, generation));
         }
-        let apply = Apply::start_shared(&ground.by(&generation, book), share.clone(), assigned.clone()).await?;
+        let ended = gone.ended.iter().map(|(table, _)| table.clone()).collect();
+        let apply = Apply::start_shared(&ground.by(&generation, book), share.clone(), assigned.clone(), ended).await?;
         let is_before = |since| apply.progress.needs_before(since, |table| !passed.has(table, since));
         if !since.is_some_and(is_before) {
             return Ok((Some(apply), generation));
@@ -136,12 +153,15 @@ async fn begin_shared(
     Err(Error::bug("no rules count from the beginning"))
 }
 
-/// Tables that the stream's last cut names and that have no lease: a new pipeline's, or all, if the state store was lost. Says whether there are any.
-async fn discover(ground: &Ground, share: &Share, assigned: &Assignment) -> Result<bool> {
+/// Tables that the stream's last cut names and that have no lease: a new pipeline's, or all, if the state store was lost; and those that went by other rules
+/// and have not come to their cut. Says whether there are any.
+async fn discover(ground: &Ground, book: &RulesBook, passed: &Passed, share: &Share, assigned: &Assignment) -> Result<bool> {
     let stream_id = &ground.log.identity().stream_id;
     let last = find_last_cut(ground.log.as_ref()).await?;
     let tables = last.cut.iter().flat_map(|(_, cut)| cut.tables.keys());
-    let tables: Vec<&TableId> = tables.filter(|table| ground.config.rules.rule_for(table).is_some()).collect();
+    let behind = gone_of_lake(ground, book, passed).await?;
+    let tables = tables.filter(|table| ground.config.rules.rule_for(table).is_some());
+    let tables: Vec<&TableId> = tables.chain(behind.behind()).collect();
     if tables.iter().all(|table| assigned.known.contains(table)) {
         return Ok(false);
     }
@@ -168,7 +188,7 @@ fn need_of(checkpoint: &Checkpoint, stream_id: &str) -> Need {
 
 impl Apply {
     /// Reads the checkpoints of the tables that are assigned. What a commit says counts; a lease only says what a table without one needs.
-    async fn start_shared(ground: &Ground, share: Share, assigned: Assignment) -> Result<Self> {
+    async fn start_shared(ground: &Ground, share: Share, assigned: Assignment, ended: BTreeSet<TableId>) -> Result<Self> {
         let stream_id = ground.log.identity().stream_id.clone();
         let (mut tables, mut durable) = (BTreeMap::new(), BTreeMap::new());
         for (table, need) in &assigned.apply {
@@ -181,7 +201,7 @@ impl Apply {
         }
         let mut apply = Self::over(ground.clone(), tables, durable);
         apply.shared =
-            Some(Shared { share, assigned, unresolved: BTreeSet::new(), is_outdated: false, told_needs: Instant::now() });
+            Some(Shared { share, assigned, ended, unresolved: BTreeSet::new(), is_outdated: false, told_needs: Instant::now() });
         Ok(apply)
     }
 
@@ -210,7 +230,7 @@ impl Apply {
             LaneEvent::Void { .. } => return,
         };
         for table in tables {
-            let is_new = !shared.assigned.known.contains(table) && !shared.unresolved.contains(table);
+            let is_new = ![&shared.assigned.known, &shared.unresolved, &shared.ended].iter().any(|known| known.contains(table));
             if is_new && self.config.rules.rule_for(table).is_some() {
                 shared.unresolved.insert(table.clone());
                 let need = Need::of(self.progress.resume(Some(window)));
@@ -225,7 +245,8 @@ impl Apply {
         let before = std::mem::replace(&mut shared.assigned, shared.share.assignment());
         let assigned = &shared.assigned;
         shared.unresolved.retain(|table| !assigned.known.contains(table) || assigned.apply.get(table) == Some(&Need::Nothing));
-        shared.is_outdated |= assigned.apply.keys().any(|table| !self.tables.contains_key(table));
+        let is_other = |table: &TableId| !self.tables.contains_key(table) && !shared.ended.contains(table);
+        shared.is_outdated |= assigned.apply.keys().any(is_other);
         if assigned.releasable != before.releasable {
             self.to_release = assigned.releasable.as_ref().map(|resume| LogPosition(resume.log_position.clone()));
         }

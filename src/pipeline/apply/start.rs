@@ -1,6 +1,7 @@
 //! Where the apply loop begins: with the tables that it has, and what their last commits say.
 
 use super::erasing::Erasing;
+use super::gone::Gone;
 use super::progress::Progress;
 use super::tables::AppliedTable;
 use super::{AppliedCommit, Apply, ApplyConfig, Ground, LakeWriter};
@@ -23,11 +24,11 @@ impl Apply {
         status: Status,
         commits_done: mpsc::UnboundedSender<AppliedCommit>,
     ) -> Result<Self> {
-        Self::start_on(&Ground { log, lake, config, status, commits_done, edge: None, turn: None }).await
+        Self::start_on(&Ground { log, lake, config, status, commits_done, edge: None, turn: None }, &Gone::default()).await
     }
 
-    /// The same.
-    pub(in crate::pipeline) async fn start_on(ground: &Ground) -> Result<Self> {
+    /// The same; tables that go by other rules are not in the last cut any more, and may need some of what lies before it.
+    pub(in crate::pipeline) async fn start_on(ground: &Ground, gone: &Gone) -> Result<Self> {
         let Ground { log, lake, config, .. } = ground;
         let stream_id = log.identity().stream_id.clone();
         let last = find_last_cut(log.as_ref()).await?;
@@ -49,6 +50,9 @@ impl Apply {
             if !tables.contains_key(&table) && config.rules.rule_for(&table).is_some() {
                 // one without a commit needs nothing yet, and a history goes with its table
                 let Some(checkpoint) = lake.checkpoint(&table).await? else { continue };
+                if gone.behind().any(|behind| *behind == table) {
+                    durable.insert(table.clone(), checkpoint.resume.clone());
+                }
                 let kept = ground.kept(&table).await?;
                 let applied = AppliedTable::keeping(&table, &config.rules, Some(checkpoint), &stream_id, kept);
                 tables.insert(table.clone(), applied);

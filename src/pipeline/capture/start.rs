@@ -173,6 +173,10 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
 }
 
 /// Where the binlog is read from the snapshot's point on, a table that was made after the catalog was read and before the point is in neither.
+///
+/// This is the catalog's third look of a fresh start, and none of them does for another: the first plans the snapshot; [`Snapshot::open`] looks, behind the point,
+/// whether the planned tables still are what the plan says, at each start that reads any; and here, where no position is known yet, all tables that the rules mean
+/// are looked at.
 async fn refuse_newcomers(
     options: &Opts,
     timeout: Duration,

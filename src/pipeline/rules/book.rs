@@ -11,8 +11,7 @@ use crate::pipeline::requests::Requests;
 use crate::pipeline::run::{Halves, Opened, open_stream_to_read};
 use crate::pipeline::share::pipeline_name;
 use crate::pipeline::status::Status;
-use crate::state::{RulesDecision, RulesRevision, RulesStatus, StateStore};
-use crate::stream::{EventLog, find_last_cut};
+use crate::state::{RulesRevision, RulesStatus, StateStore};
 use crate::table::Lake;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,8 +22,6 @@ use tokio::sync::watch;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// So far back it is looked when a table came.
 const MOST_BEFORE: usize = 8;
-/// How often a decision is tried to be written down before the work goes on; whoever comes to the cut next tries again.
-const WRITE_ATTEMPTS: u32 = 5;
 
 /// See the module's documentation; clones share it.
 #[derive(Debug, Clone)]
@@ -48,19 +45,6 @@ struct Inner {
     newest: watch::Sender<u64>,
     /// What this process's start has proposed itself.
     own_proposal: Mutex<Option<u64>>,
-}
-
-/// The rules with which a capture begins.
-#[derive(Debug, Clone)]
-pub(in crate::pipeline) struct Target {
-    /// Their revision; 0: the file's, where there are no revisions.
-    pub(in crate::pipeline) revision: u64,
-    /// What they make.
-    pub(in crate::pipeline) config: Arc<Config>,
-    /// What is in force by the stream, if the revision isn't yet.
-    pub(in crate::pipeline) before: Option<Arc<Config>>,
-    /// The revision that the stream's last cut names.
-    pub(in crate::pipeline) in_stream: Option<u64>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,6 +95,9 @@ impl RulesBook {
         };
         let book = Self { inner: Arc::new(inner) };
         book.refresh().await?;
+        if book.revisions().is_empty() {
+            book.recover().await?;
+        }
         Ok(book)
     }
 
@@ -171,6 +158,15 @@ impl RulesBook {
         Ok(())
     }
 
+    /// A decision that the store has, or doesn't have yet.
+    pub(super) fn know(&self, decided: RulesRevision) {
+        let mut revisions = locked(&self.inner.revisions);
+        revisions.iter_mut().filter(|revision| revision.number == decided.number).for_each(|revision| *revision = decided.clone());
+        let newest = in_force(&revisions).next().map_or(0, |revision| revision.number);
+        drop(revisions);
+        self.inner.newest.send_replace(newest);
+    }
+
     /// Reads them if there is something new.
     async fn look(&self) -> Result<()> {
         let newest = self.inner.state.newest_rules(&self.inner.pipeline).await?;
@@ -205,7 +201,7 @@ impl RulesBook {
         locked(&self.inner.revisions).last().filter(|newest| newest.status == RulesStatus::Proposed).map(|newest| newest.number)
     }
 
-    fn revision(&self, number: u64) -> Option<RulesRevision> {
+    pub(super) fn revision(&self, number: u64) -> Option<RulesRevision> {
         locked(&self.inner.revisions).iter().find(|revision| revision.number == number).cloned()
     }
 
@@ -288,89 +284,6 @@ impl RulesBook {
         });
         generations.insert(number, Arc::downgrade(&generation));
         Ok(generation)
-    }
-
-    /// With which rules a capture begins: what is proposed, else what the stream's last cut says.
-    pub(in crate::pipeline) async fn target(&self, log: &Arc<dyn EventLog>) -> Result<Target> {
-        self.refresh().await?;
-        let last = find_last_cut(log.as_ref()).await?;
-        let named = last.cut.as_ref().and_then(|(_, cut)| self.of_cut(cut.rules.as_ref()).cloned());
-        if let Some(rules) = &named {
-            // who put it there may not have come to write it down
-            let since = Some(rules.since).filter(|since| *since != CutPoint::default());
-            self.took_effect(rules.revision, since, None).await;
-        }
-        let in_stream = named.map(|rules| rules.revision);
-        let of_beginning = || self.candidates().last().map_or(0, |(first, _)| *first);
-        let current = in_stream.unwrap_or_else(of_beginning);
-        let config = self.config_of(current)?;
-        let Some(proposal) = self.proposal().filter(|proposal| *proposal > current) else {
-            return Ok(Target { revision: current, config, before: None, in_stream });
-        };
-        match self.config_of(proposal) {
-            Ok(proposed) => Ok(Target { revision: proposal, config: proposed, before: Some(config), in_stream }),
-            Err(error) => {
-                self.refuse(proposal, &error).await;
-                Ok(Target { revision: current, config, before: None, in_stream })
-            }
-        }
-    }
-
-    /// Writes down that a revision is in force. The stream says so as well, so a failure costs nothing but a line.
-    pub(in crate::pipeline) async fn took_effect(&self, number: u64, since: Option<CutPoint>, position: Option<String>) {
-        let decision = RulesDecision::InForce { since, position: position.clone() };
-        if self.decide(number, decision).await {
-            let cut = since.map_or_else(|| "the beginning".to_owned(), |cut| cut.to_string());
-            tracing::info!(revision = number, cut, position = position.unwrap_or_default(), "the rules are in force");
-        }
-    }
-
-    /// Writes down that a revision can't be used.
-    pub(in crate::pipeline) async fn refuse(&self, number: u64, error: &Error) {
-        tracing::warn!(revision = number, %error, "the rules that were asked for can't be used; those of before go on");
-        self.decide(number, RulesDecision::Refused(error.to_string())).await;
-    }
-
-    async fn decide(&self, number: u64, decision: RulesDecision) -> bool {
-        let Some(revision) = self.revision(number).filter(|revision| revision.status == RulesStatus::Proposed) else {
-            return false;
-        };
-        let decided = revision.decided(decision);
-        let mut was_ours = false;
-        for attempt in 1..=WRITE_ATTEMPTS {
-            match self.inner.state.decide_rules(&decided).await {
-                Ok(is_ours) => {
-                    was_ours = is_ours;
-                    break;
-                }
-                Err(error) => tracing::warn!(%error, attempt, "what became of a revision can't be written down"),
-            }
-            tokio::time::sleep(LOOK_INTERVAL / 5).await;
-        }
-        if self.refresh().await.is_err() {
-            // the loops of this process must know all the same
-            let mut revisions = locked(&self.inner.revisions);
-            revisions.iter_mut().filter(|revision| revision.number == number).for_each(|revision| *revision = decided.clone());
-            let newest = in_force(&revisions).next().map_or(0, |revision| revision.number);
-            drop(revisions);
-            self.inner.newest.send_replace(newest);
-        }
-        was_ours
-    }
-
-    /// A loop has come to a cut that names rules: they are in force, whoever put it there.
-    pub(in crate::pipeline) async fn met(&self, rules: &CutRules, position: Option<String>) {
-        if self.revision(rules.revision).is_none()
-            && let Err(error) = self.refresh().await
-        {
-            tracing::warn!(%error, "the rules can't be read");
-        }
-        if let Some(revision) = self.revision(rules.revision).filter(|revision| revision.status != RulesStatus::InForce) {
-            let since = Some(rules.since).filter(|since| *since != CutPoint::default());
-            if revision.status == RulesStatus::Proposed {
-                self.took_effect(rules.revision, since, position).await;
-            }
-        }
     }
 }
 

@@ -128,7 +128,9 @@ impl RulesBook {
         }
         let origin = plan.of.map_or_else(|| origin.to_owned(), |of| format!("revision {of}"));
         let revision = self.revision_of(&plan.config, plan.shown(), author, &origin)?;
-        self.add(revision).await
+        let number = self.add(revision).await?;
+        self.keep(number).await;
+        Ok(number)
     }
 
     fn revision_of(&self, config: &Config, difference: String, author: &str, origin: &str) -> Result<RulesRevision> {
@@ -181,6 +183,11 @@ impl RulesBook {
             self.say_what_counts();
             return Ok(());
         }
+        self.decide_what_counts(log).await?;
+        self.keep_all().await
+    }
+
+    async fn decide_what_counts(&self, log: &Arc<dyn EventLog>) -> Result<()> {
         let own = self.own().clone();
         let base = serde_json::to_string(&own.base_values()).unwrap_or_default();
         self.state().note_rules(self.pipeline(), SERVICE, &base).await?;

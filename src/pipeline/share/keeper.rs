@@ -125,7 +125,7 @@ impl Keeper {
                         return;
                     }
                     // others wait for these
-                    Some(note @ (Note::Seen { .. } | Note::Left(_) | Note::Lost(_))) => {
+                    Some(note @ (Note::Seen { .. } | Note::Left(_) | Note::Lost(_) | Note::Ended(_))) => {
                         self.take_note(note).await;
                         if self.notes.is_empty() {
                             break;
@@ -159,6 +159,10 @@ impl Keeper {
             Note::Lost(table) => {
                 self.progress.remove(&table);
                 self.let_go(&table).await
+            }
+            Note::Ended(table) => {
+                self.progress.remove(&table);
+                self.delete(&table).await
             }
             Note::Close => Ok(()),
         };
@@ -356,6 +360,17 @@ impl Keeper {
             let is_ours = lease.key == self.key(table) && lease.owner.as_ref() == Some(&self.me);
             if is_ours && self.state.update_lease(&lease.clone().given_back(), lease.counter).await? {
                 tracing::info!(%table, "given back");
+            }
+        }
+        Ok(())
+    }
+
+    /// A table that is no more.
+    async fn delete(&mut self, table: &TableId) -> Result<()> {
+        for lease in self.state.leases(&self.key(table).0).await? {
+            let is_ours = lease.key == self.key(table) && lease.owner.as_ref() == Some(&self.me);
+            if is_ours && self.state.delete_lease(&lease.key, lease.counter).await? {
+                tracing::info!(%table, "the table has ended, and its lease with it");
             }
         }
         Ok(())

@@ -61,6 +61,8 @@ pub(super) enum Note {
     Left(TableId),
     /// Another writer has the table.
     Lost(TableId),
+    /// The table went by other rules, and has all up to that cut: nobody needs a lease for it.
+    Ended(TableId),
     /// The worker ends: all is given back.
     Close,
 }

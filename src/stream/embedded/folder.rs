@@ -216,6 +216,17 @@ impl Folder {
         self.note_released(Some(reader), place)
     }
 
+    /// What this reader hasn't released may go.
+    pub(super) fn forget(&self, reader: &str) -> Result<()> {
+        let path = self.path.join(reader_file(reader));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(refused("the stream's folder can't be written", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn has_readers(&self) -> bool {
         let mut entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
         entries.any(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(READER_PREFIX)))

@@ -193,6 +193,10 @@ impl EventLog for EmbeddedLog {
         self.folder.register(self.reader.get_or_init(|| name.to_owned()))
     }
 
+    fn forget_reader(&self, name: &str) -> Result<()> {
+        self.folder.forget(name)
+    }
+
     fn records_at_once(&self) -> usize {
         RECORDS_AT_ONCE
     }

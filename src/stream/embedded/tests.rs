@@ -217,6 +217,10 @@ fn what_one_of_several_readers_needs_stays() {
     assert_eq!(folder.released(), place(5));
     folder.note_released(Some("s3://two"), place(9)).unwrap();
     assert_eq!(folder.released(), place(7));
+    // one that reads no more holds nothing
+    folder.forget("s3://one").unwrap();
+    folder.forget("s3://one").unwrap();
+    assert_eq!(folder.released(), place(9));
 }
 
 fn broken_disk(folder: &Path) -> (Arc<Folder>, Appender, Arc<Faults>) {

@@ -24,6 +24,8 @@ impl Ground {
         let ground = Ground { server, database };
         ground.sql("CREATE TABLE items (id INT PRIMARY KEY, name VARCHAR(40))").await;
         ground.sql("INSERT INTO items VALUES (1, 'one'), (2, 'two'), (3, 'three')").await;
+        ground.sql("CREATE TABLE orders (id INT PRIMARY KEY, doc JSON)").await;
+        ground.sql("INSERT INTO orders VALUES (1, '{\"sku\": \"a\"}')").await;
         ground
     }
 
@@ -68,6 +70,8 @@ pub(super) async fn all() -> Vec<Outcome> {
     let ground = Ground::new().await;
     let mut outcomes = configuration(&ground);
     outcomes.extend(super::made_of_rows::all(&ground));
+    outcomes.extend(super::rules::applied(&ground).await);
+    outcomes.extend(super::rules::children(&ground).await);
     outcomes.extend(connection(&ground).await);
     outcomes.extend(server_settings().await);
     outcomes.push(purged_binlog().await);

@@ -1,7 +1,6 @@
 //! One service, and each kind of rule.
 
-use super::{Stage, of_era};
-use crate::service::Pipeline;
+use super::{MAPPING, Stage, of_era};
 use crate::surface::{ask, request};
 use crate::transforms::{comes_to, shown};
 use std::net::TcpListener;
@@ -59,27 +58,6 @@ async fn a_transform_changes_at_a_cut_and_is_rolled_back() {
     stage.pipeline.assert_calm_log();
 }
 
-const MAPPING: &str = r#"{"rules": [
-  {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "rule-action": "include", "object-locator": {"schema-name": "%", "table-name": "%"}},
-  {"rule-type": "object-mapping", "rule-id": "2", "rule-name": "2", "rule-action": "map-record-to-record",
-   "object-locator": {"schema-name": "%", "table-name": "%"}, "target-table-name": "stock",
-   "mapping-parameters": {"partition-key-name": "id"}}]}"#;
-
-/// The items of the delivery, by their numbers.
-fn items(pipeline: &Pipeline) -> Vec<(i64, String)> {
-    let Ok(file) = rusqlite::Connection::open(pipeline.path().join("data/items.db")) else { return Vec::new() };
-    file.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
-    let Ok(mut found) = file.prepare("SELECT item FROM stock") else { return Vec::new() };
-    let texts = found.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    let item = |text: Result<String, rusqlite::Error>| {
-        let item: serde_json::Value = serde_json::from_str(&text.unwrap()).unwrap();
-        (item["id"].as_i64().unwrap(), item["value"].as_str().unwrap_or_default().to_owned())
-    };
-    let mut items: Vec<(i64, String)> = texts.map(item).collect();
-    items.sort();
-    items
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_lookups_and_deliveries_come_and_go() {
     let table = |database: &str, name: &str| format!("[[table]]\nsource = '{database}.{name}'\n");
@@ -133,10 +111,8 @@ async fn tables_lookups_and_deliveries_come_and_go() {
     let applied = stage.apply(&["a"], &[]);
     assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
     stage.change("a").await;
-    let rows = stage.client.rows("SELECT id, value FROM a ORDER BY id").await;
-    let expected: Vec<(i64, String)> =
-        rows.into_iter().map(|row| (row[0].as_ref().unwrap().parse().unwrap(), row[1].clone().unwrap())).collect();
-    crate::mysql::eventually("all rows are delivered", async || items(&stage.pipeline) == expected).await;
+    let expected = stage.rows_at_source("a").await;
+    crate::mysql::eventually("all rows are delivered", async || stage.items() == expected).await;
     // b comes back, with what happened to it meanwhile; the delivery goes
     stage.write(&format!("{joined}{}", table(&database, "b")));
     assert_eq!(stage.apply(&["a"], &[]).code, 0);

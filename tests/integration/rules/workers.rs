@@ -1,16 +1,31 @@
 //! Several workers, and kills: the same cut for all.
 
 use super::{Stage, of_era};
+use crate::dynamodb::DynamoDb;
 use crate::mysql::eventually;
 use crate::service::Service;
 use crate::transforms::comes_to;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_change_at_the_same_cut() {
+    change_under_two_workers("rules_workers", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_change_at_the_same_cut_by_leases_in_dynamodb() {
+    let endpoint = DynamoDb::shared().await.endpoint();
+    let state = format!("dynamodb://rules-{}?region=us-east-1&endpoint={endpoint}", uuid::Uuid::new_v4());
+    change_under_two_workers("rules_dynamodb", Some(state)).await;
+}
+
+async fn change_under_two_workers(topic: &str, state: Option<String>) {
     let tables = ["a", "b", "c", "d"];
-    let mut stage = Stage::new("rules_workers", &tables, |database| of_era(&format!("{database}.*"), "one")).await;
-    let lease = stage.base.replace("[state]", "[state]\nlease_duration = \"2s\"");
-    stage.base = lease;
+    let mut stage = Stage::new(topic, &tables, |database| of_era(&format!("{database}.*"), "one")).await;
+    stage.base = stage.base.replace("[state]", "[state]\nlease_duration = \"2s\"");
+    if let Some(state) = state {
+        // no credentials are looked at
+        stage.base = stage.base.replace("sqlite:./data/state.db", &state);
+    }
     stage.write(&of_era(&format!("{}.*", stage.database), "one"));
     let capture = stage.pipeline.start(&["capture"]);
     eventually("there is a stream", async || stage.pipeline.path().join("data/stream/stream.json").exists()).await;
