@@ -80,8 +80,8 @@ async fn each_bad_input_gives_one_line_and_its_exit_code() {
 
     let mut page = String::from(
         "# What can go wrong, and what is said\n\nWritten by the test `bad_input`, which makes each of these mistakes with the real binary (`BINLAKE_UPDATE=1` writes \
-         this page anew).\nEach gives one line: what, where, and after the semicolon the remedy; on stderr, where it says an exit code. In every case the lake stays \
-         as it was, and the next run goes on.\n\nExit codes: 1 the answer is no, 2 usage or configuration, 3 source, 4 stream, 5 lake.\n",
+         this page anew).\nEach gives one line: what, where, and after the semicolon the remedy. In every case the lake stays as it was, and the next \
+         run goes on.\n\nExit codes: 1 the answer is no, 2 usage or configuration, 3 source, 4 stream, 5 lake.\n",
     );
     for Case { title, told, line } in &cases {
         writeln!(page, "\n## {title}\n{told}:\n\n    {line}").unwrap();
