@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The folder in the lake.
 const FOLDER: &str = "_rules";
@@ -87,9 +87,19 @@ fn folder(lake: &Lake) -> Path {
     Path::from_iter(lake.root().parts().chain([FOLDER.into()]))
 }
 
+fn folder_of(lake: &Lake, pipeline: &str) -> Path {
+    let pipeline = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(pipeline.as_bytes()));
+    Path::from_iter(folder(lake).parts().chain([pipeline.into()]))
+}
+
 fn file(lake: &Lake, revision: &RulesRevision) -> Path {
-    let pipeline = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(revision.pipeline.as_bytes()));
-    Path::from_iter(folder(lake).parts().chain([pipeline.into(), format!("{:010}.json", revision.number).into()]))
+    let folder = folder_of(lake, &revision.pipeline);
+    Path::from_iter(folder.parts().chain([format!("{:010}.json", revision.number).into()]))
+}
+
+/// The number of the revision that a file has.
+fn number_of(file: &Path) -> Option<u64> {
+    file.filename()?.strip_suffix(".json")?.parse().ok()
 }
 
 /// Writes a revision down, as it stands.
@@ -103,15 +113,19 @@ pub(super) async fn keep(lake: &Lake, revision: &RulesRevision) -> Result<()> {
 
 /// The revisions of all pipelines that write into the lake, each in their order.
 pub(super) async fn kept_in(lake: &Lake) -> Result<BTreeMap<String, Vec<RulesRevision>>> {
+    let mut found: BTreeMap<String, Vec<RulesRevision>> = BTreeMap::new();
+    for revision in read(lake, &folder(lake), |_| true).await? {
+        found.entry(revision.pipeline.clone()).or_default().push(revision);
+    }
+    Ok(found)
+}
+
+/// The revisions below a folder whose numbers are wanted, in the order of their numbers.
+async fn read(lake: &Lake, folder: &Path, is_wanted: impl Fn(u64) -> bool) -> Result<Vec<RulesRevision>> {
     const UNREADABLE: &str = "the rules in the lake can't be read";
-    let folder = folder(lake);
-    let files: Vec<Path> = lake
-        .store()
-        .list(Some(&folder))
-        .map_ok(|found| found.location)
-        .try_collect()
-        .await
-        .map_err(|error| lake_error(UNREADABLE, &folder, error))?;
+    let listed = lake.store().list(Some(folder)).map_ok(|found| found.location).try_collect::<Vec<Path>>().await;
+    let mut files = listed.map_err(|error| lake_error(UNREADABLE, folder, error))?;
+    files.retain(|file| number_of(file).is_some_and(&is_wanted));
     let read = |path: Path| {
         let store = lake.store().clone();
         async move {
@@ -125,24 +139,27 @@ pub(super) async fn kept_in(lake: &Lake) -> Result<BTreeMap<String, Vec<RulesRev
             })
         }
     };
-    let mut read = futures::stream::iter(files.into_iter().map(read)).buffered(CONCURRENT_CALLS);
-    let mut found: BTreeMap<String, Vec<RulesRevision>> = BTreeMap::new();
-    while let Some(revision) = read.try_next().await? {
-        found.entry(revision.pipeline.clone()).or_default().push(revision);
-    }
-    found.values_mut().for_each(|revisions| revisions.sort_by_key(|revision| revision.number));
-    Ok(found)
+    let read = futures::stream::iter(files.into_iter().map(read)).buffered(CONCURRENT_CALLS);
+    let mut read: Vec<RulesRevision> = read.try_collect().await?;
+    read.sort_by_key(|revision| revision.number);
+    Ok(read)
 }
 
 impl RulesBook {
-    /// Writes back what the state store has lost, as the lake has it.
+    /// Writes back what the state store has lost, as the lake has it. Whoever opens the book does: of several at once, each goes on with all of it.
     pub(super) async fn recover(&self) -> Result<()> {
-        let known = self.revisions();
-        let kept = kept_in(self.lake()).await?.remove(self.pipeline()).unwrap_or_default();
-        let lost: Vec<_> = kept.into_iter().filter(|kept| !known.iter().any(|known| known.number == kept.number)).collect();
+        let known: BTreeMap<u64, RulesStatus> =
+            self.revisions().into_iter().map(|revision| (revision.number, revision.status)).collect();
+        // one of which the store, an older copy of it, doesn't know what became counts as lost
+        let is_open = |number: u64| known.get(&number).is_none_or(|status| *status == RulesStatus::Proposed);
+        let mut lost = read(self.lake(), &folder_of(self.lake(), self.pipeline()), is_open).await?;
+        lost.retain(|kept| known.get(&kept.number) != Some(&kept.status));
         let Some(last) = lost.last() else { return Ok(()) };
         for revision in &lost {
-            self.state().add_rules(revision).await?;
+            match known.contains_key(&revision.number) {
+                true => self.state().decide_rules(revision).await?,
+                false => self.state().add_rules(revision).await?,
+            };
         }
         tracing::warn!(
             revisions = lost.len(),
@@ -154,10 +171,12 @@ impl RulesBook {
 
     /// Has the lake know all that the state store knows, for the day on which that is lost.
     pub(super) async fn keep_all(&self) -> Result<()> {
-        let kept = kept_in(self.lake()).await?.remove(self.pipeline()).unwrap_or_default();
-        for revision in self.revisions() {
-            if !kept.contains(&revision) {
-                keep(self.lake(), &revision).await?;
+        let kept = read(self.lake(), &folder_of(self.lake(), self.pipeline()), |_| true).await?;
+        let is_decided = |kept: &&RulesRevision| kept.status != RulesStatus::Proposed;
+        let decided: BTreeSet<u64> = kept.iter().filter(is_decided).map(|revision| revision.number).collect();
+        for revision in self.revisions().iter().filter(|revision| !decided.contains(&revision.number)) {
+            if !kept.contains(revision) {
+                keep(self.lake(), revision).await?;
             }
         }
         Ok(())

@@ -95,9 +95,7 @@ impl RulesBook {
         };
         let book = Self { inner: Arc::new(inner) };
         book.refresh().await?;
-        if book.revisions().is_empty() {
-            book.recover().await?;
-        }
+        book.recover().await?;
         Ok(book)
     }
 

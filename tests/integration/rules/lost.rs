@@ -55,8 +55,12 @@ async fn the_rules_outlive_the_state_store() {
     let waiting = stage.pipeline.answer(&["apply", "--timeout", "0s"]);
     assert_eq!(waiting.code, 1, "{}{}", waiting.out, waiting.err);
     lose_state(&stage);
-    // and while nobody but a command has looked: it finds them as well
-    assert!(stage.pipeline.ok(&["rules"]).contains("6  proposed"), "{}", stage.pipeline.ok(&["rules"]));
+    // commands look at once, several: each finds all of it
+    let listed = std::thread::scope(|scope| {
+        let looks: Vec<_> = (0..4).map(|_| scope.spawn(|| stage.pipeline.ok(&["rules"]))).collect();
+        looks.into_iter().map(|look| look.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(listed.iter().all(|one| one.contains("6  proposed") && *one == listed[0]), "{listed:?}");
     lose_state(&stage);
     let service = stage.pipeline.run();
     eventually("the proposal is in force", async || stage.effects().len() == 5).await;
