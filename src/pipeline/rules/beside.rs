@@ -27,7 +27,8 @@ pub struct RulesBeside {
 /// # Errors
 /// If lake or stream are there and can't be read, or the rules can't be used here.
 pub async fn rules_in_force(config: Config) -> Result<RulesBeside> {
-    let Some(revision) = newest_in_force(&config).await? else {
+    // boxed: it holds a stream being opened
+    let Some(revision) = Box::pin(newest_in_force(&config)).await? else {
         return Ok(RulesBeside { config, revision: None, difference: String::new() });
     };
     let rules = text_of(&revision)?;
