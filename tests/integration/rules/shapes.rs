@@ -33,7 +33,7 @@ async fn a_history_comes_from_the_rows_that_are_there_and_goes() {
     eventually("the history has the rows that are there", async || versions(&stage) == ["1 before", "2 two"]).await;
     let start = history_start(&stage).expect("it says since when it has every change");
     let committed = shown(&stage.pipeline, &database, "t", &["_commit_ts"]);
-    assert!(committed.iter().all(|time| start.replace('T', " ") > time[..19].to_owned()), "{start} {committed:?}");
+    assert!(committed.iter().all(|time| start.replace('T', " ").as_str() > &time[..19]), "{start} {committed:?}");
     stage.client.run("UPDATE t SET value = 'after' WHERE id = 1").await;
     stage.client.run("DELETE FROM t WHERE id = 2").await;
     // the row's two versions: open, and closed; as it was known before, and as it is known now
