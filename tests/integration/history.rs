@@ -2,6 +2,7 @@
 
 mod corrections;
 mod erased;
+mod failover;
 mod fed;
 mod letters;
 mod mariadb;
