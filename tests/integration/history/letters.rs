@@ -158,6 +158,8 @@ async fn letters_of_records_are_erased_as_far_as_they_say_whose_they_are() {
         assert_gone(&pipeline, wanted);
     }
     assert_eq!(copies(), 0);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
     let service = pipeline.run();
     let newer = r#"{"id": 8, "name": "Arthur", "at": "2026-01-01"}"#;
     fs::write(pipeline.path().join("in/b.jsonl"), format!("{newer}\n")).unwrap();
@@ -168,8 +170,25 @@ async fn letters_of_records_are_erased_as_far_as_they_say_whose_they_are() {
         left.len() == 2 && left[0].contains("420") && left[1].contains("Born in 42")
     })
     .await;
-    assert!(service.terminate().success(), "{}", pipeline.log_tail());
     assert_gone(&pipeline, "Zaphod");
+    // the same of the running service: what came before it was asked goes first
+    let bad = r#"{"id": 8, "name": "Tricia McMillan", "at": "never"}"#;
+    fs::write(pipeline.path().join("in/c.jsonl"), format!("{bad}\n")).unwrap();
+    eventually("it is a letter", async || letters(&pipeline).len() == 3).await;
+    let (status, said) = post(&address, "/erase", r#"{"table": "mydev.people", "keys": ["8"]}"#).await;
+    assert_eq!(status, 202, "{said}");
+    fs::write(pipeline.path().join("in/d.jsonl"), format!("{}\n", records[0].replace("42", "9"))).unwrap();
+    eventually("it is done", async || {
+        let status: Value = serde_json::from_str(&ask(&address, "/status").await.unwrap().1).unwrap();
+        let shown = &status["erasures"][0];
+        assert_ne!(shown["state"], "failed", "{shown}");
+        shown["state"] == "done" && shown["rows"] == 1 && shown["letters"] == 1
+    })
+    .await;
+    eventually("it goes on", async || rows() == [some(&["9"])]).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    assert_gone(&pipeline, "Tricia");
+    assert_gone(&pipeline, "Arthur");
     pipeline.assert_calm_log();
 }
 
