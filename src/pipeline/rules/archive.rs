@@ -4,6 +4,7 @@
 //! once more when it is decided.
 
 use super::RulesBook;
+use super::behind::in_force;
 use crate::error::{Area, Error, Kind, Result};
 use crate::state::{RulesRevision, RulesStatus};
 use crate::table::{Lake, lake_error};
@@ -167,6 +168,19 @@ impl RulesBook {
             "the state store has lost revisions of the rules: they are written back as the lake has them"
         );
         self.refresh().await
+    }
+
+    /// What was in force on a stream that was lost, where that isn't what the file says: the lake's tables go on from there. Of several pipelines that write into the
+    /// lake it is the one that had this very file's rules once. `file_note` says what was last read of the file: if it was edited since, it counts.
+    pub(super) async fn of_lost_stream(&self, file_note: &str) -> Result<Option<RulesRevision>> {
+        let own = self.own().rules_text().hash();
+        let had_them = |revisions: &Vec<RulesRevision>| revisions.iter().any(|revision| revision.hash == own);
+        let before = kept_in(self.lake()).await?.into_values().filter(had_them);
+        let newest = before.filter_map(|revisions| in_force(&revisions).next().cloned());
+        let newest = newest.max_by(|a, b| a.decided_at.cmp(&b.decided_at)).filter(|revision| revision.hash != own);
+        let Some(newest) = newest else { return Ok(None) };
+        let seen = self.state().rules_note(&newest.pipeline, file_note).await?;
+        Ok(seen.is_none_or(|seen| seen == own).then_some(newest))
     }
 
     /// Has the lake know all that the state store knows, for the day on which that is lost.

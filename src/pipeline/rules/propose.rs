@@ -241,7 +241,17 @@ impl RulesBook {
                     "the state store has lost the rules that the stream names: the file's are proposed"
                 );
             }
-            None if self.revisions().is_empty() => first = first.decided(RulesDecision::InForce { since: None, position: None }),
+            None if self.revisions().is_empty() => {
+                if let Some(before) = self.of_lost_stream(&file_note(&self.own().file)).await? {
+                    tracing::warn!(
+                        revision = before.number,
+                        "the stream is another than before: the rules that were in force there count, not the file's"
+                    );
+                    (first.origin, first.difference) = (format!("revision {} of the stream before", before.number), String::new());
+                    (first.content, first.hash) = (before.content, before.hash);
+                }
+                first = first.decided(RulesDecision::InForce { since: None, position: None });
+            }
             None => {}
         }
         // another may begin at the same moment

@@ -2,7 +2,7 @@
 
 use super::{Stage, of_era};
 use crate::mysql::eventually;
-use crate::transforms::comes_to;
+use crate::transforms::{comes_to, shown};
 
 /// Deletes the SQLite file.
 fn lose_state(stage: &Stage) {
@@ -68,6 +68,25 @@ async fn the_rules_outlive_the_state_store() {
     eras.push("four");
     let effects = stage.effects();
     stage.each_row_is_of_its_era("t", &effects, &eras).await;
+    // with the stream lost as well, the lake goes on from its commits, and by the rules that were in force
+    let rolled_back = stage.apply(&["t"], &["--rollback"]);
+    assert_eq!(rolled_back.code, 0, "{}{}", rolled_back.out, rolled_back.err);
+    assert!(service.terminate().success(), "{}", stage.pipeline.log_tail());
+    lose_state(&stage);
+    std::fs::remove_dir_all(stage.pipeline.path().join("data/stream")).unwrap();
+    stage.change("t").await;
+    let service = stage.pipeline.run();
+    let last = format!("{} three", stage.next);
+    eventually("rows are of the rules in force", async || {
+        shown(&stage.pipeline, &stage.database, "t", &["id", "era"]).contains(&last)
+    })
+    .await;
+    stage.pipeline.catches_up(stage.server, &stage.database, "t").await;
+    assert!(
+        stage.pipeline.ok(&["rules", "1"]).contains("from      revision 7 of the stream before"),
+        "{}",
+        stage.pipeline.ok(&["rules", "1"])
+    );
     assert!(service.terminate().success(), "{}", stage.pipeline.log_tail());
     stage.pipeline.assert_calm_log();
 }
