@@ -19,7 +19,7 @@ mod template;
 
 pub use config::{DeliverConfig, DeliverUrl};
 pub use item::{Attribute, AttributeKind, Item, ItemChange, ItemKey, KeyKinds};
-pub use mapping::ItemMapping;
+pub use mapping::{ItemMapping, ShapedMapping};
 pub use store::{ItemStore, open_items};
 
 #[cfg(test)]

@@ -147,7 +147,12 @@ impl ItemStore for SqliteItems {
 
     async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>> {
         let (sql, kinds) = (format!("SELECT partition, sort FROM {}", quoted(target)), key.clone());
+        let target = target.to_owned();
         self.transaction(move |transaction| {
+            let is_there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
+            if transaction.query_row(is_there, [target], |_| Ok(())).optional()?.is_none() {
+                return Ok(Vec::new());
+            }
             let mut statement = transaction.prepare(&sql)?;
             let keys = statement.query_map([], |row| {
                 let (partition, sort): (String, String) = (row.get(0)?, row.get(1)?);

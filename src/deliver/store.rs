@@ -35,7 +35,7 @@ pub trait ItemStore: Send + Sync + Debug {
         checkpoint: Option<&str>,
     ) -> Result<()>;
 
-    /// The keys of all items.
+    /// The keys of all items; none before the first was written.
     async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>>;
 
     /// How many changes, and about how many bytes of them, `write` takes at once.

@@ -31,7 +31,7 @@ fn mapping(action: &str, parameters: Value) -> Result<ItemMapping, String> {
 
 fn shown(mapping: &ItemMapping, row: Value, is_delete: bool) -> String {
     let row: Map<String, Value> = row.as_object().unwrap().clone();
-    match mapping.change(&customer(), &row, is_delete) {
+    match mapping.shaped(&customer()).unwrap().changes_of(vec![(row, is_delete)]).map(|mut changes| changes.remove(0)) {
         Ok(ItemChange::Put(item)) => Value::Object(item.to_json()).to_string(),
         Ok(ItemChange::Delete(key)) => format!("delete {:?}", key),
         Err(error) => error.to_string(),
@@ -94,8 +94,13 @@ fn mappings_that_cannot_be_followed_are_refused() {
         ItemMapping::parse("{", &"a.b".parse().unwrap()),
         ItemMapping::parse(r#"{"rules": []}"#, &"a.b".parse().unwrap()),
         ItemMapping::parse(
-            r#"{"rules": [{"rule-type": "transformation", "rule-id": "3", "rule-name": "lower"}]}"#,
+            r#"{"rules": [{"rule-type": "post-processing", "rule-id": "3", "rule-name": "tags"}]}"#,
             &"a.b".parse().unwrap(),
+        ),
+        mapping("map-record-to-record", json!({"attribute-mappings": attribute(KEY)})),
+        mapping(
+            "map-record-to-record",
+            json!({"partition-key-name": "k", "attribute-mappings": attribute(KEY), "condition-expression": {"expression": "attribute_not_exists(k)"}}),
         ),
     ];
     let mut said = String::new();

@@ -13,7 +13,12 @@ fn date(days: i32) -> Option<NaiveDate> {
 
 /// Days since 1970-01-01 of `2026-11-21`.
 pub(super) fn parse_date(text: &str) -> Option<i32> {
-    days(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?)
+    days(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| has_whole_year(text))?)
+}
+
+/// Whether four digits of a text stand together: `11` isn't the year 11.
+pub(super) fn has_whole_year(text: &str) -> bool {
+    text.as_bytes().windows(4).any(|four| four.iter().all(u8::is_ascii_digit))
 }
 
 /// Days since 1970-01-01.
@@ -42,7 +47,7 @@ pub(super) fn parse_instant(text: &str) -> Option<i64> {
     let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
     let time = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
     let time = time.or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
-    Some(time?.and_utc().timestamp_micros())
+    Some(time.filter(|_| has_whole_year(text))?.and_utc().timestamp_micros())
 }
 
 /// Microseconds of a TIME as the server prints it: `-838:59:59.5`.

@@ -148,9 +148,10 @@ impl Lookup {
         kept.as_ref().filter(|(known, _)| known == version).map(|(_, content)| content.clone())
     }
 
-    /// Of a table: keeps the items as of the commit `version`.
-    pub fn keep_at(&self, version: &str, content: Content) -> Arc<Content> {
-        let content = Arc::new(content);
+    /// Of a table: takes the items as of the commit `version`, and keeps them.
+    pub fn keep_at(&self, version: &str, content: Content, read_at: Timestamp) -> Arc<Content> {
+        // who asks without naming a commit is never given older items
+        let content = self.replace(content, read_at);
         let mut kept = self.at_commit.lock().unwrap_or_else(PoisonError::into_inner);
         *kept = Some((version.to_owned(), content.clone()));
         content
@@ -162,14 +163,15 @@ impl Lookup {
     }
 
     /// Takes what was read at `read_at`.
-    pub fn replace(&self, content: Content, read_at: Timestamp) {
+    pub fn replace(&self, content: Content, read_at: Timestamp) -> Arc<Content> {
         *self.failure.write().unwrap_or_else(PoisonError::into_inner) = None;
         *self.read_at.write().unwrap_or_else(PoisonError::into_inner) = Some(read_at);
         metrics::gauge!(names::LOOKUP_READ_TIME, "lookup" => self.name.clone()).set(read_at.as_micros() as f64 / 1e6);
         let mut kept = self.content.write().unwrap_or_else(PoisonError::into_inner);
-        // what was made of the same items stays useful
-        if kept.as_ref().is_none_or(|kept| kept.rows() != content.rows()) {
-            *kept = Some(Arc::new(content));
+        match &*kept {
+            // what was made of the same items stays useful
+            Some(kept) if kept.rows() == content.rows() => kept.clone(),
+            _ => kept.insert(Arc::new(content)).clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::history::HistoryFold;
 use super::kway::{MergedRuns, Sequence};
+use super::late::{LateRows, without};
 use super::letters::LetterSink;
 use super::partition::PartitionNames;
 use super::piece::{Piece, SortedPiece, SortedPieces};
@@ -13,7 +14,7 @@ use crate::lookup::Content;
 use crate::table::SortedChanges;
 use crate::transform::Frozen;
 use arrow::array::RecordBatch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 /// Bytes of a batch that is given to the table.
@@ -39,6 +40,8 @@ pub struct Fold {
     pub(super) given: BTreeMap<String, Arc<Content>>,
     /// Told of rows that can't be transformed, where these become dead letters.
     pub(super) letters: Option<LetterSink>,
+    /// Where rows have an order of their own, and not all are written.
+    pub(super) late: Option<LateRows>,
 }
 
 impl Fold {
@@ -106,14 +109,29 @@ impl Fold {
     fn open(&self) -> Result<Box<dyn Iterator<Item = Result<SortedChanges>> + Send>> {
         let folded = self.folded()?;
         let (shape, truncate, letters) = (self.shape.clone(), self.truncate, self.letters.clone());
+        // of what was before nothing stays that could be newer
+        let mut late = self.late.clone().filter(|_| !truncate);
+        let folded: Box<dyn Iterator<Item = Result<SortedChanges>> + Send> = match late.clone() {
+            Some(late) => {
+                let shape = shape.clone();
+                Box::new(folded.map(move |changes| late.after_letters(&shape, changes?)))
+            }
+            None => folded,
+        };
         if let Some(letters) = &letters {
             letters.clear();
         }
         if let Some(rule) = self.shape.refuses().cloned() {
             return Ok(Box::new(folded.map(move |changes| {
-                let (changes, failed) = rule.refuse(changes?)?;
+                let (changes, mut failed) = rule.refuse(changes?)?;
+                let unwritten: Vec<usize> = failed.iter().map(|failure| failure.row).collect();
+                let too_late = match &mut late {
+                    Some(late) => late.before_present(&shape, &changes, &unwritten)?,
+                    None => BTreeSet::new(),
+                };
+                failed.retain(|failure| !too_late.contains(&failure.row));
                 letters.as_ref().map_or(Ok(()), |letters| letters.note(&shape, &changes.rows, &failed))?;
-                Ok(changes)
+                without(changes, &too_late)
             })));
         }
         let Some(transformed) = self.shape.transformed() else {
@@ -126,7 +144,9 @@ impl Fold {
             })));
         };
         let (transformed, lookups) = (transformed.clone(), self.frozen(transformed)?);
-        Ok(Box::new(folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate, letters.as_ref()))))
+        Ok(Box::new(
+            folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate, letters.as_ref(), late.as_mut())),
+        ))
     }
 
     /// The lookup of this name has these items for this commit.
@@ -137,12 +157,17 @@ impl Fold {
     /// The same for who follows the table: nobody is told again of rows that can't be transformed.
     pub fn followed(&self) -> Box<dyn Iterator<Item = Result<SortedChanges>> + Send> {
         let letters = self.letters.as_ref().map(|_| LetterSink::deaf());
-        Self { letters, ..self.clone() }.changes()
+        Self { letters, late: self.late.clone().map(LateRows::quiet), ..self.clone() }.changes()
     }
 
     /// From now on `letters` is told of the rows that can't be transformed.
     pub fn note_letters(&mut self, letters: LetterSink) {
         self.letters = Some(letters);
+    }
+
+    /// Changes that aren't written are compared by this with what is newer; `None`: they needn't be.
+    pub fn judge_late(&mut self, late: Option<LateRows>) {
+        self.late = late;
     }
 
     /// A commit is tried again: the lookups' content counts as it is by then.

@@ -222,7 +222,7 @@ impl LetterSink {
             if failure.is_none() && self.known.is_empty() {
                 continue;
             }
-            let text = serde_json::Value::Object(row_values(&key, rows, row)).to_string();
+            let text = text_of(&key, rows, row);
             match failure {
                 Some(failure) => {
                     let letter = letter(schema, rows, failure, text);
@@ -243,6 +243,15 @@ impl LetterSink {
         }
         Ok(())
     }
+}
+
+/// The key of a row, as letters have it.
+pub(super) fn key_text(schema: &TableSchema, rows: &RecordBatch, row: usize) -> String {
+    text_of(&key_schema(schema), rows, row)
+}
+
+fn text_of(key: &TableSchema, rows: &RecordBatch, row: usize) -> String {
+    serde_json::Value::Object(row_values(key, rows, row)).to_string()
 }
 
 /// The shape of the key alone.

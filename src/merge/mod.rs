@@ -11,6 +11,7 @@ mod children;
 mod fold;
 mod history;
 mod kway;
+mod late;
 mod letters;
 mod order;
 mod partition;
@@ -33,6 +34,7 @@ pub use history::{
     PLACE, Questions, SYSTEM_FROM, SYSTEM_TO, Unit, VALID_FROM, VALID_TO, athena_questions, erasable, history_of, is_history,
     is_own_column,
 };
+pub use late::{LateRows, follow_orderings, letter_cell};
 pub use letters::{LetterSink, ROW_LETTERS_SUFFIX, RowLetter, row_letters_key, row_letters_spec};
 pub use pending::{Committed, TablePending};
 pub use reapply::ReapplyInput;

@@ -282,6 +282,7 @@ impl TablePending {
             frozen: Arc::default(),
             given: BTreeMap::new(),
             letters: None,
+            late: None,
             shape,
         };
         self.taken = Some((at, position.clone()));

@@ -4,6 +4,7 @@
 //! the columns by which rows are found and sorted (the key, the ordering) pass unchanged, and those of the partition do, or are computed of the row alone, of
 //! a before image as well; all others it may compute.
 
+use super::late::{LateRows, without};
 use super::letters::LetterSink;
 use super::shape::{COMMIT_TS, LakeShape, Origin, POSITION, arrow_error, data};
 use crate::error::{Error, Result};
@@ -12,6 +13,7 @@ use crate::transform::{BoundTransform, Frozen, OutputColumn};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where a column of the lake comes from.
@@ -104,7 +106,8 @@ impl TransformedColumns {
         if columns.is_empty() { None } else { RecordBatch::try_from_iter(columns).ok() }
     }
 
-    /// Sorted rows in the lake's columns. `is_anew`: nothing stays of what the table has, so deletes say nothing. `letters` is told of rows that fail.
+    /// Sorted rows in the lake's columns. `is_anew`: nothing stays of what the table has, so deletes say nothing. `letters` is told of rows that fail; those
+    /// that fail or are dropped, but are `late`, change nothing.
     pub(super) fn run(
         &self,
         shape: &LakeShape,
@@ -112,12 +115,23 @@ impl TransformedColumns {
         lookups: &Frozen,
         is_anew: bool,
         letters: Option<&LetterSink>,
+        late: Option<&mut LateRows>,
     ) -> Result<SortedChanges> {
         let table = &shape.source().table;
-        let made = self.bound.run(&changes.rows, &changes.is_delete, lookups).map_err(|error| error.with("table", table))?;
+        let mut made = self.bound.run(&changes.rows, &changes.is_delete, lookups).map_err(|error| error.with("table", table))?;
         if made.dropped > 0 {
             metrics::counter!(crate::metrics::DROPPED_ROWS, "table" => table.to_string()).increment(made.dropped as u64);
         }
+        let too_late = match late {
+            Some(late) => {
+                let all = 0..changes.rows.num_rows();
+                let unwritten: Vec<usize> =
+                    all.filter(|row| made.is_delete.value(*row) && !changes.is_delete.value(*row)).collect();
+                late.before_present(shape, changes, &unwritten)?
+            }
+            None => BTreeSet::new(),
+        };
+        made.failed.retain(|failure| !too_late.contains(&failure.row));
         match letters {
             Some(letters) => letters.note(shape, &changes.rows, &made.failed)?,
             None if made.failed.is_empty() => {}
@@ -131,7 +145,7 @@ impl TransformedColumns {
         let rows = RecordBatch::try_new(self.columns.clone(), columns.collect::<Result<_>>()?)
             .map_err(|error| data("a transformed row doesn't fit the table's columns").caused_by(error))?;
         if !is_anew || made.is_delete.true_count() == 0 {
-            return Ok(SortedChanges { rows, is_delete: made.is_delete });
+            return without(SortedChanges { rows, is_delete: made.is_delete }, &too_late);
         }
         let kept = BooleanArray::new(!made.is_delete.values(), None);
         Ok(SortedChanges {

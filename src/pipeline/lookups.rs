@@ -5,10 +5,13 @@ use crate::config::{Config, Delivered};
 use crate::deliver::{DeliverUrl, open_items};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::lookup::{Items, Lookup, LookupUrl, keep_fresh};
+use crate::lookup::{Items, Lookup, LookupUrl, Missing, keep_fresh};
 use crate::query::{Engine, QueryOptions};
-use crate::table::Lake;
+use crate::table::{Lake, Table};
+use crate::transform::Transform;
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
 use futures::TryStreamExt;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -83,8 +86,42 @@ async fn read(lookup: &Lookup, lake: &Lake) -> Result<()> {
     }
 }
 
+/// The tables that a transform joins as of each cut.
+pub(super) fn joined_tables(transform: &Transform) -> impl Iterator<Item = (Arc<Lookup>, TableId)> + '_ {
+    tables_of(transform).filter(|(lookup, _)| lookup.missing() != Missing::Hold)
+}
+
+/// Those that it joins as they are: rows wait there until they have their item.
+pub(super) fn waiting_tables(transform: &Transform) -> impl Iterator<Item = (Arc<Lookup>, TableId)> + '_ {
+    tables_of(transform).filter(|(lookup, _)| lookup.missing() == Missing::Hold)
+}
+
+fn tables_of(transform: &Transform) -> impl Iterator<Item = (Arc<Lookup>, TableId)> + '_ {
+    transform.lookups().values().filter_map(|lookup| match &lookup.config().url {
+        LookupUrl::Table(table) => Some((lookup.clone(), table.clone())),
+        _ => None,
+    })
+}
+
+/// What a table's last commit is called, and all of its rows, without columns if that commit `is_known`; `None`: it has no commit yet.
+pub(super) async fn latest_rows(
+    table: &TableId,
+    lake: &Lake,
+    is_known: impl Fn(&str) -> bool,
+) -> Result<Option<(String, RecordBatch)>> {
+    let base = lake.table_path(table.database(), table.name());
+    if !Table::exists(lake.store(), &base).await? {
+        return Ok(None);
+    }
+    // a commit that is seen only when the rows are read makes them newer than they are called: they are read again
+    let view = Table::settled_view(lake.store().clone(), base).await?;
+    let Some(version) = view.instants().last().map(|instant| format!("{instant:?}")) else { return Ok(None) };
+    let rows = if is_known(&version) { RecordBatch::new_empty(Arc::new(Schema::empty())) } else { table_rows(table, lake).await? };
+    Ok(Some((version, rows)))
+}
+
 /// All rows of a table of the lake, as of its last commit.
-pub(super) async fn table_rows(table: &TableId, lake: &Lake) -> Result<arrow::array::RecordBatch> {
+pub(super) async fn table_rows(table: &TableId, lake: &Lake) -> Result<RecordBatch> {
     let (schema, rows) = Engine::new(lake.clone(), QueryOptions::default()).table(table.database(), table.name()).await?;
     let batches: Vec<_> = rows.try_collect().await?;
     concat_batches(&schema, &batches).map_err(|error| {

@@ -6,13 +6,13 @@
 
 use super::foreign::folder_of;
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{BinlogCoordinates, ChangeBatch, Operation, SourceType, TableId, TableSchema, TransactionStamp};
-use crate::format::{Cell, CellColumns, DEAD_LETTERS, PlainType};
-use crate::merge::{ROW_LETTERS_SUFFIX, RowLetter};
+use crate::event::{BinlogCoordinates, ChangeBatch, Operation, TableId, TableSchema, TransactionStamp};
+use crate::format::{Cell, CellColumns, DEAD_LETTERS};
+use crate::merge::{ROW_LETTERS_SUFFIX, RowLetter, letter_cell};
 use crate::table::Lake;
 use crate::time::Timestamp;
 use arrow::array::{UInt8Array, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde_json::{Map, Value};
@@ -73,36 +73,10 @@ pub(super) async fn done_row_retries(lake: &Lake, asked: &[(Path, BTreeSet<Strin
     }
 }
 
-/// The type by which a value of a letter is read: that of its column in the lake, as the letter's JSON has it.
-fn read_as(data_type: &DataType) -> Option<SourceType> {
-    Some(match data_type {
-        DataType::Boolean => SourceType::Bool,
-        DataType::Int32 => SourceType::Int { unsigned: false },
-        DataType::Int64 => SourceType::BigInt { unsigned: false },
-        DataType::Decimal128(precision, scale) => {
-            SourceType::Decimal { precision: *precision, scale: u8::try_from(*scale).unwrap_or(0) }
-        }
-        DataType::Float32 => SourceType::Float,
-        DataType::Float64 => SourceType::Double,
-        DataType::Utf8 => SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 },
-        DataType::Binary => SourceType::Binary { fixed_bytes: 0 },
-        DataType::Date32 => SourceType::Date,
-        DataType::Timestamp(..) => SourceType::Timestamp { fsp: 6 },
-        DataType::List(item) => SourceType::List { item: Box::new(read_as(item.data_type())?) },
-        _ => return None,
-    })
-}
-
-fn cell(source_type: &SourceType, value: Option<&Value>) -> Result<Cell<'static>, &'static str> {
-    let data_type = source_type.lake_type();
-    let read_as = read_as(&data_type).ok_or("no column has this type")?;
-    PlainType::of(read_as).cell(value.unwrap_or(&Value::Null))
-}
-
 fn row(schema: &TableSchema, letter: &RowLetter) -> Result<Vec<Cell<'static>>, String> {
     let values: Map<String, Value> = serde_json::from_str(&letter.raw).map_err(|error| error.to_string())?;
     let cell = |column: &crate::event::Column| {
-        cell(&column.source_type, values.get(&column.name)).map_err(|why| format!("`{}`: {why}", column.name))
+        letter_cell(&column.source_type, values.get(&column.name)).map_err(|why| format!("`{}`: {why}", column.name))
     };
     schema.columns.iter().map(cell).collect()
 }
@@ -149,7 +123,7 @@ pub(super) fn changes_of_letters(schema: &Arc<TableSchema>, letters: &[RowLetter
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Column, row_values};
+    use crate::event::{Column, SourceType, row_values};
     use arrow::array::*;
 
     /// What a letter keeps of a row is the row.

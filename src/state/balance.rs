@@ -56,7 +56,7 @@ pub enum Take {
 }
 
 /// What `me` should take of `leases`, which `observer` has observed.
-pub fn plan(leases: &[Lease], me: &WorkerId, observer: &Observer, now: Instant, duration: Duration) -> Vec<Take> {
+fn plan(leases: &[Lease], me: &WorkerId, observer: &Observer, now: Instant, duration: Duration) -> Vec<Take> {
     let mut loads: BTreeMap<&WorkerId, usize> = BTreeMap::from([(me, 0)]);
     let mut free = Vec::new();
     for lease in leases {
@@ -88,6 +88,38 @@ pub fn plan(leases: &[Lease], me: &WorkerId, observer: &Observer, now: Instant, 
     theirs.into_iter().take(wanted.min(surplus)).map(|lease| Take::Ask(lease.key.clone())).collect()
 }
 
+/// The same where some leases go together: `heads` has for each the number of the first one of those that it goes with, its own if that is itself.
+///
+/// The first ones are shared out; who has one of them takes those that go with it.
+pub fn plan_together(
+    leases: &[Lease],
+    heads: &[usize],
+    me: &WorkerId,
+    observer: &Observer,
+    now: Instant,
+    duration: Duration,
+) -> Vec<Take> {
+    let alone: Vec<Lease> = leases
+        .iter()
+        .zip(heads)
+        .enumerate()
+        .filter(|(number, (_, head))| number == *head)
+        .map(|(_, (lease, _))| lease.clone())
+        .collect();
+    let mut takes = plan(&alone, me, observer, now, duration);
+    let followers = leases.iter().zip(heads).filter(|(lease, head)| {
+        let head = &leases[**head];
+        head.key != lease.key && head.owner.as_ref() == Some(me) && lease.owner.as_ref() != Some(me)
+    });
+    takes.extend(followers.filter_map(|(lease, _)| {
+        if observer.is_free(lease, now, duration) {
+            return Some(Take::Free(lease.key.clone()));
+        }
+        lease.checkpoint_owner.is_none().then(|| Take::Ask(lease.key.clone()))
+    }));
+    takes
+}
+
 fn rank(me: &WorkerId, key: &LeaseKey) -> u64 {
     xxhash_rust::xxh3::xxh3_64(format!("{me}\0{key}").as_bytes())
 }
@@ -114,6 +146,8 @@ mod tests {
         now: Instant,
         /// Who works on which lease, by what each believes.
         works: Vec<Vec<bool>>,
+        /// With which each lease goes.
+        heads: Vec<usize>,
     }
 
     impl World {
@@ -123,6 +157,7 @@ mod tests {
                 observers: (0..workers).map(|_| Observer::default()).collect(),
                 now: Instant::now(),
                 works: vec![vec![false; leases]; workers],
+                heads: (0..leases).collect(),
             }
         }
 
@@ -138,7 +173,7 @@ mod tests {
                 }
             }
             self.observers[number].observe(&self.leases, self.now);
-            for take in plan(&self.leases, &me, &self.observers[number], self.now, DURATION) {
+            for take in plan_together(&self.leases, &self.heads, &me, &self.observers[number], self.now, DURATION) {
                 let (Take::Free(wanted) | Take::Ask(wanted)) = &take;
                 let lease = self.leases.iter_mut().find(|lease| lease.key == *wanted).unwrap();
                 *lease = match take {
@@ -199,6 +234,39 @@ mod tests {
             (1..3).for_each(|number| world.tick(number));
         }
         assert_eq!(world.loads(&[1, 2]), [3, 3]);
+    }
+
+    #[test]
+    fn leases_that_go_together_come_to_one_worker() {
+        let mut world = World::new(9, 3);
+        // 0, 3 and 6 go together, and 1 and 8
+        for (lease, head) in [(3, 0), (6, 0), (8, 1)] {
+            world.heads[lease] = head;
+        }
+        // whoever had them before
+        for lease in 0..9 {
+            world.leases[lease] = world.leases[lease].clone().taken_by(&worker(lease % 2));
+        }
+        let together = |world: &World| {
+            world
+                .works
+                .iter()
+                .all(|works| [vec![0, 3, 6], vec![1, 8]].iter().all(|all| all.iter().all(|lease| works[*lease] == works[all[0]])))
+        };
+        for _ in 0..24 {
+            (0..3).for_each(|number| world.tick(number));
+        }
+        assert!(together(&world), "{:?}", world.works);
+        assert!((0..9).all(|lease| world.works.iter().filter(|works| works[lease]).count() == 1));
+        assert!(
+            (0..3).all(|number| (0..9).any(|lease| world.heads[lease] == lease && world.works[number][lease])),
+            "each has its part"
+        );
+        // one is gone
+        for _ in 0..24 {
+            (1..3).for_each(|number| world.tick(number));
+        }
+        assert!(together(&world) && (1..3).map(|number| world.loads(&[number])[0]).sum::<usize>() == 9);
     }
 
     proptest! {

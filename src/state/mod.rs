@@ -4,7 +4,7 @@
 //! doing the same twice (the lake's fence decides). If it is lost, a new one is made, and only the audit of earlier runs is gone.
 //!
 //! [`StateStore`] is one of two: a SQLite file for one machine, tables of DynamoDB for several. One suite (`tests/integration/state_suite.rs`)
-//! holds both to the same conduct. [`Lease`] is a row of the lease table, [`Observer`] and [`plan`] are the pure part of sharing work by leases.
+//! holds both to the same conduct. [`Lease`] is a row of the lease table, [`Observer`] and [`plan_together`] are the pure part of sharing work by leases.
 
 mod audit;
 mod balance;
@@ -16,7 +16,7 @@ mod schedule;
 mod sqlite;
 
 pub use audit::{CommitCount, RunLabel, RunRow, RunStatus};
-pub use balance::{Observer, Take, plan};
+pub use balance::{Observer, Take, plan_together};
 pub use config::{StateConfig, StateUrl};
 pub use lease::{Lease, LeaseKey, TRIM_HORIZON, WorkerId};
 pub use rules::{RulesDecision, RulesRevision, RulesStatus};

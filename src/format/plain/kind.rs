@@ -113,8 +113,22 @@ impl PlainType {
                 let scale = i8::try_from(*scale).unwrap_or(0);
                 Cell::Decimal(parse_decimal(&text, *precision, scale).ok_or("it doesn't fit the decimal")?)
             }
-            T::Float => Cell::Float(text.trim().parse().map_err(|_| "it is no number")?),
-            T::Double => Cell::Double(text.trim().parse().map_err(|_| "it is no number")?),
+            T::Float => {
+                let number: f32 = text.trim().parse().map_err(|_| "it is no number")?;
+                Cell::Float(if number.is_infinite() && has_digits(&text) {
+                    return Err("it is too large for a float");
+                } else {
+                    number
+                })
+            }
+            T::Double => {
+                let number: f64 = text.trim().parse().map_err(|_| "it is no number")?;
+                Cell::Double(if number.is_infinite() && has_digits(&text) {
+                    return Err("it is too large for a double");
+                } else {
+                    number
+                })
+            }
             T::Bool => match text.to_ascii_lowercase().as_str() {
                 "true" | "1" => Cell::Bool(true),
                 "false" | "0" => Cell::Bool(false),
@@ -144,6 +158,11 @@ impl PlainType {
     pub fn source_type(&self) -> &SourceType {
         &self.source_type
     }
+}
+
+/// A number that is written out, not called infinite.
+fn has_digits(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Display for PlainType {

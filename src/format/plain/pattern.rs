@@ -1,6 +1,6 @@
 //! How dates and times are written: `%m/%d/%y` (as C's `strftime`), `M/d/yy` (as Java's), or a number since 1970 (`epoch_s`, `epoch_ms`, `epoch_us`).
 
-use crate::format::clock::{days, parse_date, parse_instant};
+use crate::format::clock::{days, has_whole_year, parse_date, parse_instant};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
 /// A pattern that values are read with.
@@ -44,6 +44,7 @@ impl Pattern {
         match self {
             Self::Iso => parse_date(text).or_else(|| i32::try_from(parse_instant(text)?.div_euclid(86_400_000_000)).ok()),
             Self::Epoch(unit) => i32::try_from(epoch(text, *unit)?.div_euclid(86_400_000_000)).ok(),
+            Self::Text(pattern) if lacks_year(pattern, text) => None,
             Self::Text(pattern) => {
                 let date = NaiveDate::parse_from_str(text, pattern).ok();
                 days(date.or_else(|| Some(NaiveDateTime::parse_from_str(text, pattern).ok()?.date()))?)
@@ -56,6 +57,7 @@ impl Pattern {
         match self {
             Self::Iso => parse_instant(text),
             Self::Epoch(unit) => epoch(text, *unit),
+            Self::Text(pattern) if lacks_year(pattern, text) => None,
             Self::Text(pattern) => {
                 if let Ok(time) = DateTime::parse_from_str(text, pattern) {
                     return Some(time.timestamp_micros());
@@ -71,6 +73,11 @@ impl Pattern {
     pub(crate) fn takes_numbers(&self) -> bool {
         matches!(self, Self::Epoch(_))
     }
+}
+
+/// Whether a year of four digits is wanted, and the text has fewer.
+fn lacks_year(pattern: &str, text: &str) -> bool {
+    pattern.contains("%Y") && !has_whole_year(text)
 }
 
 fn epoch(text: &str, unit: i64) -> Option<i64> {
@@ -149,6 +156,9 @@ mod tests {
         }
         assert_eq!(date("M/d/yy", "13/15/11"), None);
         assert_eq!(date("iso", "2011-13-15"), None);
+        assert_eq!((date("M/d/yyyy", "2/15/11"), date("M/d/yyyy", "2/15/2011")), (None, expected), "11 isn't the year 11");
+        assert_eq!((date("iso", "11-02-15"), date("iso", "0011-02-15").is_some()), (None, true));
+        assert_eq!((date("M/d/yy", "2/15/2011"), date("M/d/yy", "2/30/11")), (None, None));
         let instant = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().instant(text);
         assert_eq!(instant("yyyy-MM-dd HH:mm:ss.SSS", "2011-02-15 10:00:00.123"), parse_instant("2011-02-15T10:00:00.123Z"));
         assert_eq!(instant("epoch_ms", "1297764000123"), parse_instant("2011-02-15T10:00:00.123Z"));

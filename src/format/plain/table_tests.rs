@@ -56,6 +56,10 @@ fn what_cannot_be_read_says_why_or_is_null() {
         row(&strict, r#"{"id": 1, "t": "2026-14-01 00:00:00"}"#).unwrap_err().contains("`t` can't be read: it is no timestamp")
     );
     assert!(row(&strict, r#"{"id": 1, "t": 12}"#).unwrap_err().contains("a number"));
+    let number = table("id = 'int'\nx = 'double'\ny = 'float'\n", "id", BadValues::DeadLetter);
+    assert!(row(&number, r#"{"id": 1, "x": 1e400}"#).unwrap_err().contains("`x` can't be read: it is too large for a double"));
+    assert!(row(&number, r#"{"id": 1, "y": "1e39"}"#).unwrap_err().contains("`y` can't be read: it is too large for a float"));
+    assert!(row(&number, r#"{"id": 1, "x": "Infinity", "y": 1e38}"#).is_ok());
     assert!(row(&strict, r#"{"t": null}"#).unwrap_err().contains("the key `id` is missing"));
     let lenient = table(columns, "id", BadValues::Null);
     let (cells, nulls) = lenient.row(&fields(r#"{"id": 1, "t": "2026-14-01 00:00:00"}"#)).unwrap();

@@ -89,13 +89,13 @@ impl Exploded<'_> {
 }
 
 /// The columns called `names`, in their order.
-pub(super) fn chosen(rows: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>> {
+pub(in crate::merge) fn chosen(rows: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>> {
     let column = |name: &String| rows.column_by_name(name).cloned().ok_or_else(|| Error::bug("a column of a key is missing"));
     names.iter().map(column).collect()
 }
 
 /// Those of `columns` that are called so, as a schema.
-pub(super) fn narrowed(columns: &Schema, names: &[&str]) -> Schema {
+pub(in crate::merge) fn narrowed(columns: &Schema, names: &[&str]) -> Schema {
     let fields: Vec<Arc<Field>> = columns.fields().iter().filter(|field| names.contains(&field.name().as_str())).cloned().collect();
     Schema::new(fields)
 }

@@ -20,4 +20,5 @@ mod shape_tests;
 mod table_tests;
 
 pub use changes::{Changes, ChildInput};
+pub(super) use explode::{chosen, narrowed};
 pub use shape::{ChildClaim, ChildShape};

@@ -247,7 +247,7 @@ fn transformed(fold: &Fold, rows: Sequence) -> Result<Sequence> {
         let piece = piece?;
         let mut made = SortedChanges { rows: piece.rows, is_delete: piece.is_delete };
         if let Some((lookups, transformed)) = &transform {
-            made = transformed.run(&shape, &made, lookups, false, letters.as_ref())?;
+            made = transformed.run(&shape, &made, lookups, false, letters.as_ref(), None)?;
         }
         if let Some(rule) = shape.refuses() {
             made = rule.refuse(made)?.0;

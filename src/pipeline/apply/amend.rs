@@ -8,7 +8,7 @@ use super::history::OpenTable;
 use super::lake::LakeWriter;
 use crate::error::{Error, Result};
 use crate::event::{CutPoint, Lane, Section, TableId};
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, ReapplyInput, RowLetter, TablePending, Treatment};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, LakeShape, LateRows, ReapplyInput, RowLetter, TablePending, Treatment};
 use crate::pipeline::row_letters::{asked_row_retries, changes_of_letters, done_row_retries};
 use crate::table::{CommitRequest, CommitSummary};
 use std::collections::BTreeSet;
@@ -99,7 +99,11 @@ impl Amend {
                         self.before = found;
                     }
                 }
-                let letters = if has_letters { Some(self.lake.open_letters(&self.table).await.map_err(Failed::of)?) } else { None };
+                let letters = if has_letters {
+                    Some(self.lake.open_letters(&self.table, &self.shape).await.map_err(Failed::of)?)
+                } else {
+                    None
+                };
                 OpenTable { table, history: None, children: Vec::new(), letters }
             }
         };
@@ -150,6 +154,7 @@ impl Amend {
         let taken = pending.take(at, &self.before.position)?;
         let mut fold = taken.ok_or_else(|| Error::bug("dead letters have no shape"))?;
         fold.note_letters(letters.sink());
+        fold.judge_late(LateRows::of(&self.shape, table, letters.orderings())?);
         let request = CommitRequest {
             columns: self.shape.columns().clone(),
             record_key: Some(self.shape.key_names()),

@@ -107,8 +107,9 @@ impl Job {
 
     async fn attempt(&mut self) -> Result<(Option<OpenTable>, Option<Done>), Failed> {
         for joined in &self.joined {
-            let content = joined.content(self.lake.lake()).await.map_err(Failed::of)?;
-            self.fold.give(joined.lookup.name(), content);
+            if let Some(content) = joined.content(self.lake.lake()).await.map_err(Failed::of)? {
+                self.fold.give(joined.lookup.name(), content);
+            }
         }
         if let Some(delivery) = self.lake.delivery() {
             let written = delivery.write(&self.fold, self.before.as_ref(), &self.checkpoint).await.map_err(Failed::of)?;

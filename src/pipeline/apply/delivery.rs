@@ -1,8 +1,8 @@
 //! A fold's changes as items: what a commit is for a delivery.
 
-use crate::deliver::{ItemChange, ItemMapping, ItemStore};
+use crate::deliver::{Attribute, ItemChange, ItemKey, ItemMapping, ItemStore};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{TableId, TableSchema, row_values};
+use crate::event::{TableId, TableSchema};
 use crate::merge::{Checkpoint, Fold};
 use crate::metrics as names;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,16 @@ pub struct WrittenItems {
     pub put: u64,
     /// Items that were deleted.
     pub deleted: u64,
+}
+
+/// The same text for the same key, however a store writes its numbers.
+fn same(key: &ItemKey) -> String {
+    let one = |attribute: &Attribute| match attribute {
+        Attribute::Number(digits) if digits.contains('.') => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        Attribute::Number(digits) => digits.clone(),
+        other => format!("{other:?}"),
+    };
+    format!("{} {}", one(&key.partition), key.sort.as_ref().map(one).unwrap_or_default())
 }
 
 /// A source table's way into a store of items.
@@ -58,21 +68,24 @@ impl Delivery {
         let key = self.mapping.key_kinds(schema);
         self.store.prepare(target, &key).await?;
         let (mut puts, mut deletes) = (BTreeMap::new(), BTreeMap::new());
-        for changes in fold.changes() {
-            let changes = changes?;
-            for row in 0..changes.rows.num_rows() {
-                let values = row_values(schema, &changes.rows, row);
-                let change = self.mapping.change(schema, &values, changes.is_delete.value(row))?;
-                match change {
-                    ItemChange::Put(_) => puts.insert(change.key().clone(), change),
-                    ItemChange::Delete(_) => deletes.insert(change.key().clone(), change),
-                };
+        self.take(fold, schema, |change| {
+            match change {
+                ItemChange::Put(_) => puts.insert(change.key().clone(), change),
+                ItemChange::Delete(_) => deletes.insert(change.key().clone(), change),
+            };
+        })?;
+        let is_first = before.is_none();
+        if fold.truncate() || (is_first && !deletes.is_empty()) {
+            let there = self.store.keys(target, &key).await?;
+            if is_first {
+                // what a filter leaves out is not there, but for what an attempt that failed has written
+                let there: BTreeSet<String> = there.iter().map(same).collect();
+                deletes.retain(|key, _| there.contains(&same(key)));
+            } else {
+                let stays: BTreeSet<String> = puts.keys().map(same).collect();
+                let gone = there.into_iter().filter(|key| !stays.contains(&same(key)));
+                deletes.extend(gone.map(|key| (key.clone(), ItemChange::Delete(key))));
             }
-        }
-        if fold.truncate() && before.is_some() {
-            let stays: BTreeSet<String> = puts.keys().map(|key| format!("{key:?}")).collect();
-            let gone = self.store.keys(target, &key).await?.into_iter().filter(|key| !stays.contains(&format!("{key:?}")));
-            deletes.extend(gone.map(|key| (key.clone(), ItemChange::Delete(key))));
         }
         // two rows may make one item: as long as one of them is there, it stays
         deletes.retain(|key, _| !puts.contains_key(key));
@@ -92,6 +105,16 @@ impl Delivery {
             metrics::counter!(names::DELIVERED_ITEMS, &labels).increment(count);
         }
         Ok(written)
+    }
+
+    /// A fold's changes as those of items.
+    fn take(&self, fold: &Fold, schema: &TableSchema, mut take: impl FnMut(ItemChange)) -> Result<()> {
+        let shaped = self.mapping.shaped(schema)?;
+        for changes in fold.changes() {
+            let changes = changes?;
+            shaped.changes(&changes.rows, &changes.is_delete)?.into_iter().for_each(&mut take);
+        }
+        Ok(())
     }
 
     /// As many changes as the store takes at once.

@@ -11,7 +11,7 @@ use super::letters::OpenLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::merge::{
-    BaseRows, CHECKPOINT_KEY, Checkpoint, ENDS_KEY, HISTORY_START_KEY, HistoryChanges, HistoryInput, HistoryRule, HistoryShape,
+    BaseRows, CHECKPOINT_KEY, Checkpoint, ENDS_KEY, HISTORY_START_KEY, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, LateRows,
     POSITION_KEY, history_of,
 };
 use crate::table::{CommitRequest, CommitSummary, Follower, Table};
@@ -80,7 +80,7 @@ impl Job {
             }
         };
         let letters = match self.fold.shape().has_dead_letters() || self.lake.has_letters(&self.table).await? {
-            true => Some(self.lake.open_letters(&self.table).await?),
+            true => Some(self.lake.open_letters(&self.table, self.fold.shape()).await?),
             false => None,
         };
         Ok(OpenTable { table, history, children: Vec::new(), letters })
@@ -91,6 +91,8 @@ impl Job {
         if let Some(letters) = &open.letters {
             self.fold.note_letters(letters.sink());
         }
+        let orderings = open.letters.as_ref().map(OpenLetters::orderings).unwrap_or_default();
+        self.fold.judge_late(LateRows::of(self.fold.shape(), &open.table, orderings)?);
         if !self.fold.truncate() {
             ensure_partitioned(&open.table, self.fold.shape())?;
         }

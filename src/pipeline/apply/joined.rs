@@ -1,52 +1,80 @@
-//! Tables that join other tables of the same loop (`url = "table:…"`): a commit at a cut sees the other table as of this very cut.
+//! Tables that join other tables (`url = "table:…"`): what a commit sees of these.
 //!
-//! The joined table is committed first, at the same cut; meanwhile nothing is read, so no later cut comes in between. While a table is committed that joins
-//! it, it isn't committed again. So what its last commit has is its content at the cut. Where rows are held back until their item is there, this would wait
-//! for ever: there the newest content counts, as for a table of another loop or of another worker.
+//! **Tables of one stream**: a commit at a cut sees the other table as of this very cut. The joined table is committed first, at the same cut; meanwhile nothing is
+//! read, so no later cut comes in between. While a table is committed that joins it, it isn't committed again. So what its last commit has is its
+//! content at the cut. After a restart one that has less than the other catches up first. Of several workers one has all tables that join each other (`share::together`); while one of them is still on its way, those that join it
+//! wait. Of tables that join each other in a ring one comes first, and sees what the others had before.
+//!
+//! **Tables of other streams**, whose cuts say nothing here: the other table's last commit counts as it is when this one begins. So it does where rows are held
+//! back until their item is there: that would wait for ever for the cut at which it comes.
 
 use super::Apply;
-use crate::error::{Error, Result};
+use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::lookup::{Content, Lookup, LookupUrl, Missing};
-use crate::pipeline::lookups::table_rows;
+use crate::lookup::{Content, Lookup};
+use crate::pipeline::lookups::{joined_tables, latest_rows, table_rows, waiting_tables};
 use crate::stream::CutReached;
 use crate::table::Lake;
+use crate::time::Timestamp;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// A lookup whose items are to be those of a table's last commit.
+/// How long a table waits for the one that it joins before the log says so.
+const JOINED_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A lookup whose items are to be those of a table's commit.
 #[derive(Debug, Clone)]
 pub(super) struct JoinedTable {
     pub(super) lookup: Arc<Lookup>,
     table: TableId,
-    /// Which commit that is.
-    version: String,
+    /// Which commit that is; `None`: the last one by then.
+    version: Option<String>,
 }
 
 impl JoinedTable {
-    /// The items; read once a commit.
-    pub(super) async fn content(&self, lake: &Lake) -> Result<Arc<Content>> {
-        if let Some(content) = self.lookup.content_at(&self.version) {
-            return Ok(content);
+    /// The items; read once a commit of that table. `None`: it has none yet.
+    pub(super) async fn content(&self, lake: &Lake) -> Result<Option<Arc<Content>>> {
+        let rows = match &self.version {
+            Some(version) => match self.lookup.content_at(version) {
+                Some(content) => return Ok(Some(content)),
+                None => Some((version.clone(), table_rows(&self.table, lake).await?)),
+            },
+            None => latest_rows(&self.table, lake, |version| self.lookup.content_at(version).is_some()).await?,
+        };
+        match rows {
+            None => Ok(None),
+            Some((version, rows)) if rows.num_columns() == 0 => Ok(self.lookup.content_at(&version)),
+            Some((version, rows)) => {
+                let content =
+                    self.lookup.content_of_rows(&rows).map_err(|error: Error| error.with("lookup", self.lookup.name()))?;
+                Ok(Some(self.lookup.keep_at(&version, content, Timestamp::now())))
+            }
         }
-        let rows = table_rows(&self.table, lake).await?;
-        let content = self.lookup.content_of_rows(&rows).map_err(|error: Error| error.with("lookup", self.lookup.name()))?;
-        Ok(self.lookup.keep_at(&self.version, content))
     }
+}
+
+/// Why a table isn't committed at a cut.
+enum Wait {
+    /// A commit of the table that it joins is under way: no later cut may come.
+    Commit,
+    /// Another worker still has the table that it joins.
+    Worker,
 }
 
 impl Apply {
     /// The tables of this loop that `table` joins, as of each cut.
     fn joins(&self, table: &TableId) -> Vec<(Arc<Lookup>, TableId)> {
-        let Some(transform) = self.tables.get(table).and_then(|applied| applied.pending.treatment().transform.as_ref()) else {
-            return Vec::new();
-        };
-        let of_table = |lookup: &Arc<Lookup>| match &lookup.config().url {
-            LookupUrl::Table(other) if lookup.missing() != Missing::Hold && other != table && self.tables.contains_key(other) => {
-                Some((lookup.clone(), other.clone()))
-            }
-            _ => None,
-        };
-        transform.lookups().values().filter_map(of_table).collect()
+        let mut joins = self.all_joins(table);
+        joins.retain(|(_, other)| self.tables.contains_key(other));
+        joins
+    }
+
+    /// The same, wherever they are.
+    fn all_joins(&self, table: &TableId) -> Vec<(Arc<Lookup>, TableId)> {
+        let transform = self.tables.get(table).and_then(|applied| applied.pending.treatment().transform.as_ref());
+        transform.map_or_else(Vec::new, |transform| joined_tables(transform).filter(|(_, other)| other != table).collect())
     }
 
     /// Whether a commit is under way that sees `table` as it is.
@@ -55,31 +83,92 @@ impl Apply {
         running.any(|(other, _)| self.joins(other).iter().any(|(_, joined)| joined == table))
     }
 
+    /// Whether `from` joins `to`, or joins a table that does, and so on.
+    fn leads_to(&self, from: &TableId, to: &TableId) -> bool {
+        let mut seen = BTreeSet::from([from.clone()]);
+        let mut open = vec![from.clone()];
+        while let Some(table) = open.pop() {
+            for (_, other) in self.joins(&table) {
+                if other == *to {
+                    return true;
+                }
+                if seen.insert(other.clone()) {
+                    open.push(other);
+                }
+            }
+        }
+        false
+    }
+
     /// The tables that `table` joins, once they are committed at `cut`; `None`: they are not yet, but will be.
     pub(super) fn joined_at(&mut self, table: &TableId, cut: &CutReached) -> Result<Option<Vec<JoinedTable>>> {
-        let joins = self.joins(table);
-        for (_, other) in &joins {
+        let mut latest = Vec::new();
+        for (lookup, other) in self.all_joins(table) {
+            if !self.tables.contains_key(&other) {
+                if self.is_elsewhere(&other) {
+                    self.wait(table, &other, Wait::Worker);
+                    return Ok(None);
+                }
+                latest.push(JoinedTable { lookup, table: other, version: None });
+                continue;
+            }
+            // read again after a restart, or taken over: until the cut of the other's commit it is further than this table may see
+            let stream_id = &self.log.identity().stream_id;
+            let of_other = self.tables.get(&other).and_then(|other| other.checkpoint());
+            if of_other.is_some_and(|of_other| of_other.stream_id == *stream_id && of_other.at() > cut.point) {
+                self.held.insert(table.clone());
+                return Ok(None);
+            }
             let has_changes = |apply: &Self| {
                 apply
                     .tables
-                    .get(other)
+                    .get(&other)
                     .is_some_and(|other| other.is_running || (other.has_news(cut) && other.pending.has_changes(cut.point)))
             };
-            // of two tables that join each other, one comes first
-            if has_changes(self) && !self.joins(other).iter().any(|(_, back)| back == table) {
-                if self.tables.get(other).is_some_and(|other| !other.is_running) {
-                    self.start_commit(other, cut)?;
+            // of tables that join each other, one comes first
+            if has_changes(self) && !self.leads_to(&other, table) {
+                if self.tables.get(&other).is_some_and(|other| !other.is_running) {
+                    self.start_commit(&other, cut)?;
                 }
-                if self.is_seen(other) || self.tables.get(other).is_some_and(|other| other.is_running) {
-                    self.awaits = true;
+                if self.held.contains(&other)
+                    || self.is_seen(&other)
+                    || self.tables.get(&other).is_some_and(|other| other.is_running)
+                {
+                    let wait = if self.apart.contains_key(&other) { Wait::Worker } else { Wait::Commit };
+                    self.wait(table, &other, wait);
                     return Ok(None);
                 }
             }
         }
+        self.apart.remove(table);
+        let of_waiting = self.tables.get(table).and_then(|applied| applied.pending.treatment().transform.as_ref());
+        let of_waiting = of_waiting.into_iter().flat_map(waiting_tables).filter(|(_, other)| other != table);
+        latest.extend(of_waiting.map(|(lookup, other)| JoinedTable { lookup, table: other, version: None }));
         let at = |(lookup, other): (Arc<Lookup>, TableId)| {
             let version = self.tables.get(&other)?.checkpoint()?.to_json().ok()?;
-            Some(JoinedTable { lookup, table: other, version })
+            Some(JoinedTable { lookup, table: other, version: Some(version) })
         };
-        Ok(Some(joins.into_iter().filter_map(at).collect()))
+        latest.extend(self.joins(table).into_iter().filter_map(at));
+        Ok(Some(latest))
+    }
+
+    fn wait(&mut self, table: &TableId, other: &TableId, wait: Wait) {
+        self.held.insert(table.clone());
+        match wait {
+            Wait::Commit => self.awaits = true,
+            Wait::Worker => {
+                let (since, is_said) = self.apart.entry(table.clone()).or_insert((Instant::now(), false));
+                if since.elapsed() >= JOINED_PATIENCE && !*is_said {
+                    *is_said = true;
+                    let error = Error::new(
+                        Area::Lake,
+                        Kind::Transient,
+                        "the table waits for the one that it joins, which another worker has",
+                    )
+                    .remedy("it goes on when that worker hands it over or ends; see `binlake tables` and that worker's log");
+                    tracing::warn!(%table, joined = %other, %error, "a table is not committed");
+                }
+            }
+        }
     }
 }

@@ -4,11 +4,13 @@ use super::lake::LakeWriter;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
-use crate::merge::{LetterSink, RowLetter, row_letters_key, row_letters_spec};
+use crate::merge::{LakeShape, LetterSink, RowLetter, follow_orderings, row_letters_key, row_letters_spec};
 use crate::metrics as names;
 use crate::pipeline::row_letters::row_letters_of;
 use crate::table::{CommitRequest, CommitSummary, Follower, Staged, Table};
-use std::collections::{BTreeMap, BTreeSet};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// The dead letters of a table that is open for writing.
 #[derive(Debug)]
@@ -17,6 +19,10 @@ pub(super) struct OpenLetters {
     /// `None`: there never was one.
     table: Option<Table>,
     known: LetterSink,
+    /// The column that says which of two rows is newer, where the table has one.
+    ordering: Option<String>,
+    /// What the letters have in it, by their keys.
+    orderings: Arc<HashMap<String, Value>>,
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -46,9 +52,10 @@ impl LakeWriter {
     }
 
     /// Opens a table's dead letters, the table itself being open already: it decides whether their last commit counts.
-    pub(super) async fn open_letters(&self, of: &TableId) -> Result<OpenLetters> {
+    pub(super) async fn open_letters(&self, of: &TableId, shape: &LakeShape) -> Result<OpenLetters> {
         let name = row_letters_of(of);
-        let (mut table, mut known) = (None, LetterSink::default());
+        let ordering = shape.ordering().map(str::to_owned);
+        let (mut table, mut known, mut orderings) = (None, LetterSink::default(), HashMap::new());
         if self.has(&name).await? {
             let open = self.open(&name, &row_letters_spec(&name), false).await.map_err(|error| error.with("table", &name))?;
             let mut keys = Vec::new();
@@ -56,9 +63,15 @@ impl LakeWriter {
                 keys.extend(RowLetter::keys(&rows)?);
             }
             known = LetterSink::knowing(keys.iter().map(String::as_str));
+            if let Some(ordering) = &ordering {
+                for rows in rows_of(&open, &row_letters_spec(&name).columns).await? {
+                    let letters = RowLetter::read(&rows)?.into_iter().map(|letter| (letter.key.clone(), letter)).collect();
+                    follow_orderings(&mut orderings, ordering, &letters, &BTreeSet::new());
+                }
+            }
             table = Some(open);
         }
-        Ok(OpenLetters { of: of.clone(), table, known })
+        Ok(OpenLetters { of: of.clone(), table, known, ordering, orderings: Arc::new(orderings) })
     }
 }
 
@@ -66,6 +79,11 @@ impl OpenLetters {
     /// What is to be told of rows that fail.
     pub(super) fn sink(&self) -> LetterSink {
         self.known.clone()
+    }
+
+    /// What the letters have in the column that says which of two rows is newer, by their keys.
+    pub(super) fn orderings(&self) -> Arc<HashMap<String, Value>> {
+        self.orderings.clone()
     }
 
     /// All letters.
@@ -114,6 +132,11 @@ impl OpenLetters {
         if !come.is_empty() {
             metrics::counter!(names::DEAD_LETTERS, "table" => self.of.to_string()).increment(come.len() as u64);
             tracing::warn!(table = %self.of, rows = come.len(), "rows can't be transformed, and are dead letters");
+        }
+        if let Some(ordering) = &self.ordering {
+            let mut orderings = if anew { HashMap::new() } else { self.orderings.as_ref().clone() };
+            follow_orderings(&mut orderings, ordering, &come, &go);
+            self.orderings = Arc::new(orderings);
         }
         self.known = if anew { LetterSink::knowing(come.keys().map(String::as_str)) } else { self.known.after(&come, &go) };
         Ok((summary, done))

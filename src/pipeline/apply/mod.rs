@@ -47,7 +47,7 @@ use ended::Ended;
 use erasing::Erasing;
 use progress::Progress;
 use shared::{Shared, changed};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tables::AppliedTable;
@@ -103,6 +103,10 @@ pub struct Apply {
     shared: Option<Shared>,
     /// Whether a table waits for another one's commit at the last cut, which it joins: no later cut may come.
     awaits: bool,
+    /// Tables that are due, and wait for others.
+    held: BTreeSet<TableId>,
+    /// Tables that wait for one that another worker still has: since when, and whether that was said.
+    apart: BTreeMap<TableId, (Instant, bool)>,
     /// By which rules it goes; `None`: by those, whatever the cuts say.
     edge: Option<Edge>,
     /// The rules that count behind the last cut, if they are others.
@@ -194,6 +198,7 @@ impl Apply {
     /// Starts the commits that are due; with `all`, of all tables that have something to say.
     fn start_commits(&mut self, all: bool) -> Result<()> {
         self.awaits = false;
+        self.held.clear();
         let Some(cut) = self.last_cut.clone().filter(|_| !self.is_unresolved()) else { return Ok(()) };
         // all tables stand behind the named cut, so that the rules before it are never needed again
         let has_new_rules = self.new_rules.is_some();
@@ -214,6 +219,7 @@ impl Apply {
 
     fn start_commit(&mut self, table: &TableId, cut: &CutReached) -> Result<()> {
         if self.is_seen(table) {
+            self.held.insert(table.clone());
             return Ok(());
         }
         let Some(joined) = self.joined_at(table, cut)? else { return Ok(()) };
@@ -261,7 +267,9 @@ impl Apply {
     /// When the next table is due.
     fn next_due(&self) -> Option<Instant> {
         let cadence = &self.config.cadence;
-        let commits = self.last_cut.iter().flat_map(|cut| self.tables.values().filter_map(|table| table.due(cut, cadence)));
+        // those that are held are looked at when what they wait for has happened
+        let free = || self.tables.iter().filter(|(table, _)| !self.held.contains(*table));
+        let commits = self.last_cut.iter().flat_map(|cut| free().filter_map(|(_, table)| table.due(cut, cadence)));
         commits.chain(self.tables.values().filter_map(|table| table.amend_due(cadence))).min()
     }
 }

@@ -210,6 +210,12 @@ impl Apply {
         self.shared.as_ref().is_some_and(|shared| shared.is_outdated)
     }
 
+    /// Whether another worker has a table that has a lease.
+    pub(super) fn is_elsewhere(&self, table: &TableId) -> bool {
+        let is_known = |shared: &Shared| shared.assigned.known.contains(table);
+        self.shared.as_ref().is_some_and(is_known) && self.config.rules.rule_for(table).is_some()
+    }
+
     /// Whether a table's lease is waited for.
     pub(super) fn is_unresolved(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| !shared.unresolved.is_empty())

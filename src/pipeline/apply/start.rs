@@ -10,7 +10,7 @@ use crate::event::TableId;
 use crate::merge::{Checkpoint, Resume};
 use crate::pipeline::status::Status;
 use crate::stream::{EventLog, find_last_cut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -99,6 +99,8 @@ impl Apply {
             to_release: None,
             shared: None,
             awaits: false,
+            held: BTreeSet::new(),
+            apart: BTreeMap::new(),
             edge,
             new_rules: None,
             turn,

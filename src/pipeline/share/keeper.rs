@@ -1,10 +1,11 @@
 //! Keeps a worker's leases: renews them, takes and hands over, and tells the apply loop what it is to do.
 
+use super::together::heads;
 use super::{Assignment, Need, Note, Share};
 use crate::error::Result;
 use crate::event::TableId;
 use crate::merge::TableRules;
-use crate::state::{Lease, LeaseKey, Observer, StateStore, Take, WorkerId, plan};
+use crate::state::{Lease, LeaseKey, Observer, StateStore, Take, WorkerId, plan_together};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,11 @@ impl NamedTables {
     /// These rules are at work from now on.
     pub(in crate::pipeline) fn set(&self, rules: Vec<Arc<TableRules>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    }
+
+    /// The rules at work; none, until these are known.
+    pub(super) fn rules(&self) -> Vec<Arc<TableRules>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
     }
 
     fn has(&self, table: &TableId) -> bool {
@@ -306,7 +312,8 @@ impl Keeper {
         let all: Vec<Lease> = leases.iter().map(|(_, lease)| lease.clone()).collect();
         // what was just renewed is no one else's to take
         let mut writes = Vec::new();
-        for take in plan(&all, &self.me, &self.observer, now, self.rules.lease_duration) {
+        let heads = heads(&self.rules.tables, &leases.iter().map(|(table, _)| table).collect::<Vec<_>>());
+        for take in plan_together(&all, &heads, &self.me, &self.observer, now, self.rules.lease_duration) {
             let (Take::Free(key) | Take::Ask(key)) = &take;
             let Some(number) = all.iter().position(|lease| lease.key == *key) else { continue };
             let (to, how) = match take {

@@ -12,6 +12,8 @@
 //! **A table that has no lease yet** is noticed by whoever reads past its first section. The reader stands still until the lease is there, with the
 //! last cut before that section as its need, and commits nothing meanwhile. So no worker's need can pass a table that nobody knows.
 //!
+//! **Tables that join each other** ([`together`]) go to one worker: the first of them is shared out, the others follow it.
+//!
 //! **Handing over.** A worker that has fewer than its part asks for a table: it becomes the owner at once, the one before it (`checkpointOwner`)
 //! commits what waits, and says so. If it doesn't within [`keeper`]'s patience, the new owner begins all the same.
 
@@ -19,6 +21,7 @@ mod alone;
 mod keeper;
 mod lead;
 mod need;
+mod together;
 
 pub(super) use alone::at_work;
 pub(super) use keeper::{Keeper, NamedTables, ShareRules, is_seat, seat_key};

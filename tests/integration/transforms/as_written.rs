@@ -1,7 +1,7 @@
 //! Scenario S2 as it is written, with a stand-in for each of Amazon's services: impressions on Kinesis, a MySQL table without a primary key kept in DynamoDB by a
 //! DMS mapping, the two joined into a table on S3 that Glue knows. Then four names change in MySQL; nothing is restarted.
 
-use super::impressions::MAPPING;
+use super::s2::{self, COLUMNS, MAPPING, NEW, OLD, make_countries, rename_countries};
 use crate::dynamodb::DynamoDb;
 use crate::formats::credentials;
 use crate::kinesis::{OnKinesis, StandIn};
@@ -16,47 +16,6 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::Duration;
-
-/// All columns are declared strings, `uuid`, which arrives as a number, and the ordering as well.
-const FIELDS: [&str; 15] = [
-    "uuid",
-    "country",
-    "itemtype",
-    "saleschannel",
-    "orderpriority",
-    "orderdate",
-    "region",
-    "shipdate",
-    "unitssold",
-    "unitprice",
-    "unitcost",
-    "totalrevenue",
-    "totalcost",
-    "totalprofit",
-    "impressiontime",
-];
-/// What is left of them, and of the lookup.
-const COLUMNS: [&str; 11] = [
-    "uuid",
-    "itemtype",
-    "saleschannel",
-    "orderpriority",
-    "orderdate",
-    "region",
-    "shipdate",
-    "unitssold",
-    "impressiontime",
-    "code",
-    "combinedname",
-];
-const OLD: [(&str, &str, &str); 4] =
-    [("India", "IN", "IN-India"), ("USA", "US", "US-USA"), ("Canada", "CA", "CA-Canada"), ("China", "CN", "CN-China")];
-const NEW: [(&str, &str, &str); 4] = [
-    ("India", "IN", "IN-IND-India"),
-    ("USA", "US", "US-USA-US"),
-    ("Canada", "CA", "CA-CAN-Canada"),
-    ("China", "CN", "CN-CHN-China"),
-];
 
 /// The stream of impressions.
 struct Impressions {
@@ -115,17 +74,14 @@ fn expected(impressions: &[Map<String, Value>], items: &[(&str, &str, &str)]) ->
 
 fn config(server: &Server, database: &str, s3: &S3, dynamodb: &str, impressions: &Impressions, address: &str) -> Pipeline {
     let control = format!("binlake-deliveries-{}", uuid::Uuid::new_v4());
-    let columns: String = FIELDS.map(|field| format!("{field} = \"string\"\n")).concat();
     let tables = format!(
         "[catalog]\nurl = \"glue://?region=us-east-1&endpoint={s3}\"\n\
          [[deliver]]\nsource = \"{database}.country_lookup_table\"\nto = \"dynamodb://{control}?region=us-east-1&endpoint={dynamodb}\"\n\
          mapping = \"country-task.json\"\n\
          [lookup.country]\nurl = \"dynamodb://tgt_{database}?region=us-east-1&endpoint={dynamodb}\"\nrefresh = \"500ms\"\n\
-         [[table]]\nstream = \"{url}&poll=50ms\"\nname = \"mydev.impressions\"\nformat = \"json\"\nkey = [\"uuid\"]\nordering = \"orderdate\"\n\
-         transform = \"SELECT t.uuid, t.itemtype, t.saleschannel, t.orderpriority, t.orderdate, t.region, t.shipdate, t.unitssold, t.impressiontime, \
-         c.code, c.combinedname FROM input t LEFT JOIN country c ON t.country = c.countryname\"\n[table.columns]\n{columns}",
+         {table}",
         s3 = s3.endpoint(),
-        url = impressions.url,
+        table = s2::impressions(&format!("{}&poll=50ms", impressions.url)),
     );
     let lake = format!("url = \"s3://lake/s2?region=us-east-1&endpoint={}\"\ncommit_interval = \"2s\"\n", s3.endpoint());
     let pipeline = credentials(Pipeline::with_lake(server, &lake, &tables));
@@ -143,13 +99,7 @@ async fn impressions_from_kinesis_joined_with_dynamodb_on_s3_and_in_glue() {
     server.create_repl_user().await;
     let database = server.create_database("s2").await;
     let mut client = server.client().await;
-    client
-        .run_all(&format!(
-            "USE {database};
-             CREATE TABLE country_lookup_table (code VARCHAR(5), countryname VARCHAR(40) NOT NULL, combinedname VARCHAR(40) NOT NULL);
-             INSERT INTO country_lookup_table VALUES ('IN','India','IN-India'), ('US','USA','US-USA'), ('CA','Canada','CA-Canada'), ('CN','China','CN-China')"
-        ))
-        .await;
+    make_countries(&mut client, &database).await;
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let pipeline = config(server, &database, &s3, &dynamodb, &impressions, &address);
     let generate = |rows: &str| {
@@ -192,14 +142,7 @@ async fn impressions_from_kinesis_joined_with_dynamodb_on_s3_and_in_glue() {
     });
     assert!(is_there.await, "{:?}\n{}", found.iter().flatten().next(), pipeline.log_tail());
 
-    client
-        .run_all(
-            "UPDATE country_lookup_table SET combinedname = 'US-USA-US' WHERE code = 'US';
-             UPDATE country_lookup_table SET combinedname = 'CA-CAN-Canada' WHERE code = 'CA';
-             UPDATE country_lookup_table SET combinedname = 'CN-CHN-China' WHERE code = 'CN';
-             UPDATE country_lookup_table SET combinedname = 'IN-IND-India' WHERE code = 'IN'",
-        )
-        .await;
+    rename_countries(&mut client).await;
     // the last of the four is seen by an impression: then all of them are
     let (mut probes, mut number) = (Vec::new(), 1);
     let has_new = within(Duration::from_secs(120), async || {

@@ -20,7 +20,7 @@ async fn table(topic: &str) -> (&'static Server, String, crate::mysql::Client) {
 }
 
 /// The dead letters, by their rows: reason and row.
-fn letters(pipeline: &Pipeline) -> BTreeMap<i64, (String, Value)> {
+pub(super) fn letters(pipeline: &Pipeline) -> BTreeMap<i64, (String, Value)> {
     let list = pipeline.answer(&["dead-letter", "list", "--format", "json", "--limit", "100000"]);
     // there may be no lake yet
     let all: Vec<Value> = if list.code == 5 { Vec::new() } else { serde_json::from_str(&list.out).unwrap() };
@@ -31,7 +31,7 @@ fn letters(pipeline: &Pipeline) -> BTreeMap<i64, (String, Value)> {
     all.into_iter().map(letter).collect()
 }
 
-async fn has_letters(pipeline: &Pipeline, ids: &[i64]) {
+pub(super) async fn has_letters(pipeline: &Pipeline, ids: &[i64]) {
     let mut found = Vec::new();
     let same = within(Duration::from_secs(60), async || {
         found = letters(pipeline).into_keys().collect();

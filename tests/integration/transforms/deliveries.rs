@@ -16,13 +16,13 @@ const MAPPING: &str = r#"{"rules": [
      "attribute-mappings": [{"target-attribute-name": "sku", "attribute-type": "scalar", "attribute-sub-type": "string", "value": "sku-${id}"}]}}]}"#;
 
 /// Where items are read from.
-enum Place {
+pub(super) enum Place {
     File,
     DynamoDb,
 }
 
 /// The items, by their key: the rest as text.
-async fn items(place: &Place, pipeline: &Pipeline, target: &str) -> BTreeMap<String, String> {
+pub(super) async fn items(place: &Place, pipeline: &Pipeline, target: &str) -> BTreeMap<String, String> {
     let items: Vec<serde_json::Map<String, Value>> = match place {
         Place::File => {
             let Ok(file) = rusqlite::Connection::open(pipeline.path().join("data/items.db")) else { return BTreeMap::new() };

@@ -2,6 +2,7 @@
 //! the names change in MySQL, and later impressions have the new ones.
 
 use super::of_source::shown;
+use super::s2::{COLUMNS, MAPPING, NEW, OLD, impressions, make_countries, rename_countries};
 use crate::dynamodb::DynamoDb;
 use crate::mysql::{Flavour, Server, eventually, within};
 use crate::readers::{duckdb, hudi_rs};
@@ -11,46 +12,6 @@ use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
-
-pub(super) const MAPPING: &str = r#"{"rules": [
-  {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "object-locator": {"schema-name": "DATABASE", "table-name": "country_lookup_table"},
-   "rule-action": "include"},
-  {"rule-type": "object-mapping", "rule-id": "2", "rule-name": "2", "rule-action": "map-record-to-record",
-   "object-locator": {"schema-name": "DATABASE", "table-name": "country_lookup_table"}, "target-table-name": "TARGET",
-   "mapping-parameters": {"partition-key-name": "code", "sort-key-name": "countryname", "exclude-columns": ["code", "countryname"],
-     "attribute-mappings": [
-       {"target-attribute-name": "code", "attribute-type": "scalar", "attribute-sub-type": "string", "value": "${code}"},
-       {"target-attribute-name": "countryname", "attribute-type": "scalar", "attribute-sub-type": "string", "value": "${countryname}"}],
-     "apply-during-cdc": true}}]}"#;
-
-const TABLE: &str = r#"
-[[table]]
-stream = "jsonl:./impressions/"
-name = "mydev.impressions"
-key = ["uuid"]
-ordering = "orderdate"
-transform = """
-SELECT t.uuid, t.itemtype, t.saleschannel, t.orderpriority, t.orderdate, t.region, t.shipdate, t.unitssold, t.impressiontime,
-       c.code, c.combinedname
-FROM input t LEFT JOIN country c ON t.country = c.countryname
-"""
-[table.columns]
-uuid = "string"
-country = "string"
-itemtype = "string"
-saleschannel = "string"
-orderpriority = "string"
-orderdate = "string"
-region = "string"
-shipdate = "string"
-unitssold = "string"
-unitprice = "string"
-unitcost = "string"
-totalrevenue = "string"
-totalcost = "string"
-totalprofit = "string"
-impressiontime = "string"
-"#;
 
 /// Where the items are.
 struct Items {
@@ -76,25 +37,21 @@ fn add(pipeline: &Pipeline, lines: &str) {
 }
 
 const COUNTRIES: [&str; 5] = ["India", "USA", "Canada", "China", "Chad"];
-const COLUMNS: [&str; 2] = ["uuid", "combinedname"];
+const SEEN: [&str; 2] = ["uuid", "combinedname"];
 
 async fn run_as_written(topic: &str, items: &Items) {
     let server = Server::shared(Flavour::MySql);
     server.create_repl_user().await;
     let database = server.create_database(topic).await;
     let mut client = server.client().await;
-    client
-        .run_all(&format!(
-            "USE {database};
-             CREATE TABLE country_lookup_table (code VARCHAR(5), countryname VARCHAR(40) NOT NULL, combinedname VARCHAR(40) NOT NULL);
-             INSERT INTO country_lookup_table VALUES ('IN','India','IN-India'), ('US','USA','US-USA'), ('CA','Canada','CA-Canada'), ('CN','China','CN-China')"
-        ))
-        .await;
+    make_countries(&mut client, &database).await;
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let tables = format!(
         "[[deliver]]\nsource = '{database}.country_lookup_table'\nto = '{}'\nmapping = 'country-task.json'\n\
-         [lookup.country]\nurl = '{}'\nrefresh = '300ms'\n{TABLE}",
-        items.to, items.lookup
+         [lookup.country]\nurl = '{}'\nrefresh = '300ms'\n{}",
+        items.to,
+        items.lookup,
+        impressions("jsonl:./impressions/")
     );
     let pipeline = Pipeline::new(server, &tables);
     pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
@@ -103,20 +60,13 @@ async fn run_as_written(topic: &str, items: &Items) {
     // the impressions may be there before the lookup: they wait for it
     add(&pipeline, &(0..50).map(|i| impression(1000 + i, COUNTRIES[i as usize % 5])).collect::<String>());
     let service = pipeline.run();
-    let rows = || shown(&pipeline, "mydev", "impressions", &COLUMNS);
+    let rows = || shown(&pipeline, "mydev", "impressions", &SEEN);
     eventually("all impressions are there", async || rows().len() == 50).await;
-    let old = ["IN-India", "US-USA", "CA-Canada", "CN-China", "NULL"];
-    let first: Vec<String> = (0..50).map(|i| format!("{} {}", 1000 + i, old[i % 5])).collect();
+    let name = |items: &[(&str, &str, &str); 4], i: usize| items.get(i % 5).map_or("NULL", |(.., name)| *name).to_owned();
+    let first: Vec<String> = (0..50).map(|i| format!("{} {}", 1000 + i, name(&OLD, i))).collect();
     assert_eq!(rows(), first, "{}", pipeline.log_tail());
 
-    client
-        .run_all(
-            "UPDATE country_lookup_table SET combinedname = 'US-USA-US' WHERE code = 'US';
-             UPDATE country_lookup_table SET combinedname = 'CA-CAN-Canada' WHERE code = 'CA';
-             UPDATE country_lookup_table SET combinedname = 'CN-CHN-China' WHERE code = 'CN';
-             UPDATE country_lookup_table SET combinedname = 'IN-IND-India' WHERE code = 'IN'",
-        )
-        .await;
+    rename_countries(&mut client).await;
     // the last of the four is seen by an impression: then all of them are
     let mut next = 2000;
     let has_new = within(Duration::from_secs(120), async || {
@@ -126,8 +76,7 @@ async fn run_as_written(topic: &str, items: &Items) {
     });
     assert!(has_new.await, "no impression has the new name: {:?}\n{}", rows().last(), pipeline.log_tail());
     add(&pipeline, &(0..5).map(|i| impression(9000 + i, COUNTRIES[i as usize])).collect::<String>());
-    let new = ["IN-IND-India", "US-USA-US", "CA-CAN-Canada", "CN-CHN-China", "NULL"];
-    let later: Vec<String> = (0..5).map(|i| format!("{} {}", 9000 + i, new[i])).collect();
+    let later: Vec<String> = (0..5).map(|i| format!("{} {}", 9000 + i, name(&NEW, i))).collect();
     eventually("later impressions have the new names", async || rows().iter().filter(|row| later.contains(row)).count() == 5).await;
     assert!(first.iter().all(|row| rows().contains(row)), "earlier rows keep their names");
 
@@ -142,9 +91,9 @@ async fn run_as_written(topic: &str, items: &Items) {
     pipeline.assert_calm_log();
     // as others read it
     let asked = pipeline.ok(&["query", "SELECT * FROM mydev.impressions LIMIT 1", "--format", "csv"]);
-    let columns = "uuid,itemtype,saleschannel,orderpriority,orderdate,region,shipdate,unitssold,impressiontime,code,combinedname,_commit_ts,_position";
-    assert_eq!(asked.lines().next(), Some(columns));
-    let wanted = COLUMNS.map(str::to_owned);
+    let columns = format!("{},_commit_ts,_position", COLUMNS.join(","));
+    assert_eq!(asked.lines().next(), Some(columns.as_str()));
+    let wanted = SEEN.map(str::to_owned);
     let folder = pipeline.table("mydev", "impressions").folder().to_owned();
     for found in
         [hudi_rs(folder.to_str().unwrap(), &wanted, &[]), duckdb(&pipeline.lake().join("views.sql"), "mydev.impressions", &wanted)]

@@ -35,6 +35,7 @@ async fn keeps_its_promises(to: &str) {
     first.prepare(target, &kinds).await.unwrap();
     second.prepare(target, &kinds).await.unwrap();
     assert_eq!(first.checkpoint(target).await.unwrap(), None);
+    assert_eq!(first.keys(target, &kinds).await.unwrap(), []);
     first.write(target, "a", &kinds, &[put("x", "1", "old"), put("y", "2", "y")], Some("one")).await.unwrap();
     first.write(target, "a", &kinds, &[put("x", "1", "new"), delete("y", "2"), delete("z", "9")], None).await.unwrap();
     assert_eq!(first.keys(target, &kinds).await.unwrap(), [put("x", "1", "").key().clone()]);

@@ -1,22 +1,8 @@
 //! `on_change = "reapply"`: rows that are there already follow their lookup.
 
 use super::of_source::{comes_to, shown};
-use crate::mysql::{Flavour, Server};
+use super::sales::sales;
 use crate::service::Pipeline;
-
-async fn sales(topic: &str) -> (&'static Server, String, crate::mysql::Client) {
-    let server = Server::shared(Flavour::MySql);
-    server.create_repl_user().await;
-    let database = server.create_database(topic).await;
-    let mut client = server.client().await;
-    client
-        .run_all(&format!(
-            "USE {database}; CREATE TABLE sales (id INT PRIMARY KEY, location VARCHAR(40), year INT, note VARCHAR(20));
-             INSERT INTO sales VALUES (1, 'India', 2025, 'a'), (2, 'Chad', 2026, 'b'), (3, NULL, 2026, 'c'), (4, 'USA', 2025, 'd'), (5, 'India', 2026, 'e')"
-        ))
-        .await;
-    (server, database, client)
-}
 
 const TABLE: &str = "partition_by = 'year'\ntransform = '''SELECT t.id, t.location AS place, t.year, upper(t.note) AS note, c.name, concat(t.location, '/', c.name) AS both
 FROM input t LEFT JOIN country c ON t.location = c.country'''\n[lookup.country]\nurl = 'file:country.csv'\non_change = 'reapply'\n";

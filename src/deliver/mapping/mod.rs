@@ -1,20 +1,30 @@
-//! A table-mapping file of AWS DMS, read as it is: which table, and how its rows become items.
+//! A table-mapping file of AWS DMS, read as it is: which table, which of its rows, and how they become items.
 //!
-//! Of its rules count `selection` (include, exclude, with `%` and `_` as wildcards) and `object-mapping` (`map-record-to-record`,
-//! `map-record-to-document`). Rules of other kinds change rows in ways that aren't done here, so they are refused, not passed over.
+//! Of its rules count `selection` ([`selection`], with source filters: [`filter`]), `transformation` ([`transformation`]) and `object-mapping` (`map-record-to-record`,
+//! `map-record-to-document`). `table-settings` say how DMS reads tables, and have nothing to say here. Rules of other kinds, and actions that can't be
+//! done as they are meant, are refused, not passed over.
 
-use super::item::{AttributeKind, Item, ItemChange, ItemKey, KeyKinds};
-use super::template::{RowValues, Template, scalar, text_of};
-use crate::error::{Area, Error, Kind, Result};
+mod expression;
+mod filter;
+mod selection;
+mod shaped;
+mod target_type;
+mod transformation;
+
+pub use shaped::ShapedMapping;
+
+use super::item::{AttributeKind, KeyKinds};
+use super::template::{Template, text_of};
+use crate::error::{Error, Result};
 use crate::event::{SourceType, TableId, TableSchema};
 use arrow::datatypes::DataType;
+use filter::Filter;
+use selection::{Locator, Selection};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// The attribute that holds all columns of a document.
-const DOCUMENT: &str = "_doc";
+use transformation::Transformations;
 
 #[derive(Deserialize)]
 struct MappingFile {
@@ -23,54 +33,20 @@ struct MappingFile {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Locator {
-    schema_name: String,
-    table_name: String,
-}
-
-impl Locator {
-    fn matches(&self, table: &TableId) -> bool {
-        is_like(&self.schema_name, table.database()) && is_like(&self.table_name, table.name())
-    }
-}
-
-/// SQL's LIKE.
-fn is_like(pattern: &str, text: &str) -> bool {
-    let mut regex = String::from("^");
-    for c in pattern.chars() {
-        match c {
-            '%' => regex.push_str(".*"),
-            '_' => regex.push('.'),
-            other => regex.push_str(&regex::escape(&other.to_string())),
-        }
-    }
-    regex.push('$');
-    // `_` stands in many tables' names: what is written out is meant as well
-    pattern == text || regex::Regex::new(&regex).is_ok_and(|regex| regex.is_match(text))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Selection {
-    object_locator: Locator,
-    rule_action: String,
-    #[serde(default)]
-    filters: Vec<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
 struct ObjectMapping {
     object_locator: Locator,
     rule_action: String,
-    target_table_name: String,
+    /// Without it: what transformation rules call the table.
+    target_table_name: Option<String>,
+    #[serde(default)]
     mapping_parameters: Parameters,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 struct Parameters {
-    partition_key_name: String,
+    /// Without it: the key that a transformation rule defines.
+    partition_key_name: Option<String>,
     sort_key_name: Option<String>,
     #[serde(default)]
     exclude_columns: Vec<String>,
@@ -79,6 +55,8 @@ struct Parameters {
     /// Whether changes are mapped as well: they always are.
     #[serde(default)]
     apply_during_cdc: Option<Value>,
+    #[serde(default)]
+    condition_expression: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +80,9 @@ pub struct ItemMapping {
     excluded: BTreeSet<String>,
     attributes: BTreeMap<String, Template>,
     is_document: bool,
+    /// What a row must pass to be an item.
+    filters: Vec<Filter>,
+    transformations: Transformations,
 }
 
 impl ItemMapping {
@@ -133,48 +114,35 @@ impl ItemMapping {
     /// The same of its text; `Err` is what is wrong, and what to do.
     pub(super) fn parse(text: &str, source: &TableId) -> Result<Self, String> {
         let file: MappingFile = serde_json::from_str(text).map_err(|error| format!("the table mapping can't be read: {error}"))?;
-        let (mut included, mut excluded, mut found) = (false, false, None);
+        let (mut selection, mut transformations, mut found) = (Selection::default(), Transformations::default(), None);
         for rule in file.rules {
             let name = ["rule-name", "rule-id"].iter().find_map(|key| rule.get(key)).map(text_of).unwrap_or_default();
-            let wrong = |error: serde_json::Error| format!("the rule `{name}` can't be read: {error}");
+            let at = |what: String| format!("the rule `{name}`: {what}");
             match rule.get("rule-type").and_then(Value::as_str).unwrap_or_default() {
-                "selection" => {
-                    let selection: Selection = serde_json::from_value(rule.clone()).map_err(wrong)?;
-                    if !selection.object_locator.matches(source) {
-                        continue;
-                    }
-                    if !selection.filters.is_empty() {
-                        return Err(format!("the rule `{name}` has filters; remove them: all rows are delivered"));
-                    }
-                    match selection.rule_action.as_str() {
-                        "include" | "explicit" => included = true,
-                        "exclude" => excluded = true,
-                        other => return Err(format!("the rule `{name}` has the action `{other}`; write include or exclude")),
-                    }
-                }
+                "selection" => selection.take(&name, rule.clone(), source)?,
+                "transformation" => transformations.take(rule.clone(), source).map_err(at)?,
                 "object-mapping" => {
-                    let mapping: ObjectMapping = serde_json::from_value(rule.clone()).map_err(wrong)?;
+                    let mapping: ObjectMapping = serde_json::from_value(rule.clone())
+                        .map_err(|error| format!("the rule `{name}` can't be read: {error}"))?;
                     if mapping.object_locator.matches(source) {
                         if found.is_some() {
                             return Err(format!("the rule `{name}` is the second that maps {source}; leave one out"));
                         }
-                        found = Some(Self::of(source, mapping).map_err(|what| format!("the rule `{name}`: {what}"))?);
+                        found = Some((name.clone(), mapping));
                     }
                 }
+                "table-settings" => {}
                 other => {
-                    return Err(format!(
-                        "the rule `{name}` is of the kind `{other}`, which deliveries don't have; remove it, and use attribute-mappings"
-                    ));
+                    return Err(format!("the rule `{name}` is of the kind `{other}`, which deliveries don't have; remove it"));
                 }
             }
         }
-        if excluded || !included {
-            return Err(format!("no selection rule includes {source}; add one with the action include"));
-        }
-        found.ok_or_else(|| format!("no object-mapping rule is for {source}; add one"))
+        let filters = selection.filters(source)?;
+        let (name, mapping) = found.ok_or_else(|| format!("no object-mapping rule is for {source}; add one"))?;
+        Self::of(source, mapping, filters, transformations).map_err(|what| format!("the rule `{name}`: {what}"))
     }
 
-    fn of(source: &TableId, rule: ObjectMapping) -> Result<Self, String> {
+    fn of(source: &TableId, rule: ObjectMapping, filters: Vec<Filter>, transformations: Transformations) -> Result<Self, String> {
         let is_document = match rule.rule_action.as_str() {
             "map-record-to-record" => false,
             "map-record-to-document" => true,
@@ -182,36 +150,81 @@ impl ItemMapping {
                 return Err(format!("there is no action `{other}`; write map-record-to-record or map-record-to-document"));
             }
         };
-        let Parameters { partition_key_name, sort_key_name, exclude_columns, attribute_mappings, apply_during_cdc } =
-            rule.mapping_parameters;
-        if apply_during_cdc.is_some_and(|value| text_of(&value) == "false") {
+        let parameters = rule.mapping_parameters;
+        if parameters.apply_during_cdc.is_some_and(|value| text_of(&value) == "false") {
             return Err("`apply-during-cdc` is false, but changes are mapped as the snapshot is; remove it".into());
         }
+        if parameters.condition_expression.is_some() {
+            return Err("it has a condition-expression, but all writes are conditional on the delivery's owner; remove it".into());
+        }
         let mut attributes = BTreeMap::new();
-        for mapping in attribute_mappings {
+        for mapping in parameters.attribute_mappings {
             let name = mapping.target_attribute_name;
             let template = template(mapping.attribute_type.as_deref(), mapping.attribute_sub_type.as_deref(), &mapping.value)
                 .map_err(|what| format!("the attribute `{name}`: {what}"))?;
             attributes.insert(name, template);
         }
+        let sort = parameters.sort_key_name.filter(|name| !name.is_empty());
+        let (partition, sort) = match (parameters.partition_key_name, &transformations.key) {
+            (Some(partition), _) => (partition, sort),
+            (None, Some(key)) if (1..=2).contains(&key.len()) => {
+                let called = |name: &String| transformations.column_name(name).ok_or_else(|| nothing_gives(name));
+                (called(&key[0])?, key.get(1).map(called).transpose()?)
+            }
+            (None, Some(_)) => return Err("an item's key has one or two attributes; say which by partition-key-name".into()),
+            (None, None) => return Err("it lacks the partition-key-name; add it".into()),
+        };
         let mapping = Self {
             source: source.clone(),
-            target: rule.target_table_name,
-            partition: partition_key_name,
-            sort: sort_key_name.filter(|name| !name.is_empty()),
-            excluded: exclude_columns.into_iter().collect(),
+            target: rule.target_table_name.unwrap_or_else(|| transformations.table_name(source.name())),
+            partition,
+            sort,
+            excluded: parameters.exclude_columns.into_iter().collect(),
             attributes,
             is_document,
+            filters,
+            transformations,
         };
-        for name in [Some(&mapping.partition), mapping.sort.as_ref()].into_iter().flatten() {
-            if !mapping.attributes.contains_key(name) && (is_document || mapping.excluded.contains(name)) {
-                return Err(format!("nothing gives the key's attribute `{name}`; add it to attribute-mappings"));
+        mapping.check_key()?;
+        Ok(mapping)
+    }
+
+    fn check_key(&self) -> Result<(), String> {
+        for name in self.key_names() {
+            let added = |column: &&str| self.transformations.added.iter().any(|added| added.name == **column);
+            match self.attributes.get(name) {
+                Some(template) => {
+                    if let Some(column) = template.columns().into_iter().find(|column| added(column)) {
+                        return Err(format!(
+                            "the key's attribute `{name}` reads `{column}`, which a rule adds; make the key of the source's columns"
+                        ));
+                    }
+                }
+                None if self.transformations.added.iter().any(|added| added.name == *name) => {
+                    return Err(format!(
+                        "the key's attribute `{name}` is a column that a rule adds; make the key of the source's columns"
+                    ));
+                }
+                None => {
+                    let column = self.transformations.column_called(name).ok_or_else(|| nothing_gives(name))?;
+                    if self.is_document || self.excluded.contains(column) {
+                        return Err(nothing_gives(name));
+                    }
+                }
             }
         }
-        if mapping.key_columns().is_empty() {
+        let of_items = self.key_columns();
+        if of_items.is_empty() {
             return Err("the key's attributes read no column; write \"${column}\" as their value".into());
         }
-        Ok(mapping)
+        match &self.transformations.key {
+            Some(key) if key.iter().cloned().collect::<BTreeSet<_>>() != of_items => Err(format!(
+                "the items' key is made of {}, but define-primary-key says {}; make them the same",
+                of_items.into_iter().collect::<Vec<_>>().join(","),
+                key.join(",")
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn key_names(&self) -> impl Iterator<Item = &String> {
@@ -222,7 +235,7 @@ impl ItemMapping {
     pub fn key_columns(&self) -> BTreeSet<String> {
         let of = |name: &String| match self.attributes.get(name) {
             Some(template) => template.columns().into_iter().map(str::to_owned).collect(),
-            None => vec![name.clone()],
+            None => vec![self.transformations.column_called(name).unwrap_or(name).to_owned()],
         };
         self.key_names().flat_map(of).collect()
     }
@@ -232,49 +245,29 @@ impl ItemMapping {
         let of = |name: &String| {
             let kind = match self.attributes.get(name) {
                 Some(Template::Scalar(kind, _)) => *kind,
-                _ => schema.index_of(name).map_or(AttributeKind::Text, |i| kind_of(&schema.columns[i].source_type)),
+                _ => {
+                    let column = self.transformations.column_called(name).unwrap_or(name);
+                    let changed = self.transformations.column_type(column).map(target_type::TargetType::kind);
+                    let of_source = || schema.index_of(column).map(|i| kind_of(&schema.columns[i].source_type));
+                    changed.or_else(of_source).unwrap_or(AttributeKind::Text)
+                }
             };
             (name.clone(), kind)
         };
         KeyKinds { partition: of(&self.partition), sort: self.sort.as_ref().map(of) }
     }
 
-    /// What a row's change is for the items. `values` has the row's columns; NULL is left out of items.
+    /// The mapping for rows of a table of this shape.
     ///
     /// # Errors
-    /// `Data` for a value that isn't of its attribute's type, and for a key that is NULL or empty.
-    pub fn change(&self, schema: &TableSchema, values: &RowValues, is_delete: bool) -> Result<ItemChange> {
-        let mut attributes = BTreeMap::new();
-        let wrong = |name: &str, why: &'static str| {
-            Error::new(Area::Lake, Kind::Data, "a row can't be an item")
-                .caused_by(std::io::Error::other(why))
-                .with("attribute", name)
-                .with("target", &self.target)
-                .remedy("correct the value at the source or the table mapping, then run `binlake backfill --table`")
-        };
-        let mut of_columns = BTreeMap::new();
-        for column in schema.columns.iter().filter(|column| !self.excluded.contains(&column.name)) {
-            let Some(value) = values.get(&column.name).filter(|value| !value.is_null()) else { continue };
-            let value = scalar(kind_of(&column.source_type), text_of(value)).map_err(|why| wrong(&column.name, why))?;
-            of_columns.insert(column.name.clone(), value);
-        }
-        if self.is_document {
-            attributes.insert(DOCUMENT.to_owned(), super::item::Attribute::Map(of_columns));
-        } else {
-            attributes.append(&mut of_columns);
-        }
-        for (name, template) in &self.attributes {
-            if let Some(value) = template.of(values).map_err(|why| wrong(name, why))? {
-                attributes.insert(name.clone(), value);
-            }
-        }
-        let key = |name: &String| {
-            let value = attributes.get(name).cloned().ok_or_else(|| wrong(name, "the key is NULL"))?;
-            if value.bytes() == 0 { Err(wrong(name, "the key is empty")) } else { Ok(value) }
-        };
-        let key = ItemKey { partition: key(&self.partition)?, sort: self.sort.as_ref().map(key).transpose()? };
-        Ok(if is_delete { ItemChange::Delete(key) } else { ItemChange::Put(Item { key, attributes }) })
+    /// `Data` if its rules don't fit the table's columns.
+    pub fn shaped<'a>(&'a self, schema: &'a TableSchema) -> Result<ShapedMapping<'a>> {
+        ShapedMapping::new(self, schema)
     }
+}
+
+fn nothing_gives(name: &str) -> String {
+    format!("nothing gives the key's attribute `{name}`; add it to attribute-mappings")
 }
 
 fn template(kind: Option<&str>, sub_kind: Option<&str>, value: &Value) -> Result<Template, String> {
@@ -306,3 +299,6 @@ fn kind_of(source_type: &SourceType) -> AttributeKind {
         _ => AttributeKind::Text,
     }
 }
+
+#[cfg(test)]
+mod tests;
