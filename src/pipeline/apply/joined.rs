@@ -39,10 +39,15 @@ impl JoinedTable {
         let rows = match &self.version {
             Some(version) => match self.lookup.content_at(version) {
                 Some(content) => return Ok(Some(content)),
-                None => Some((version.clone(), table_rows(&self.table, lake).await?)),
+                None => table_rows(&self.table, lake).await.map(|rows| Some((version.clone(), rows))),
             },
-            None => latest_rows(&self.table, lake, |version| self.lookup.content_at(version).is_some()).await?,
+            None => latest_rows(&self.table, lake, |version| self.lookup.content_at(version).is_some()).await,
         };
+        // as of every lookup: what can't be read now is waited for
+        let rows = rows.map_err(|error| {
+            let error = Error::new(Area::Lake, Kind::Transient, "a table that is joined can't be read").caused_by(error);
+            error.with("lookup", self.lookup.name()).with("joined", &self.table)
+        })?;
         match rows {
             None => Ok(None),
             Some((version, rows)) if rows.num_columns() == 0 => Ok(self.lookup.content_at(&version)),

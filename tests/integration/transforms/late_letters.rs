@@ -2,7 +2,9 @@
 
 use super::dead_letters::{has_letters, letters};
 use super::of_source::comes_to;
+use crate::random::Random;
 use crate::service::Pipeline;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 
@@ -60,6 +62,42 @@ async fn the_newest_row_decides_though_it_is_a_dead_letter() {
     expect(&rows, &[]).await;
     add(&[(1, 11, "11")]);
     expect(&["1 2011-11-01 11", "2 2011-06-01 -1", "4 2011-03-01 44", "9 2011-02-01 4"], &[]).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
+}
+
+/// Good and bad rows of few keys in any order, with ties, in batches as they fall, through kills: table and letters are each key's newest row.
+#[tokio::test]
+async fn whatever_the_order_the_newest_row_is_in_the_table_or_a_letter() {
+    let pipeline = Pipeline::from_text(TABLE);
+    let folder = pipeline.path().join("in");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut file = File::options().create(true).append(true).open(folder.join("all.jsonl")).unwrap();
+    let mut random = Random::from_environment("LATE_SEED");
+    let mut newest: BTreeMap<u64, (u64, String)> = BTreeMap::new();
+    let mut service = pipeline.run();
+    for round in 0..8 {
+        for number in 0..30 {
+            let (id, month) = (random.below(12), 1 + random.below(12));
+            let value = if random.below(3) == 0 { format!("bad {round} {number}") } else { format!("{}", round * 100 + number) };
+            file.write_all(format!("{{\"id\": {id}, \"at\": \"{month}/1/11\", \"v\": \"{value}\"}}\n").as_bytes()).unwrap();
+            // of equal ones the later wins
+            if newest.get(&id).is_none_or(|(present, _)| *present <= month) {
+                newest.insert(id, (month, value));
+            }
+        }
+        if round % 3 == 1 {
+            service.kill();
+            service = pipeline.run();
+        }
+        let (bad, good): (Vec<_>, Vec<_>) = newest.iter().partition(|(_, (_, value))| value.starts_with("bad"));
+        let mut rows: Vec<String> = good.iter().map(|(id, (month, value))| format!("{id} 2011-{month:02}-01 {value}")).collect();
+        rows.sort();
+        comes_to(&pipeline, "mydev", "t", &["id", "at", "number"], &rows.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        has_letters(&pipeline, &bad.iter().map(|(id, _)| **id as i64).collect::<Vec<_>>()).await;
+        let found = letters(&pipeline);
+        assert!(bad.iter().all(|(id, (_, value))| found[&(**id as i64)].1["v"] == value.as_str()), "round {round}: {found:?}");
+    }
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
 }
