@@ -14,7 +14,7 @@ const LOOKUP: &str = "[lookup.country]\nurl = 'file:country.csv'\non_change = 'r
 /// Files of commits that have begun and not ended, in the table's timeline.
 fn under_way(pipeline: &Pipeline, database: &str) -> BTreeSet<String> {
     let Ok(folder) = std::fs::read_dir(pipeline.lake().join(database).join("sales/.hoodie")) else { return BTreeSet::new() };
-    let names: BTreeSet<String> = folder.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?)).collect();
+    let names: BTreeSet<String> = folder.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     let begun = names.iter().filter_map(|name| name.strip_suffix(".inflight").or(name.strip_suffix(".commit.requested")));
     begun
         .map(|name| name.trim_end_matches(".commit"))
