@@ -11,8 +11,8 @@ use super::letters::OpenLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::merge::{
-    BaseRows, CHECKPOINT_KEY, Checkpoint, ENDS_KEY, HISTORY_START_KEY, HistoryChanges, HistoryInput, HistoryRule, HistoryShape, LateRows,
-    POSITION_KEY, history_of,
+    BaseRows, CHECKPOINT_KEY, Checkpoint, ENDS_KEY, HISTORY_START_KEY, HistoryChanges, HistoryInput, HistoryRule, HistoryShape,
+    LateRows, POSITION_KEY, history_of,
 };
 use crate::table::{CommitRequest, CommitSummary, Follower, Table};
 use crate::time::Timestamp;
