@@ -169,7 +169,8 @@ impl Apply {
                 }
                 () = changed(&mut self.shared) => self.reassign(),
                 () = ruled::turned(&mut self.turn) => {}
-                () = sleep_until(next_due), if !self.is_unresolved() => {}
+                // who stops commits all at the end; a look that is always due again would never let the stream say that it has no more
+                () = sleep_until(next_due), if !stopping && !self.is_unresolved() => {}
                 event = consumer.next_if_any(), if may_read => {
                     let event = match event {
                         Ok(event) => event,

@@ -44,6 +44,7 @@ async fn rows_follow_their_items() {
         .await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     assert_eq!(pipeline.table(&database, "sales").instants().len(), commits + 1);
+    assert!(!pipeline.log().contains("it takes too long to finish"), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
 }
 
