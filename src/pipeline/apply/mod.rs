@@ -146,7 +146,7 @@ impl Apply {
             }
             let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
             let may_read = has_room && !is_last && !self.awaits && !self.is_unresolved();
-            let next_due = self.next_due();
+            let next_due = self.next_due(is_last);
             tokio::select! {
                 biased;
                 Some(ended) = self.running.join_next() => {
@@ -265,13 +265,14 @@ impl Apply {
         }
     }
 
-    /// When the next table is due.
-    fn next_due(&self) -> Option<Instant> {
+    /// When the next table is due. At the end nothing begins any more beside what the stream brought.
+    fn next_due(&self, is_last: bool) -> Option<Instant> {
         let cadence = &self.config.cadence;
         // those that are held are looked at when what they wait for has happened
         let free = || self.tables.iter().filter(|(table, _)| !self.held.contains(*table));
         let commits = self.last_cut.iter().flat_map(|cut| free().filter_map(|(_, table)| table.due(cut, cadence)));
-        commits.chain(self.tables.values().filter_map(|table| table.amend_due(cadence))).min()
+        let amends = self.tables.values().filter(|_| !is_last).filter_map(|table| table.amend_due(cadence));
+        commits.chain(amends).min()
     }
 }
 
