@@ -5,7 +5,7 @@ use super::kway::{MergedRuns, Sequence};
 use super::late::{LateRows, without};
 use super::letters::LetterSink;
 use super::partition::PartitionNames;
-use super::piece::{Piece, SortedPiece, SortedPieces};
+use super::piece::{Gathered, Piece, SortedPiece, SortedPieces};
 use super::shape::LakeShape;
 use super::spill::{Run, RunReader};
 use super::transformed::TransformedColumns;
@@ -34,6 +34,8 @@ pub struct Fold {
     pub(super) names: PartitionNames,
     /// All changes, where the table has a history.
     pub(super) history: Option<HistoryFold>,
+    /// What is put together once for the table and its history.
+    pub(super) gathered: Option<Arc<Gathered>>,
     /// The content of the lookups that the table's transform joins, once the commit has begun.
     pub(super) frozen: Arc<OnceLock<Frozen>>,
     /// Items of lookups that are given, whatever these have by now.
@@ -201,6 +203,7 @@ impl Fold {
         let mut names = self.names.clone();
         let batch_bytes = if self.runs.is_empty() { BATCH_BYTES } else { MERGED_BATCH_BYTES };
         let memory = SortedPieces::new(&self.shape, self.pieces.clone(), self.fill.as_ref(), &mut names, batch_bytes)?;
+        let memory = memory.sharing(self.gathered.as_ref());
         if self.runs.is_empty() {
             return Ok(Box::new(memory.map(|piece| piece.map(SortedPiece::into_changes))));
         }

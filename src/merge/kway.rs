@@ -1,5 +1,6 @@
 //! Several sorted sequences become one, with each key's last arrival.
 
+use super::heap::{heapify, sift_down};
 use super::history::Trace;
 use super::order::{KeyMaker, Keys, Newness};
 use super::piece::{SortedPiece, count_late};
@@ -100,9 +101,9 @@ impl MergedRuns {
                 merged.cursors.push(Cursor { sequence, slot, row: 0 });
             }
         }
-        for i in (0..merged.heap.len() / 2).rev() {
-            merged.sift_down(i);
-        }
+        let mut heap = std::mem::take(&mut merged.heap);
+        heapify(&mut heap, |a, b| merged.is_before(a, b));
+        merged.heap = heap;
         Ok(merged)
     }
 
@@ -157,20 +158,10 @@ impl MergedRuns {
         self.compare_keys(a, b).then_with(|| arrival(a).cmp(&arrival(b))).is_lt()
     }
 
-    fn sift_down(&mut self, mut at: usize) {
-        loop {
-            let mut least = at;
-            for child in [2 * at + 1, 2 * at + 2] {
-                if child < self.heap.len() && self.is_before(self.heap[child], self.heap[least]) {
-                    least = child;
-                }
-            }
-            if least == at {
-                return;
-            }
-            self.heap.swap(at, least);
-            at = least;
-        }
+    fn sift_down(&mut self) {
+        let mut heap = std::mem::take(&mut self.heap);
+        sift_down(&mut heap, 0, |a, b| self.is_before(a, b));
+        self.heap = heap;
     }
 
     /// Moves the first cursor on by one row.
@@ -186,7 +177,7 @@ impl MergedRuns {
                 }
             }
         }
-        self.sift_down(0);
+        self.sift_down();
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod asked_position;
 mod checkpoint;
 mod children;
 mod fold;
+mod heap;
 mod history;
 mod kway;
 mod late;

@@ -13,8 +13,9 @@
 mod on_disk;
 
 use super::fold::Fold;
+use super::history::HistoryFold;
 use super::partition::PartitionNames;
-use super::piece::{Piece, Place};
+use super::piece::{Piece, Place, gathered};
 use super::rule::Treatment;
 use super::shape::{LakeShape, data};
 use super::spill::Run;
@@ -271,14 +272,22 @@ impl TablePending {
         let last_truncation = self.last_truncation(at);
         let generation = last_truncation.unwrap_or(0);
         let is_in = |closing: CutPoint, of: u64| closing <= at && of >= generation;
+        let pieces: Vec<Arc<Piece>> =
+            self.pieces.iter().filter(|piece| is_in(piece.place.closing, piece.place.generation)).cloned().collect();
+        let history = self.treatment.keeps_all.then(|| self.history(at));
+        // else a truncation parts them
+        let has_same = |history: &HistoryFold| {
+            history.pieces.len() == pieces.len() && history.pieces.iter().zip(&pieces).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
         let fold = Fold {
+            gathered: history.as_ref().filter(|history| has_same(history)).map(|_| Arc::new(gathered())),
             fill: self.fill_at(at, &shape)?,
             is_changed: self.has_changes(at),
             truncate: last_truncation.is_some(),
-            pieces: self.pieces.iter().filter(|piece| is_in(piece.place.closing, piece.place.generation)).cloned().collect(),
+            pieces,
             runs: self.runs.iter().filter(|run| is_in(run.label.last_closing, run.label.generation)).cloned().collect(),
             names: self.names.clone(),
-            history: self.treatment.keeps_all.then(|| self.history(at)),
+            history,
             frozen: Arc::default(),
             given: BTreeMap::new(),
             letters: None,

@@ -6,11 +6,12 @@ use super::partition::{PartitionNames, evaluate};
 use super::shape::{LakeShape, Origin, adapt, arrow_error, data};
 use crate::error::{Error, Result};
 use crate::event::{ChangeBatch, CutPoint, Operation};
-use crate::table::SortedChanges;
+use crate::table::{MadeOnce, SortedChanges};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt8Array, UInt32Array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{filter, filter_record_batch, interleave};
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes that a sort needs a row besides the row itself.
@@ -203,6 +204,17 @@ impl SortedPiece {
     }
 }
 
+/// Rows, and whether each is a delete, by their places among a fold's rows as they are sorted: a table and its history both want them.
+pub(super) type Gathered = MadeOnce<(usize, usize), (RecordBatch, BooleanArray)>;
+
+/// Bytes of gathered rows that may wait.
+const GATHERED_BYTES: usize = 32 << 20;
+
+/// None yet.
+pub(super) fn gathered() -> Gathered {
+    MadeOnce::new(GATHERED_BYTES, |(rows, _)| rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum())
+}
+
 /// Pieces, sorted and folded: gives their rows out in the lake's columns.
 #[derive(Debug)]
 pub(super) struct SortedPieces {
@@ -216,6 +228,8 @@ pub(super) struct SortedPieces {
     row_bytes: Vec<usize>,
     most_bytes: usize,
     keeps_all: bool,
+    /// Where all rows are kept, because that is wanted or because no key has two: what is put together for the other one as well.
+    gathered: Option<Arc<Gathered>>,
 }
 
 impl SortedPieces {
@@ -282,7 +296,16 @@ impl SortedPieces {
             entries
         };
         let row_bytes = pieces.iter().map(|piece| piece.bytes / piece.len().max(1) + 1).collect();
-        Ok(Self { shape: shape.clone(), pieces, columns, partitions, entries, next: 0, row_bytes, most_bytes, keeps_all })
+        let (shape, gathered) = (shape.clone(), None);
+        Ok(Self { shape, pieces, columns, partitions, entries, next: 0, row_bytes, most_bytes, keeps_all, gathered })
+    }
+
+    /// From now on what `gathered` has is taken from there, where these are all rows and in the order of keys alone.
+    pub(super) fn sharing(mut self, gathered: Option<&Arc<Gathered>>) -> Self {
+        let rows: usize = self.pieces.iter().map(|piece| piece.len()).sum();
+        let has_all = self.entries.len() == rows && self.partitions.is_empty();
+        self.gathered = gathered.filter(|_| has_all).cloned();
+        self
     }
 
     /// Rows in all.
@@ -290,12 +313,31 @@ impl SortedPieces {
         self.entries.len()
     }
 
-    fn gather(&self, entries: &[Entry]) -> Result<SortedPiece> {
+    fn gather(&self, range: Range<usize>) -> Result<SortedPiece> {
+        let entries = &self.entries[range.clone()];
         let indices: Vec<(usize, usize)> = entries.iter().map(|entry| (entry.batch as usize, entry.row as usize)).collect();
+        let (rows, is_delete) = match self.gathered.as_ref().filter(|gathered| gathered.is_worthwhile()) {
+            Some(gathered) => gathered.get((range.start, range.end), || self.rows(&indices))?,
+            None => self.rows(&indices)?,
+        };
+        Ok(SortedPiece {
+            rows,
+            is_delete,
+            partitions: match self.shape.partition_by() {
+                Some(_) if !self.keeps_all => indices.iter().map(|(piece, row)| self.partitions[*piece][*row]).collect(),
+                _ => Vec::new(),
+            },
+            arrivals: indices.iter().map(|(piece, _)| self.pieces[*piece].place.arrival).collect(),
+            trace: if self.keeps_all { Some(self.trace(&indices)?) } else { None },
+        })
+    }
+
+    /// Rows of the pieces in the lake's columns, and whether each is a delete.
+    fn rows(&self, indices: &[(usize, usize)]) -> Result<(RecordBatch, BooleanArray)> {
         let mut source: Vec<ArrayRef> = Vec::with_capacity(self.shape.source_arrow().fields().len());
         for i in 0..self.shape.source_arrow().fields().len() {
             let values: Vec<&dyn Array> = self.columns.iter().map(|columns| columns[i].as_ref()).collect();
-            source.push(interleave(&values, &indices).map_err(arrow_error)?);
+            source.push(interleave(&values, indices).map_err(arrow_error)?);
         }
         let transactions =
             || indices.iter().map(|(piece, row)| (&self.pieces[*piece], self.pieces[*piece].stamps.value(*row) as usize));
@@ -318,16 +360,7 @@ impl SortedPieces {
         let deleted = indices.iter().map(|(piece, row)| self.pieces[*piece].is_delete.value(*row));
         let rows = RecordBatch::try_new(self.shape.carried().clone(), columns)
             .map_err(|error| data("a row doesn't fit the table's columns").caused_by(error))?;
-        Ok(SortedPiece {
-            rows,
-            is_delete: BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deleted), None),
-            partitions: match self.shape.partition_by() {
-                Some(_) if !self.keeps_all => indices.iter().map(|(piece, row)| self.partitions[*piece][*row]).collect(),
-                _ => Vec::new(),
-            },
-            arrivals: indices.iter().map(|(piece, _)| self.pieces[*piece].place.arrival).collect(),
-            trace: if self.keeps_all { Some(self.trace(&indices)?) } else { None },
-        })
+        Ok((rows, BooleanArray::new(arrow::buffer::BooleanBuffer::from_iter(deleted), None)))
     }
 }
 
@@ -355,7 +388,7 @@ impl Iterator for SortedPieces {
             bytes += self.row_bytes[self.entries[self.next].batch as usize];
             self.next += 1;
         }
-        (self.next > start).then(|| self.gather(&self.entries[start..self.next]))
+        (self.next > start).then(|| self.gather(start..self.next))
     }
 }
 

@@ -13,6 +13,7 @@ use super::commit_metadata::{CommitMetadata, SCHEMA_KEY};
 use super::evolution::{ensure_columns, ensure_evolves, ensure_key, replaced_columns};
 use super::fence::{CommitHeader, Fence};
 use super::file_group::KeyIndex;
+use super::group::Pair;
 use super::properties::{PROPERTIES_FILE, TableProperties, java_date};
 use super::recovery::{self, WRITER_KEY};
 use super::rewrite::{RewriteInput, RewriteOutput, rewrite};
@@ -46,7 +47,7 @@ pub struct Table {
     pub(super) view: TableView,
     pub(super) spec: TableSpec,
     record_key: Vec<String>,
-    options: TableOptions,
+    pub(super) options: TableOptions,
     pub(super) fence: Fence,
     writer: WriterIdentity,
     pub(super) index: KeyIndex,
@@ -151,7 +152,7 @@ impl Table {
     }
 
     async fn commit_once(&mut self, request: CommitRequest) -> Result<CommitSummary> {
-        let prepared = self.prepare(request).await?;
+        let prepared = self.prepare(request, None).await?;
         let json = prepared.commit.render()?;
         self.ensure_alone(&prepared.time, prepared.action).await?;
         self.fence.append(&self.view.store, prepared.header(), &json).await?;
@@ -196,7 +197,7 @@ impl Table {
     }
 
     /// Writes a commit's files. It has not taken effect then.
-    pub(super) async fn prepare(&mut self, request: CommitRequest) -> Result<Prepared> {
+    pub(super) async fn prepare(&mut self, request: CommitRequest, pair: Option<Pair>) -> Result<Prepared> {
         self.refresh().await?;
         let previous_columns = self.view.instants().last().map(|_| self.view.latest_columns());
         let record_key = request.record_key.unwrap_or_else(|| self.record_key.clone());
@@ -208,7 +209,7 @@ impl Table {
         }
         let schema = avro_schema(&self.spec.name, &request.columns)?;
 
-        let time = self.begin_next().await?;
+        let time = self.begin_next(pair.as_ref().map(|pair| &pair.instant)).await?;
         let rows = rewrite(RewriteInput {
             store: self.view.store.object_store().clone(),
             base: self.view.store.base().clone(),
@@ -228,6 +229,7 @@ impl Table {
             truncate: request.truncate,
             changes: request.changes,
             ordering: request.ordering,
+            shared: pair.map(|pair| pair.shared),
             live: self.view.slices(None)?,
             avro_schema: avro_file_schema(&self.spec.name, &request.columns)?,
             field_ids: self.view.extra_metadata(FIELD_IDS_KEY).map(str::to_owned),
@@ -310,8 +312,12 @@ impl Table {
     }
 
     /// Puts a new commit under way on the timeline, and says when it is.
-    async fn begin_next(&mut self) -> Result<InstantTime> {
-        let mut time = InstantTime::after(self.view.timeline.latest(), Timestamp::now());
+    /// The instant is `wanted` if that comes after all others of the table.
+    async fn begin_next(&mut self, wanted: Option<&InstantTime>) -> Result<InstantTime> {
+        let mut time = match (wanted, self.view.timeline.latest()) {
+            (Some(wanted), latest) if latest.is_none_or(|latest| latest < wanted) => wanted.clone(),
+            (_, latest) => InstantTime::after(latest, Timestamp::now()),
+        };
         while !self.begin(&time, Action::Commit).await? {
             time = InstantTime::after(Some(&time), Timestamp::now());
         }

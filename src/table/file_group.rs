@@ -51,6 +51,27 @@ impl KeyCodec {
         }
         self.converter.convert_columns(&typed).map_err(unexpected)
     }
+
+    /// How many of the first columns are the same in all keys from `first` to `last`, and how many of the keys' bytes those are; never all columns.
+    pub(super) fn common(&self, first: &[u8], last: &[u8]) -> (usize, usize) {
+        let (mut columns, mut bytes) = (0, 0);
+        for stored in &self.types[..self.types.len().saturating_sub(1)] {
+            // a byte that says whether it is NULL, then the value
+            let Some(end) = stored.primitive_width().map(|width| bytes + 1 + width) else { break };
+            if first.get(bytes..end).is_none_or(|value| last.get(bytes..end) != Some(value)) {
+                break;
+            }
+            (columns, bytes) = (columns + 1, end);
+        }
+        (columns, bytes)
+    }
+
+    /// The bytes that the key columns from the number `from` on add to their keys; `columns` are those, as many as are at hand, in their types in memory.
+    pub(super) fn encode_rest(&self, from: usize, columns: &[ArrayRef]) -> Result<Rows> {
+        let unexpected = |error| Error::bug("keys can't be compared").caused_by(error);
+        let fields = self.types[from..from + columns.len()].iter().map(|stored| SortField::new(stored.clone())).collect();
+        RowConverter::new(fields).and_then(|converter| converter.convert_columns(columns)).map_err(unexpected)
+    }
 }
 
 /// A key as bytes.

@@ -11,16 +11,23 @@
 //!
 //! **What a reader sees.** For a moment some may be a commit ahead of the others. Each commit names the others' instants ([`COMMITTED_WITH`]): a
 //! follower's that of its leader, the leader's those of all its followers.
+//!
+//! **Pairs.** A table whose columns another one has as well, as a history has those of its table, is written beside it with the same instant, and what both
+//! have is encoded once ([`super::rewrite`]).
 
 use super::commit::Prepared;
 use super::fence::{Awaited, Entry, Fence};
+use super::rewrite::SharedColumns;
 use super::store::TableStore;
 use super::view::TableView;
-use super::{CommitRequest, CommitSummary, Table};
+use super::{CommitRequest, CommitSummary, InstantTime, Table};
 use crate::error::{Area, Error, Kind, Result};
+use crate::time::Timestamp;
+use arrow::datatypes::Field;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use object_store::path::{Path, PathPart};
+use std::sync::Arc;
 
 /// The key of `extraMetadata` that says with which commit of another table a commit took effect: `<table>@<instant>`.
 pub const COMMITTED_WITH: &str = "binlake.committed_with";
@@ -73,8 +80,10 @@ impl Table {
             requests.push(request);
         }
         tables.iter_mut().try_for_each(|table| table.begin_use())?;
+        let pairs = pairs(&tables, &requests);
+        let writing = tables.iter_mut().zip(requests).zip(pairs);
         let writing: Vec<BoxFuture<'_, Result<Prepared>>> =
-            tables.iter_mut().zip(requests).map(|(table, request)| prepare(table, request).boxed()).collect();
+            writing.map(|((table, request), pair)| prepare(table, request, pair).boxed()).collect();
         // none is left off in the middle of its files
         let prepared: Vec<Result<Prepared>> = futures::stream::iter(writing).buffered(AT_ONCE).collect().await;
         let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
@@ -90,7 +99,7 @@ impl Table {
     /// Writes a commit's files. It takes effect with [`Table::finish`]; until then it hasn't.
     pub async fn stage(&mut self, request: CommitRequest) -> Result<Staged> {
         self.begin_use()?;
-        prepare(self, request).await.map(Staged)
+        prepare(self, request, None).await.map(Staged)
     }
 
     /// Makes a staged commit take effect, and with it those on `followers`, as [`Table::commit_group`] does: for what shows only when the first is staged.
@@ -98,15 +107,50 @@ impl Table {
         let (mut tables, mut prepared) = (vec![self], vec![staged.0]);
         for Follower { table, request } in followers {
             table.begin_use()?;
-            prepared.push(prepare(table, request).await?);
+            prepared.push(prepare(table, request, None).await?);
             tables.push(table);
         }
         take_effect(tables, prepared).await
     }
 }
 
-async fn prepare(table: &mut Table, request: CommitRequest) -> Result<Prepared> {
-    let prepared = table.prepare(request).await;
+/// What two tables of one commit have in common that have the same rows in large part.
+#[derive(Debug, Clone)]
+pub(super) struct Pair {
+    /// The column chunks that are made once.
+    pub(super) shared: Arc<SharedColumns>,
+    /// The instant of both, so that Hudi's columns are the same as well.
+    pub(super) instant: InstantTime,
+}
+
+impl Pair {
+    /// Of two tables.
+    pub(super) fn new(a: &Table, b: &Table) -> Self {
+        let (now, memory) = (Timestamp::now(), a.options.memory_bytes.min(b.options.memory_bytes) / 2);
+        let instant = [a, b].map(|table| InstantTime::after(table.view.timeline.latest(), now));
+        let [a, b] = instant;
+        Self { shared: Arc::new(SharedColumns::new(usize::try_from(memory).unwrap_or(usize::MAX))), instant: a.max(b) }
+    }
+}
+
+/// Each table's pair with another one, where it has one: a history has all columns of its table, and most of the rows.
+fn pairs(tables: &[&mut Table], requests: &[CommitRequest]) -> Vec<Option<Pair>> {
+    let mut pairs: Vec<Option<Pair>> = vec![None; requests.len()];
+    for (b, request) in requests.iter().enumerate() {
+        let has = |field: &Arc<Field>| {
+            request.columns.field_with_name(field.name()).is_ok_and(|own| own.data_type() == field.data_type())
+        };
+        let of = (0..b).find(|a| pairs[*a].is_none() && requests[*a].columns.fields().iter().all(has));
+        if let Some(a) = of {
+            let pair = Pair::new(tables[a], tables[b]);
+            (pairs[a], pairs[b]) = (Some(pair.clone()), Some(pair));
+        }
+    }
+    pairs
+}
+
+async fn prepare(table: &mut Table, request: CommitRequest, pair: Option<Pair>) -> Result<Prepared> {
+    let prepared = table.prepare(request, pair).await;
     prepared.map_err(|error| table.at(error))
 }
 

@@ -23,7 +23,7 @@ mod file_slice;
 mod group;
 mod instant;
 mod lake;
-
+mod made_once;
 mod partition_path;
 mod properties;
 mod record_key;
@@ -52,7 +52,7 @@ pub use file_slice::{FileId, FileSlice, path_in_table};
 pub use group::{COMMITTED_WITH, Follower, Staged};
 pub use instant::InstantTime;
 pub use lake::Lake;
-
+pub use made_once::MadeOnce;
 pub use partition_path::partition_path_at;
 pub use row_reader::{FoundRows, RowReader};
 pub(crate) use store_error::lake_error;
@@ -83,6 +83,12 @@ pub struct TableSpec {
     pub ordering_field: String,
     /// Names of the partition columns, hive style; empty for an unpartitioned table.
     pub partition_columns: Vec<String>,
+}
+
+/// Names of the columns by which rows of a partition are sorted and told apart: those of the sort prefix, then those of the record key that it doesn't have.
+pub fn sort_key(sort_prefix: &[String], record_key: &[String]) -> Vec<String> {
+    let rest = record_key.iter().filter(|name| !sort_prefix.contains(name));
+    sort_prefix.iter().chain(rest).cloned().collect()
 }
 
 /// How a table is written.

@@ -117,13 +117,17 @@ impl RowReader {
             }
             let open = self.open(&slice)?;
             for number in 0..open.ends.num_rows() / 2 {
-                let range = between(&wanted, range.start, open.ends.row(2 * number).data(), open.ends.row(2 * number + 1).data());
+                let (first, last) = (open.ends.row(2 * number), open.ends.row(2 * number + 1));
+                let range = between(&wanted, range.start, first.data(), last.data());
                 if range.is_empty() {
                     continue;
                 }
                 let group = self.fetch(&open.file, number)?;
-                let keys = self.prefix_rows(&self.key_columns(&group, prefixes.len())?)?;
-                let ranges = matches(&wanted, range, &keys, &mut of);
+                // what is the same in all keys needn't be compared
+                let (same, bytes) = self.codec.common(first.data(), last.data());
+                let (same, bytes) = if same < prefixes.len() { (same, bytes) } else { (0, 0) };
+                let keys = self.codec.encode_rest(same, &self.key_columns(&group, same..prefixes.len())?)?;
+                let ranges = matches(&wanted, bytes, range, &keys, &mut of);
                 if !ranges.is_empty() {
                     found.push(self.rows_of(&group, Some(&ranges))?);
                 }
@@ -152,7 +156,7 @@ impl RowReader {
                     continue;
                 }
                 let group = self.fetch(&open.file, number)?;
-                let columns = self.key_columns(&group, self.layout.key.len())?;
+                let columns = self.key_columns(&group, 0..self.layout.key.len())?;
                 let keys = self.codec.encode(&columns)?;
                 let kept = keep(&self.key_batch(columns)?)?;
                 let mut ranges: Vec<Range<usize>> = Vec::new();
@@ -198,7 +202,7 @@ impl RowReader {
                     if bound.is_before(file.ends.row(2 * at).data()) {
                         return self.rows_of(&group, None).map(Some);
                     }
-                    let keys = self.codec.encode(&self.key_columns(&group, self.layout.key.len())?)?;
+                    let keys = self.codec.encode(&self.key_columns(&group, 0..self.layout.key.len())?)?;
                     let first = (0..keys.num_rows()).find(|row| bound.is_before(keys.row(*row).data()));
                     let behind = first.map_or(0..0, |first| first..keys.num_rows());
                     return self.rows_of(&group, Some(&[behind])).map(Some);
@@ -244,9 +248,9 @@ impl RowReader {
         Ok(RowGroup { file: Arc::clone(file), number, bytes })
     }
 
-    /// The first `count` columns of the keys in a row group.
-    fn key_columns(&self, group: &RowGroup, count: usize) -> Result<Vec<ArrayRef>> {
-        let columns = self.layout.key.iter().take(count).map(|i| {
+    /// Columns of the keys in a row group.
+    fn key_columns(&self, group: &RowGroup, which: Range<usize>) -> Result<Vec<ArrayRef>> {
+        let columns = self.layout.key[which].iter().map(|i| {
             let field = self.layout.columns.field(*i);
             let column = group.file.read_column(&group.bytes, group.number, field.name(), field.data_type())?;
             column.ok_or_else(|| Error::bug("a base file lacks a key column").with("path", &group.file.path))
@@ -328,12 +332,13 @@ fn first_at(rows: &Rows, start: usize, is_reached: impl Fn(&[u8]) -> bool) -> us
     low
 }
 
-/// The rows of `keys` that are in `wanted[range]`, both sorted, as ranges; each one's number goes to `of`.
-fn matches(wanted: &Rows, range: Range<usize>, keys: &Rows, of: &mut Vec<u32>) -> Vec<Range<usize>> {
+/// The rows of `keys` that are in `wanted[range]`, both sorted, as ranges; each one's number goes to `of`. The first `same` bytes are the same in all of
+/// them, and left out in `keys`.
+fn matches(wanted: &Rows, same: usize, range: Range<usize>, keys: &Rows, of: &mut Vec<u32>) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut at = 0;
     for number in range {
-        let prefix = wanted.row(number).data();
+        let prefix = &wanted.row(number).data()[same..];
         at = first_at(keys, at, |key| key >= prefix);
         while at < keys.num_rows() && keys.row(at).data() == prefix {
             match ranges.last_mut() {

@@ -5,7 +5,7 @@ use crate::event::TableId;
 use crate::format::{BadValues, ChildSpec, ChildTable, INDEX};
 use crate::merge::history::{HistoryShape, SYSTEM_FROM, history_of, is_own_column};
 use crate::merge::shape::{COMMIT_TS, LakeShape, POSITION, data};
-use crate::table::TableSpec;
+use crate::table::{TableSpec, sort_key};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -197,7 +197,7 @@ impl ChildShape {
             columns: Arc::new(Schema::new(fields)),
             key,
             sort_prefix: parent.sort_prefix.clone(),
-            parent_key: [parent.sort_prefix.clone(), parent.record_key.clone()].concat(),
+            parent_key: sort_key(&parent.sort_prefix, &parent.record_key),
             cells: Arc::new(Schema::new(cells)),
             partition_columns: parent.partition_columns.clone(),
             ordering_field: parent.ordering_field,
@@ -247,7 +247,7 @@ impl ChildShape {
 
     /// What its rows are sorted by in a partition.
     pub(super) fn sort_key(&self) -> Vec<String> {
-        [&self.sort_prefix[..], &self.key].concat()
+        sort_key(&self.sort_prefix, &self.key)
     }
 
     pub(super) fn root(&self) -> &ChildTable {

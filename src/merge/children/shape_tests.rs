@@ -28,7 +28,7 @@ fn a_childs_columns_begin_with_its_parents_key_and_end_with_its_partition() {
     assert_eq!(names, ["s.orders_items_history", "s.orders_items_parts_history"]);
     let periods = "_valid_from _valid_to _system_from _system_to _place";
     assert_eq!(columns(&with_histories[4]), format!("id _items_index code n _commit_ts _position part {periods}"));
-    assert_eq!(with_histories[4].key_names(), ["id", "_valid_from", "_system_from", "_items_index", "code"]);
+    assert_eq!(with_histories[4].key_names(), ["_valid_from", "_system_from", "id", "_items_index", "code"]);
     assert_eq!(shapes[1].claim().lists, ["items", "parts"]);
     let sample = include_str!("../../../tests/data/state/child-v1.json").trim();
     assert_eq!(shapes[1].claim().to_json().unwrap(), sample);

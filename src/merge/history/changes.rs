@@ -4,14 +4,17 @@ use super::keys::{KeyBytes, group_end, unexpected};
 use super::source_order::{SourceOrder, Trace};
 use crate::error::{Error, Result};
 use crate::merge::piece::SortedPiece;
-use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, take};
 use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
-/// Changes from which a piece is folded.
-const WORTH_FOLDING: usize = if cfg!(test) { 64 } else { 64 * 1024 };
+/// Changes from which a piece is folded: few, so that the history's files are under way soon, and the table's columns are at hand.
+const WORTH_FOLDING: usize = if cfg!(test) { 64 } else { 16 * 1024 };
+/// The same where late changes look for more than the present version: each piece reads `bounded`.
+const WORTH_LOOKING: usize = if cfg!(test) { 96 } else { 64 * 1024 };
 
 /// Some changes, sorted by key, those of a key in the order of arrival.
 #[derive(Debug)]
@@ -36,62 +39,61 @@ pub(super) type Sequence = Box<dyn Iterator<Item = Result<SortedPiece>> + Send>;
 pub(super) struct ChangeSequence {
     sequence: Sequence,
     columns: SchemaRef,
-    /// The last key's changes: there may be more of them.
-    rest: Option<Changes>,
-    is_over: bool,
+    /// What was read and not given out.
+    ahead: VecDeque<Changes>,
+    /// Changes of a piece at least, but for the last one.
+    worth: usize,
 }
 
 impl ChangeSequence {
-    /// Over `sequence`, whose rows have `columns`.
-    pub(super) fn new(sequence: Sequence, columns: SchemaRef) -> Self {
-        Self { sequence, columns, rest: None, is_over: false }
+    /// Over `sequence`, whose rows have `columns`; `looks_back`: changes may be late.
+    pub(super) fn new(sequence: Sequence, columns: SchemaRef, looks_back: bool) -> Self {
+        let worth = if looks_back { WORTH_LOOKING } else { WORTH_FOLDING };
+        Self { sequence, columns, ahead: VecDeque::new(), worth }
     }
 
     /// The next changes; `None` at the end.
     pub(super) fn next(&mut self, maker: &KeyBytes) -> Result<Option<Changes>> {
-        let mut batches = Vec::new();
-        let mut trace = Trace::default();
-        if let Some(rest) = self.rest.take() {
-            batches.push(rest.rows);
-            trace = rest.trace;
+        let mut parts: Vec<Changes> = Vec::new();
+        let mut count = 0;
+        while let Some(next) = self.pull(maker)? {
+            // one key's changes stay together, however many they are
+            let ends = |last: &Changes| last.keys.row(last.keys.num_rows() - 1) != next.keys.row(0);
+            if count >= self.worth && parts.last().is_some_and(ends) {
+                self.ahead.push_front(next);
+                break;
+            }
+            count += next.keys.num_rows();
+            parts.push(next);
         }
-        loop {
-            while !self.is_over && trace.operations.len() < WORTH_FOLDING {
-                self.pull(&mut batches, &mut trace)?;
-            }
-            if trace.operations.is_empty() {
-                return Ok(None);
-            }
-            let rows = concat_batches(&self.columns, &batches).map_err(unexpected)?;
-            let whole = Changes { keys: maker.of(&rows)?, rows, trace };
-            if self.is_over {
-                return Ok(Some(whole));
-            }
-            let count = whole.keys.num_rows();
-            let last = whole.keys.row(count - 1);
-            let start = (0..count).rev().find(|row| whole.keys.row(*row) != last).map_or(0, |row| row + 1);
-            if start > 0 {
-                self.rest = Some(whole.slice(start, count, maker)?);
-                return whole.slice(0, start, maker).map(Some);
-            }
-            // one key with more changes than a piece has
-            batches = vec![whole.rows];
-            trace = whole.trace;
-            self.pull(&mut batches, &mut trace)?;
+        if parts.len() < 2 {
+            return Ok(parts.pop());
         }
+        self.joined(parts, maker).map(Some)
     }
 
-    /// Adds the sequence's next piece, if there is one.
-    fn pull(&mut self, batches: &mut Vec<RecordBatch>, trace: &mut Trace) -> Result<()> {
-        let Some(piece) = self.sequence.next().transpose()? else {
-            self.is_over = true;
-            return Ok(());
-        };
-        let of = piece.trace.ok_or_else(|| Error::bug("a change came without what its history needs"))?;
-        batches.push(piece.rows);
-        trace.operations.extend(of.operations);
-        trace.orders.extend(of.orders);
-        Ok(())
+    fn joined(&self, parts: Vec<Changes>, maker: &KeyBytes) -> Result<Changes> {
+        let rows = concat_batches(&self.columns, parts.iter().map(|part| &part.rows)).map_err(unexpected)?;
+        let mut trace = Trace::default();
+        for part in parts {
+            trace.operations.extend(part.trace.operations);
+            trace.orders.extend(part.trace.orders);
+        }
+        Ok(Changes { keys: maker.of(&rows)?, rows, trace })
+    }
+
+    /// The sequence's next piece that has rows.
+    fn pull(&mut self, maker: &KeyBytes) -> Result<Option<Changes>> {
+        if let Some(next) = self.ahead.pop_front() {
+            return Ok(Some(next));
+        }
+        loop {
+            let Some(piece) = self.sequence.next().transpose()? else { return Ok(None) };
+            let trace = piece.trace.ok_or_else(|| Error::bug("a change came without what its history needs"))?;
+            if piece.rows.num_rows() > 0 {
+                return Ok(Some(Changes { keys: maker.of(&piece.rows)?, rows: piece.rows, trace }));
+            }
+        }
     }
 
     /// The changes of `found` up to the key `last`, the others remain for later.
@@ -101,27 +103,25 @@ impl ChangeSequence {
         if end == count {
             return Ok(found);
         }
-        let mut rest = found.slice(end, count, maker)?;
-        if let Some(behind) = self.rest.take() {
-            let rows = concat_batches(&self.columns, [&rest.rows, &behind.rows]).map_err(unexpected)?;
-            rest.trace.operations.extend(behind.trace.operations);
-            rest.trace.orders.extend(behind.trace.orders);
-            rest = Changes { keys: maker.of(&rows)?, rows, trace: rest.trace };
-        }
-        self.rest = Some(rest);
+        self.ahead.push_front(found.slice(end, count, maker)?);
         found.slice(0, end, maker)
     }
 }
 
-/// One row of each key.
-pub(super) fn distinct(changes: &Changes) -> Result<RecordBatch> {
+/// The columns of the key, with each key once.
+pub(super) fn distinct(changes: &Changes, maker: &KeyBytes) -> Result<Vec<ArrayRef>> {
     let mut firsts = Vec::new();
     let mut at = 0;
     while at < changes.keys.num_rows() {
         firsts.push(at as u64);
         at = group_end(&changes.keys, at);
     }
-    take_record_batch(&changes.rows, &UInt64Array::from(firsts)).map_err(unexpected)
+    let columns = maker.columns(&changes.rows)?;
+    if firsts.len() == changes.keys.num_rows() {
+        return Ok(columns);
+    }
+    let firsts = UInt64Array::from(firsts);
+    columns.iter().map(|column| take(column, &firsts, None).map_err(unexpected)).collect()
 }
 
 /// Rows that a table has already, as changes that come before all others.

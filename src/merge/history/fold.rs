@@ -172,7 +172,8 @@ impl State {
             match std::mem::replace(self, State::Over) {
                 State::Begin(begun) => {
                     let Begin { join, fold, base, servers, spill, memory_bytes } = *begun;
-                    let sequence = ChangeSequence::new(sequence(&fold, base, servers)?, fold.shape().columns().clone());
+                    let looks_back = !join.rule.follows_system_time();
+                    let sequence = ChangeSequence::new(sequence(&fold, base, servers)?, fold.shape().columns().clone(), looks_back);
                     *self = match (join.resets.first(), &join.fill) {
                         (None, None) => State::Changed(Box::new((join, sequence))),
                         (reset, fill) => {
@@ -267,7 +268,8 @@ fn transformed(fold: &Fold, rows: Sequence) -> Result<Sequence> {
 fn sequence(fold: &Fold, base: Option<BaseRows>, servers: Servers) -> Result<Sequence> {
     let shape = fold.shape();
     let all = fold.history().ok_or_else(|| Error::bug("a table's history lacks its changes"))?;
-    let memory: Sequence = Box::new(SortedPieces::all(shape, all.pieces.clone(), fold.fill.as_ref(), BATCH_BYTES)?);
+    let memory = SortedPieces::all(shape, all.pieces.clone(), fold.fill.as_ref(), BATCH_BYTES)?;
+    let memory: Sequence = Box::new(memory.sharing(fold.gathered.as_ref()));
     let servers = servers.with_arrivals(all);
     let memory = transformed(fold, servers.placed(memory))?;
     let mut sequences = Vec::new();

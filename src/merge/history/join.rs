@@ -104,9 +104,10 @@ impl Join {
     /// The next changes of `_open` of those keys that are changed; `None` at the end.
     pub(super) fn next(&mut self, sequence: &mut ChangeSequence) -> Result<Option<SortedChanges>> {
         let Some(changes) = sequence.next(&self.maker)? else { return Ok(None) };
-        let keys = distinct(&changes)?;
-        let ends: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![OPEN_END; keys.num_rows()]).with_timezone("UTC"));
-        let prefix = [vec![ends.clone(), ends], self.maker.columns(&keys)?].concat();
+        let keys = distinct(&changes, &self.maker)?;
+        let count = keys.first().map_or(0, |key| key.len());
+        let ends: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![OPEN_END; count]).with_timezone("UTC"));
+        let prefix = [vec![ends.clone(), ends], keys].concat();
         let open = self.reader.find(&partition_of(OPEN), &prefix)?.rows;
         self.fold(&changes, &open).map(Some)
     }

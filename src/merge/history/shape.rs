@@ -6,7 +6,7 @@
 //! - `bounded`: true as far as is known, until a certain time: sorted by that time;
 //! - `closed-2026-11`: known no longer, since that month: sorted by that moment.
 //!
-//! One sort key serves all three: the end in system time, the end in valid time, then the record key (the row's key and both beginnings). In `_open` both ends
+//! One sort key serves all three: the end in system time, the end in valid time, the row's key, both beginnings. In `_open` both ends
 //! are the open end, so the key decides. In the others what comes new is greater than what is there, or nearly, so it goes to the last file: a commit's
 //! cost follows its changes, however long the history is.
 
@@ -127,15 +127,16 @@ impl HistoryShape {
             name: self.table.name().to_owned(),
             columns: self.columns.clone(),
             record_key: self.record_key(),
-            sort_prefix: vec![SYSTEM_TO.to_owned(), VALID_TO.to_owned()],
+            sort_prefix: [SYSTEM_TO, VALID_TO].map(str::to_owned).into_iter().chain(self.key.iter().cloned()).collect(),
             ordering_field: SYSTEM_FROM.to_owned(),
             partition_columns: vec![PLACE.to_owned()],
         }
     }
 
-    /// Names of the record key's columns.
+    /// Names of the record key's columns. The beginnings come first: they repeat from row to row in `_open`, and what a text shares with the one before it
+    /// costs nothing in a file.
     pub fn record_key(&self) -> Vec<String> {
-        self.key.iter().cloned().chain([VALID_FROM.to_owned(), SYSTEM_FROM.to_owned()]).collect()
+        [VALID_FROM, SYSTEM_FROM].map(str::to_owned).into_iter().chain(self.key.iter().cloned()).collect()
     }
 }
 

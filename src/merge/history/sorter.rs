@@ -1,8 +1,9 @@
 //! Changes that come in any order and are given out in the table's: in memory as far as that goes, the rest in sorted runs on local disk.
 
 use super::keys::unexpected;
-use super::shape::{HistoryShape, PLACE, SYSTEM_TO, VALID_TO};
+use super::shape::{HistoryShape, PLACE, SYSTEM_FROM, SYSTEM_TO, VALID_FROM, VALID_TO};
 use crate::error::{Error, Result};
+use crate::merge::heap::{heapify, sift_down};
 use crate::merge::spill::{SpillFolder, spill_error};
 use crate::table::SortedChanges;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
@@ -62,7 +63,9 @@ impl Sorter {
     }
 
     fn by(first: &[&str], shape: &HistoryShape, spill: SpillFolder, memory_bytes: usize) -> Result<Self> {
-        let names = first.iter().map(|name| (*name).to_owned()).chain(shape.record_key()).collect::<Vec<_>>();
+        // as the table is sorted: the record key has its columns in another order
+        let names = first.iter().map(|name| (*name).to_owned()).chain(shape.key().to_vec());
+        let names = names.chain([VALID_FROM, SYSTEM_FROM].map(str::to_owned)).collect::<Vec<_>>();
         let fields = names.iter().map(|name| Ok(SortField::new(shape.columns().field_with_name(name)?.data_type().clone())));
         let fields = fields.collect::<Result<Vec<_>, arrow::error::ArrowError>>().map_err(unexpected)?;
         let order = Order { converter: RowConverter::new(fields).map_err(unexpected)?, names };
@@ -200,9 +203,9 @@ impl Merged {
                 merged.rows.push(0);
             }
         }
-        for at in (0..merged.heap.len() / 2).rev() {
-            merged.sift_down(at);
-        }
+        let mut heap = std::mem::take(&mut merged.heap);
+        heapify(&mut heap, |a, b| merged.is_before(a, b));
+        merged.heap = heap;
         Ok(merged)
     }
 
@@ -216,20 +219,10 @@ impl Merged {
         self.loaded[a].1.row(self.rows[a]) < self.loaded[b].1.row(self.rows[b])
     }
 
-    fn sift_down(&mut self, mut at: usize) {
-        loop {
-            let mut least = at;
-            for child in [2 * at + 1, 2 * at + 2] {
-                if child < self.heap.len() && self.is_before(self.heap[child], self.heap[least]) {
-                    least = child;
-                }
-            }
-            if least == at {
-                return;
-            }
-            self.heap.swap(at, least);
-            at = least;
-        }
+    fn sift_down(&mut self) {
+        let mut heap = std::mem::take(&mut self.heap);
+        sift_down(&mut heap, 0, |a, b| self.is_before(a, b));
+        self.heap = heap;
     }
 
     /// Rows until a batch is used up.
@@ -239,7 +232,7 @@ impl Merged {
             spots.push((first, self.rows[first]));
             self.rows[first] += 1;
             if self.rows[first] < self.loaded[first].1.num_rows() {
-                self.sift_down(0);
+                self.sift_down();
                 continue;
             }
             let batches: Vec<SortedChanges> = self.loaded.iter().map(|(changes, _)| changes.clone()).collect();
@@ -251,7 +244,7 @@ impl Merged {
                 }
                 None => _ = self.heap.swap_remove(0),
             }
-            self.sift_down(0);
+            self.sift_down();
             return Ok(Some(out));
         }
         Ok(None)

@@ -15,9 +15,11 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory,
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::{ColumnDescPtr, Type};
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io::Write;
@@ -58,6 +60,14 @@ impl EncodedColumn {
         }
     }
 
+    /// The chunk of a column that isn't nested, as raw bytes.
+    pub(in super::super) fn into_raw(self) -> Result<RawColumn> {
+        match self {
+            Self::Written(chunk) => raw(*chunk).map_err(|error| Error::bug("a column chunk can't be kept").caused_by(error)),
+            Self::Raw { bytes, close } => Ok(RawColumn { bytes, close }),
+        }
+    }
+
     /// What the footer will say about the chunk.
     pub(in super::super) fn close(&self) -> &ColumnCloseResult {
         match self {
@@ -65,6 +75,61 @@ impl EncodedColumn {
             Self::Raw { close, .. } => close,
         }
     }
+}
+
+/// A chunk as raw bytes, for more than one file.
+#[derive(Clone)]
+pub(in super::super) struct RawColumn {
+    /// The pages.
+    pub(in super::super) bytes: Bytes,
+    close: Box<ColumnCloseResult>,
+}
+
+impl RawColumn {
+    /// The chunk as the column `target` of a file, which has the same type.
+    pub(in super::super) fn into_column(self, target: &ColumnDescPtr) -> Result<EncodedColumn> {
+        let Self { bytes, mut close } = self;
+        let old = &close.metadata;
+        let mut metadata = ColumnChunkMetaData::builder(target.clone())
+            .set_compression_codec(old.compression_codec())
+            .set_encodings_mask(*old.encodings_mask())
+            .set_total_compressed_size(old.compressed_size())
+            .set_total_uncompressed_size(old.uncompressed_size())
+            .set_num_values(old.num_values())
+            .set_data_page_offset(old.data_page_offset())
+            .set_dictionary_page_offset(old.dictionary_page_offset())
+            .set_unencoded_byte_array_data_bytes(old.unencoded_byte_array_data_bytes());
+        if let Some(histogram) = old.definition_level_histogram() {
+            metadata = metadata.set_definition_level_histogram(Some(histogram.clone()));
+        }
+        if let Some(statistics) = old.statistics() {
+            metadata = metadata.set_statistics(statistics.clone());
+        }
+        if let Some(encodings) = old.page_encoding_stats() {
+            metadata = metadata.set_page_encoding_stats(encodings.clone());
+        }
+        close.metadata = metadata.build().map_err(|error| Error::bug("a column chunk can't be shared").caused_by(error))?;
+        Ok(EncodedColumn::Raw { bytes, close })
+    }
+}
+
+/// A chunk gives its bytes to a file only: to one in memory.
+fn raw(chunk: ArrowColumnChunk) -> Result<RawColumn, ParquetError> {
+    let close = chunk.close().clone();
+    let column = close.metadata.column_descr().self_type_ptr();
+    let root = Arc::new(Type::group_type_builder("binlake_record").with_fields(vec![column]).build()?);
+    let space = Vec::with_capacity(usize::try_from(close.metadata.compressed_size())? + (64 << 10));
+    let mut file = SerializedFileWriter::new(space, root, Arc::new(WriterProperties::default()))?;
+    let start = file.bytes_written();
+    let mut row_group = file.next_row_group()?;
+    chunk.append_to_row_group(&mut row_group)?;
+    let row_group = row_group.close()?;
+    let end = file.bytes_written();
+    let written = row_group.column(0);
+    let dictionary = written.dictionary_page_offset().map_or(0, |offset| written.data_page_offset() - offset);
+    let close = close.update_dictionary_location(usize::try_from(dictionary)?)?;
+    let bytes = Bytes::from(file.into_inner()?).slice(start..end);
+    Ok(RawColumn { bytes, close: Box::new(close) })
 }
 
 /// Rows of a page where the widest column takes `bytes_a_row`.

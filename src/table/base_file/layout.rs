@@ -1,6 +1,7 @@
 //! Which columns a base file has, in which Parquet types, under which field ids.
 
 use super::super::record_key::RecordKeyForm;
+use super::super::sort_key;
 use crate::error::{Area, Error, Kind, Result};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use parquet::basic::{ConvertedType, LogicalType, Repetition, TimeUnit as ParquetUnit, Type as Physical};
@@ -113,8 +114,8 @@ pub(in super::super) struct FileLayout {
     pub(in super::super) key: Vec<usize>,
     /// Names of these columns.
     pub(in super::super) key_names: Vec<String>,
-    /// How many of them are the sort prefix.
-    pub(in super::super) prefix: usize,
+    /// Names of the record key's columns, as they follow each other in its text.
+    pub(in super::super) record_key: Vec<String>,
     /// How the record key is written.
     pub(in super::super) key_form: RecordKeyForm,
     /// The Parquet schema: Hudi's columns, then `columns`.
@@ -130,7 +131,7 @@ impl FileLayout {
         partition_columns: usize,
         ids: &FieldIds,
     ) -> Result<Self> {
-        let key_names = [sort_prefix, record_key].concat();
+        let key_names = sort_key(sort_prefix, record_key);
         let key = key_names
             .iter()
             .map(|name| {
@@ -154,7 +155,7 @@ impl FileLayout {
         Ok(Self {
             columns: Arc::new(Schema::new(fields)),
             key_form: RecordKeyForm::of(record_key.len(), partition_columns),
-            prefix: sort_prefix.len(),
+            record_key: record_key.to_vec(),
             key_names,
             key,
             parquet: Arc::new(SchemaDescriptor::new(Arc::new(root))),

@@ -11,7 +11,7 @@ mod read;
 mod upload;
 
 pub(super) use constant::constant_chunk;
-pub(super) use encode::{ColumnEncoder, EncodedColumn, page_rows_for};
+pub(super) use encode::{ColumnEncoder, EncodedColumn, RawColumn, page_rows_for};
 pub(super) use footer::{KEY_RANGES, KeyRanges};
 pub(super) use layout::{FileLayout, MetaColumn, assign_field_ids, memory_type};
 pub(super) use read::{BaseFile, RowGroupBytes, parquet_error};

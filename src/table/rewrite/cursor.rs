@@ -21,7 +21,8 @@ pub(super) struct ChangeBatch {
     pub(super) is_delete: BooleanArray,
     /// Their keys.
     pub(super) keys: Rows,
-    /// Bytes in memory of a row, on average.
+    /// Bytes in memory of a row, on average. Partition columns and fixed-width columns of the key don't count, so that a history, which has more of them
+    /// than its table, is cut at the same rows.
     bytes_a_row: usize,
 }
 
@@ -41,6 +42,17 @@ pub(super) struct Limit {
     pub(super) rows: usize,
     /// Bytes in memory at most, about.
     pub(super) bytes: usize,
+}
+
+/// Where bytes limit the rows of a job, they are a multiple of so many: averages that differ a little make no difference then.
+const EVEN_ROWS: usize = if cfg!(test) { 64 } else { 16 * 1024 };
+
+impl Limit {
+    /// Rows at most where a row takes so many bytes.
+    fn rows_of(self, bytes_a_row: usize) -> usize {
+        let fit = self.bytes / bytes_a_row.max(1) + 1;
+        if fit >= self.rows || fit < EVEN_ROWS { self.rows.min(fit) } else { fit - fit % EVEN_ROWS }
+    }
 }
 
 /// The changes not yet handed out.
@@ -96,6 +108,9 @@ impl ChangeCursor {
         while left.rows > 0 && left.bytes > 0 && self.has(partition, bound)? {
             let Some((path, piece)) = self.ahead.pop_front() else { break };
             let keys = &piece.batch.keys;
+            if taken.is_empty() {
+                left.rows = limit.rows_of(piece.batch.bytes_a_row);
+            }
             let most = left.rows.min(left.bytes / piece.batch.bytes_a_row + 1);
             let mut end = piece.range.end.min(piece.range.start + most);
             if let Some(bound) = bound {
@@ -126,12 +141,15 @@ impl ChangeCursor {
         let runs = partition_runs(&self.partition_columns, &changes.rows)?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.layout.columns.fields().len());
         let mut bytes = 1;
-        for field in self.layout.columns.fields() {
+        for (i, field) in self.layout.columns.fields().iter().enumerate() {
             let column = changes
                 .rows
                 .column_by_name(field.name())
                 .ok_or_else(|| Error::bug("changes lack a column of the table").with("column", field.name()))?;
-            bytes += column.to_data().get_slice_memory_size().unwrap_or(0);
+            let is_even = self.layout.key.contains(&i) && column.data_type().primitive_width().is_some();
+            if !is_even && !self.partition_columns.contains(field.name()) {
+                bytes += column.to_data().get_slice_memory_size().unwrap_or(0);
+            }
             columns.push(if column.data_type() == field.data_type() {
                 Arc::clone(column)
             } else {

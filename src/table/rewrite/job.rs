@@ -2,16 +2,16 @@
 
 use super::super::InstantTime;
 use super::super::base_file::{
-    BaseFile, ColumnEncoder, EncodedColumn, FileLayout, MAX_ROW_GROUP_ROWS, MetaColumn, RowGroupBytes, memory_type,
+    BaseFile, ColumnEncoder, EncodedColumn, FileLayout, KeyRanges, MAX_ROW_GROUP_ROWS, MetaColumn, RowGroupBytes, memory_type,
 };
 use super::super::file_group::{Key, KeyCodec};
-use super::super::splice::{CopyMap, PageSplice, copy_chunk};
+use super::super::splice::{CopyMap, PageSplice};
 use super::cursor::ChangePiece;
-use super::merge::{MergePlan, changed_column, merge_column};
+use super::merge::MergePlan;
 use super::ordering::RowOrdering;
+use super::shared::SharedColumns;
 use crate::error::{Error, Result};
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use object_store::path::Path;
 use std::collections::HashMap;
@@ -34,6 +34,8 @@ pub(super) struct JobContext {
     pub(super) fill: HashMap<String, ArrayRef>,
     /// What of an old and a new row wins; `None`: the new one.
     pub(super) ordering: Option<RowOrdering>,
+    /// What is made once for this table and another one of the commit.
+    pub(super) shared: Option<Arc<SharedColumns>>,
     /// Where fetches run.
     pub(super) runtime: Handle,
 }
@@ -79,7 +81,7 @@ pub(super) fn memory_schema(layout: &FileLayout) -> Arc<Schema> {
 }
 
 /// Hudi's columns that unchanged rows keep; the other two follow from the file.
-const KEPT: [MetaColumn; 3] = [MetaColumn::CommitTime, MetaColumn::CommitSeqno, MetaColumn::RecordKey];
+pub(super) const KEPT: [MetaColumn; 3] = [MetaColumn::CommitTime, MetaColumn::CommitSeqno, MetaColumn::RecordKey];
 
 /// One job.
 pub(super) struct Job {
@@ -151,8 +153,7 @@ impl Work<'_> {
             && let Some(ranges) = &file.ranges
         {
             // the keys at its ends are in the footer: nothing is decoded
-            let ends = ranges.0.slice(2 * row_group, 2);
-            let key: Vec<ArrayRef> = layout.key_names.iter().filter_map(|name| ends.column_by_name(name).cloned()).collect();
+            let key = self.ends(ranges, *row_group);
             let row_group = self.copied(file, *row_group, bytes, copy, self.range(&key, 0, 2)?)?;
             return Ok(JobOutput { row_groups: vec![row_group], ..JobOutput::default() });
         }
@@ -161,15 +162,17 @@ impl Work<'_> {
             .iter()
             .map(|i| self.old(layout.columns.field(*i).name(), layout.columns.field(*i).data_type()))
             .collect::<Result<Vec<ArrayRef>>>()?;
+        let (columns, same) = self.common()?;
         let old_keys = match self.source {
             Source::None => None,
-            _ => Some(self.context.codec.encode(&old_key)?),
+            _ => Some(self.context.codec.encode_rest(columns, &old_key[columns..])?),
         };
-        let mut plan = MergePlan::new(old_keys.as_ref(), self.changes);
+        let mut plan = MergePlan::new(old_keys.as_ref(), same, self.changes);
         if let Some(ordering) = self.context.ordering.as_ref().filter(|_| plan.updated > 0) {
             let field = layout.columns.field(ordering.column);
             ordering.drop_late(&mut plan, &self.old(field.name(), field.data_type())?, self.changes)?;
         }
+        plan.join_pairs();
         let mut output =
             JobOutput { row_groups: Vec::new(), inserted: plan.inserted, updated: plan.updated, deleted: plan.deleted };
         if plan.rows() == 0 {
@@ -177,7 +180,7 @@ impl Work<'_> {
         }
         let mut key = Vec::with_capacity(old_key.len());
         for (old, i) in old_key.iter().zip(&layout.key) {
-            key.push(self.merged(Some(old), *i, &plan)?);
+            key.push(self.merged(old, &self.changed(*i)?, &plan)?);
         }
         if plan.ops.is_empty()
             && let Source::File { file, row_group, bytes, copy: Some(copy) } = &self.source
@@ -195,135 +198,26 @@ impl Work<'_> {
             output.row_groups.push(self.spliced(file, *row_group, bytes, &splice, &plan, &key)?);
             return Ok(output);
         }
-        output.row_groups = self.encoded(&plan, &key, page_rows)?;
+        output.row_groups = self.encoded(&plan, &old_key, &key, page_rows)?;
         Ok(output)
     }
 
-    /// The row group with only the pages made anew that the changes touch.
-    fn spliced(
-        &self,
-        file: &BaseFile,
-        row_group: usize,
-        bytes: &RowGroupBytes,
-        splice: &PageSplice<'_>,
-        plan: &MergePlan,
-        key: &[ArrayRef],
-    ) -> Result<EncodedRowGroup> {
-        let layout = &self.context.layout;
-        let ranges = splice.old_ranges();
-        let mut columns = Vec::with_capacity(KEPT.len() + layout.columns.fields().len());
-        for meta in KEPT {
-            let old = || file.read_rows(bytes, row_group, meta.name(), &DataType::Utf8, &ranges);
-            let new = cast(&self.new_meta(meta)?, &DataType::BinaryView).map_err(unexpected)?;
-            columns.push(splice.column(meta as usize, old, &new, &self.context.encoder)?);
-        }
-        for (i, field) in layout.columns.fields().iter().enumerate() {
-            let old = || file.read_rows(bytes, row_group, field.name(), field.data_type(), &ranges);
-            let new = changed_column(self.changes, i, &memory_type(field.data_type()))?;
-            columns.push(splice.column(i + MetaColumn::ALL.len(), old, &new, &self.context.encoder)?);
-        }
-        let (range, keys) = self.range(key, 0, plan.rows())?;
-        Ok(EncodedRowGroup { columns, rows: plan.rows(), range, keys })
+    /// The key columns at the ends of a row group.
+    fn ends(&self, ranges: &KeyRanges, row_group: usize) -> Vec<ArrayRef> {
+        let ends = ranges.0.slice(2 * row_group, 2);
+        self.context.layout.key_names.iter().filter_map(|name| ends.column_by_name(name).cloned()).collect()
     }
 
-    /// The row group as it is.
-    fn copied(
-        &self,
-        file: &BaseFile,
-        row_group: usize,
-        bytes: &RowGroupBytes,
-        copy: &CopyMap,
-        (range, keys): (RecordBatch, (Key, Key)),
-    ) -> Result<EncodedRowGroup> {
-        let layout = &self.context.layout;
-        let rows = file.row_group_rows(row_group);
-        let mut columns = Vec::with_capacity(KEPT.len() + layout.columns.fields().len());
-        let own = (0..layout.columns.fields().len()).map(|i| i + MetaColumn::ALL.len());
-        for leaf in KEPT.iter().map(|meta| *meta as usize).chain(own) {
-            columns.push(match copy.source(leaf) {
-                Some(source) => copy_chunk(file, bytes, row_group, source, &layout.parquet.column(leaf))?,
-                None => {
-                    let field = layout.columns.field(leaf - MetaColumn::ALL.len());
-                    let missing = self.old(field.name(), field.data_type())?;
-                    self.context.encoder.encode(leaf - MetaColumn::ALL.len(), &missing, self.page_rows())?
-                }
-            });
-        }
-        Ok(EncodedRowGroup { columns, rows, range, keys })
-    }
-
-    /// All columns decoded, merged and encoded, in as many row groups as it takes.
-    fn encoded(&self, plan: &MergePlan, key: &[ArrayRef], page_rows: usize) -> Result<Vec<EncodedRowGroup>> {
-        let layout = &self.context.layout;
-        let rows = plan.rows();
-        let cuts = if 2 * rows > 3 * MAX_ROW_GROUP_ROWS { rows.div_ceil(MAX_ROW_GROUP_ROWS) } else { 1 };
-        let bounds: Vec<usize> = (0..=cuts).map(|cut| cut * rows / cuts).collect();
-        let mut row_groups = Vec::with_capacity(cuts);
-        for bounds in bounds.windows(2) {
-            let (range, keys) = self.range(key, bounds[0], bounds[1])?;
-            row_groups.push(EncodedRowGroup { columns: Vec::new(), rows: bounds[1] - bounds[0], range, keys });
-        }
-        // where all rows keep their places and pages are regular, a column may keep its pages, or have them made from indices, beside new ones
-        let in_place = match &self.source {
-            Source::File { file, row_group, bytes, copy: Some(copy) }
-                if plan.inserted + plan.deleted == 0 && PageSplice::is_regular(file, *row_group, copy, layout, page_rows) =>
-            {
-                PageSplice::new(file, bytes, *row_group, copy, layout, plan, page_rows).map(|splice| (*copy, splice))
-            }
-            _ => None,
-        };
-        for meta in KEPT {
-            let new = self.new_meta(meta)?;
-            if let (Some((_, splice)), MetaColumn::CommitTime, [target]) = (&in_place, meta, &mut row_groups[..])
-                && let Some(chunk) = splice.by_indices(meta as usize, &new, &self.context.encoder)?
-            {
-                target.columns.push(chunk);
-                continue;
-            }
-            let merged = match self.source {
-                Source::None => self.only_upserts(&new, plan)?,
-                _ => merge_column(
-                    &self.old(meta.name(), &DataType::Utf8)?,
-                    &cast(&new, &DataType::BinaryView).map_err(unexpected)?,
-                    plan,
-                )?,
-            };
-            for (cut, row_group) in row_groups.iter_mut().enumerate() {
-                let part = merged.slice(bounds[cut], row_group.rows);
-                row_group.columns.push(self.context.encoder.encode_meta(meta, &part, page_rows)?);
-            }
-        }
-        for (i, field) in layout.columns.fields().iter().enumerate() {
-            let merged = match (layout.key.iter().position(|k| *k == i), &self.source) {
-                (Some(position), _) => Arc::clone(&key[position]),
-                (None, Source::None) => self.merged(None, i, plan)?,
-                (None, source) => {
-                    let leaf = i + MetaColumn::ALL.len();
-                    if let (Some((_, splice)), [target]) = (&in_place, &mut row_groups[..]) {
-                        let new = changed_column(self.changes, i, &memory_type(field.data_type()))?;
-                        if let Some(chunk) = splice.by_indices(leaf, &new, &self.context.encoder)? {
-                            target.columns.push(chunk);
-                            continue;
-                        }
-                    }
-                    let old = self.old(field.name(), field.data_type())?;
-                    if let (Some((copy, _)), Source::File { file, row_group, bytes, .. }, [target]) =
-                        (&in_place, source, &mut row_groups[..])
-                        && let Some(source) = copy.source(leaf)
-                        && self.unchanged(&old, i, plan)?
-                    {
-                        target.columns.push(copy_chunk(file, bytes, *row_group, source, &layout.parquet.column(leaf))?);
-                        continue;
-                    }
-                    self.merged(Some(&old), i, plan)?
-                }
-            };
-            for (cut, row_group) in row_groups.iter_mut().enumerate() {
-                let part = merged.slice(bounds[cut], row_group.rows);
-                row_group.columns.push(self.context.encoder.encode(i, &part, page_rows)?);
-            }
-        }
-        Ok(row_groups)
+    /// How many of the first columns are the same in all keys of the job, and how many bytes of the keys those are.
+    fn common(&self) -> Result<(usize, usize)> {
+        let (Source::File { file, row_group, .. }, changes) = (&self.source, self.changes) else { return Ok((0, 0)) };
+        let (Some(ranges), Some(first), Some(last)) = (&file.ranges, changes.first(), changes.last()) else { return Ok((0, 0)) };
+        let ends = self.context.codec.encode(&self.ends(ranges, *row_group))?;
+        let (columns, bytes) = self.context.codec.common(ends.row(0).data(), ends.row(1).data());
+        let least = first.batch.keys.row(first.range.start);
+        let greatest = last.batch.keys.row(last.range.end - 1);
+        let is_same = [least, greatest].iter().all(|key| key.data()[..bytes] == ends.row(0).data()[..bytes]);
+        Ok(if is_same { (columns, bytes) } else { (0, 0) })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::base_file::{MetaColumn, memory_type, page_rows_for};
 use super::super::file_group::Key;
 use super::super::record_key::{append_integer, record_keys};
-use super::super::splice::{PageSplice, equal_values};
+use super::super::splice::PageSplice;
 use super::job::{Source, Work, unexpected};
 use super::merge::{MergePlan, changed_column, merge_column};
 use crate::error::{Error, Result};
@@ -30,21 +30,22 @@ impl Work<'_> {
         })
     }
 
-    /// The table's column `i` after the merge.
-    pub(super) fn merged(&self, old: Option<&ArrayRef>, i: usize, plan: &MergePlan) -> Result<ArrayRef> {
+    /// The table's column `i` of all changes, as it is merged.
+    pub(super) fn changed(&self, i: usize) -> Result<ArrayRef> {
         let stored = self.context.layout.columns.field(i).data_type();
-        match (&self.source, old) {
-            (Source::None, _) | (_, None) => self.only_upserts(&changed_column(self.changes, i, stored)?, plan),
-            (_, Some(old)) if self.changes.is_empty() => Ok(Arc::clone(old)),
-            (_, Some(old)) => merge_column(old, &changed_column(self.changes, i, &memory_type(stored))?, plan),
+        match self.source {
+            Source::None => changed_column(self.changes, i, stored),
+            _ => changed_column(self.changes, i, &memory_type(stored)),
         }
     }
 
-    /// Whether all updates leave the table's column `i` as it was.
-    pub(super) fn unchanged(&self, old: &ArrayRef, i: usize, plan: &MergePlan) -> Result<bool> {
-        let new = changed_column(self.changes, i, old.data_type())?;
-        let equal = equal_values(old, &new);
-        Ok(plan.ops.iter().all(|op| op.new.is_some_and(|row| equal(op.at as usize, row as usize))))
+    /// A column after the merge.
+    pub(super) fn merged(&self, old: &ArrayRef, new: &ArrayRef, plan: &MergePlan) -> Result<ArrayRef> {
+        match self.source {
+            Source::None => self.only_upserts(new, plan),
+            _ if self.changes.is_empty() => Ok(Arc::clone(old)),
+            _ => merge_column(old, new, plan),
+        }
     }
 
     /// The rows of `new` that the plan takes, where there are no old ones.
@@ -73,10 +74,14 @@ impl Work<'_> {
                 prefix.push(b'_');
                 append_integer(i64::from(self.number), &mut prefix);
                 prefix.push(b'_');
-                for row in 0..rows {
+                // deletes don't count: a history's change of a row, which is one of each, has the number that the row's own has in its table
+                let mut number = 0;
+                let deleted = self.changes.iter().flat_map(|piece| piece.range.clone().map(|row| piece.batch.is_delete.value(row)));
+                for is_delete in deleted {
                     values.extend_from_slice(&prefix);
-                    append_integer(i64::try_from(row).unwrap_or(0), &mut values);
+                    append_integer(number, &mut values);
                     ends.push(i32::try_from(values.len()).map_err(|_| Error::bug("too many changes in one job"))?);
+                    number += i64::from(!is_delete);
                 }
                 Arc::new(
                     StringArray::try_new(OffsetBuffer::new(ScalarBuffer::from(ends)), values.into(), None).map_err(unexpected)?,
@@ -84,13 +89,12 @@ impl Work<'_> {
             }
             _ => {
                 let layout = &self.context.layout;
-                let key = layout
-                    .key
-                    .iter()
-                    .skip(layout.prefix)
-                    .map(|i| changed_column(self.changes, *i, layout.columns.field(*i).data_type()))
-                    .collect::<Result<Vec<_>>>()?;
-                Arc::new(record_keys(layout.key_form, &layout.key_names[layout.prefix..], &key)?)
+                let column = |name: &String| {
+                    let index = layout.columns.index_of(name).map_err(unexpected)?;
+                    changed_column(self.changes, index, layout.columns.field(index).data_type())
+                };
+                let key = layout.record_key.iter().map(column).collect::<Result<Vec<_>>>()?;
+                Arc::new(record_keys(layout.key_form, &layout.record_key, &key)?)
             }
         })
     }

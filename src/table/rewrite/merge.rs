@@ -23,6 +23,20 @@ pub(in super::super) struct Op {
     pub(in super::super) new: Option<u32>,
 }
 
+impl Op {
+    /// Becomes one with `next` if of the two one takes a row away and the other puts one in its place.
+    fn takes_in(&mut self, next: Self) -> bool {
+        match (*self, next) {
+            (Self { removes: true, new: None, at }, Self { removes: false, new, at: behind }) if behind == at + 1 => self.new = new,
+            (Self { removes: false, new: Some(_), at }, Self { removes: true, new: None, at: same }) if same == at => {
+                self.removes = true;
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// What the changes do to a row group.
 #[derive(Debug, Default)]
 pub(in super::super) struct MergePlan {
@@ -39,8 +53,8 @@ pub(in super::super) struct MergePlan {
 }
 
 impl MergePlan {
-    /// Looks up each change among the old rows' keys; both are sorted.
-    pub(in super::super) fn new(old: Option<&Rows>, changes: &[ChangePiece]) -> Self {
+    /// Looks up each change among the old rows' keys; both are sorted. The first `same` bytes are the same in all keys, and left out in `old`.
+    pub(in super::super) fn new(old: Option<&Rows>, same: usize, changes: &[ChangePiece]) -> Self {
         let old_rows = old.map_or(0, Rows::num_rows);
         let mut plan = Self { old_rows, ..Self::default() };
         plan.ops.reserve(changes.iter().map(|piece| piece.range.len()).sum());
@@ -50,7 +64,7 @@ impl MergePlan {
             for row in piece.range.clone() {
                 let mut found = false;
                 if let Some(old) = old {
-                    let key = piece.batch.keys.row(row).data();
+                    let key = &piece.batch.keys.row(row).data()[same..];
                     at = gallop(old, at, key);
                     found = at < old_rows && old.row(at).data() == key;
                 }
@@ -76,6 +90,16 @@ impl MergePlan {
         let dropped = (before - self.ops.len()) as u64;
         self.updated -= dropped;
         dropped
+    }
+
+    /// Takes a row that goes and one that comes in its place for an update, whatever their keys are: a history's change of a key is such a pair.
+    pub(in super::super) fn join_pairs(&mut self) {
+        self.ops.dedup_by(|next, last| last.takes_in(*next));
+    }
+
+    /// Whether each old row has its place among the new ones.
+    pub(in super::super) fn keeps_places(&self) -> bool {
+        self.ops.iter().all(|op| op.removes && op.new.is_some())
     }
 
     /// Rows after the merge.

@@ -9,9 +9,12 @@
 //! **How it runs.** A planner walks changes and files in order and makes jobs, one a row group; `rewrite_threads` workers fetch, decode, merge and
 //! encode; one writer appends what they made, in order, to one file after the other and uploads it in parts. At most a few jobs are in flight, so
 //! memory is bounded by row groups, not by files or commits. Nothing that is written is visible before the commit.
+//!
+//! **What two tables share.** A history's open versions are its table's rows: chunks that come out the same are made once for both (`shared`).
 
 mod cursor;
 mod job;
+mod job_chunks;
 mod job_columns;
 mod merge;
 mod ordering;
@@ -19,13 +22,17 @@ mod output;
 mod plan;
 mod pool;
 mod restore;
+mod shared;
 
 #[cfg(test)]
 mod foreign_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod shared_tests;
 
 pub(super) use merge::{MergePlan, Op, merge_column};
+pub(super) use shared::SharedColumns;
 
 use super::base_file::{FileLayout, assign_field_ids};
 use super::file_group::KeyIndex;
@@ -77,6 +84,8 @@ pub(super) struct RewriteInput {
     pub changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
     /// See [`super::CommitRequest::ordering`].
     pub ordering: Option<String>,
+    /// What is made once for this table and another one of the commit.
+    pub shared: Option<Arc<SharedColumns>>,
     /// The base files that hold the table's rows now.
     pub live: Vec<FileSlice>,
     /// The Avro schema of the files, with Hudi's own columns: goes into their footers.

@@ -2,7 +2,7 @@
 
 use super::super::base_file::MAX_ROW_GROUP_ROWS;
 use super::super::{FileSlice, InstantTime, SortedChanges, TableOptions};
-use super::{KeyIndex, RewriteInput, RewriteOutput, rewrite};
+use super::{KeyIndex, RewriteInput, RewriteOutput, SharedColumns, rewrite};
 use crate::error::Result;
 use crate::table::partition_path::partition_path;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -48,6 +48,7 @@ pub(super) struct Harness {
     pub(super) model: BTreeMap<(String, i32, String), (ModelKey, Row)>,
     wide: bool,
     added: bool,
+    pub(super) shared: Option<Arc<SharedColumns>>,
 }
 
 pub(super) fn instant(commit: u32) -> InstantTime {
@@ -69,6 +70,7 @@ impl Harness {
             model: BTreeMap::new(),
             wide: false,
             added: false,
+            shared: None,
         }
     }
 
@@ -173,6 +175,7 @@ impl Harness {
             truncate,
             changes: Box::new(batches.into_iter()),
             ordering: None,
+            shared: self.shared.clone(),
             live: self.live.clone(),
             avro_schema: "{}".to_owned(),
             field_ids: self.field_ids.clone(),

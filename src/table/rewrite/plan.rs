@@ -39,6 +39,7 @@ pub(super) fn run(input: RewriteInput, layout: FileLayout, runtime: tokio::runti
             Some(name) => Some(RowOrdering::new(name, &layout.columns, &input.table)?),
             None => None,
         },
+        shared: input.shared.filter(|_| !input.copies_nothing),
         runtime: runtime.clone(),
     };
     let writer = Writer {

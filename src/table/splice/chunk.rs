@@ -2,6 +2,7 @@
 
 use super::super::base_file::{BaseFile, EncodedColumn, FileLayout, RowGroupBytes, parquet_error};
 use crate::error::Result;
+use bytes::Bytes;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ColumnChunkMetaDataBuilder};
@@ -94,6 +95,13 @@ fn copy(
         offset_index: offset_index(file, row_group, source).map(|index| shifted(index, start)),
     };
     Ok(EncodedColumn::Raw { bytes: raw, close: Box::new(close) })
+}
+
+/// The bytes of the file's column `source` in a row group, fetched as `bytes`.
+pub(in super::super) fn chunk_bytes(file: &BaseFile, bytes: &RowGroupBytes, row_group: usize, source: usize) -> Result<Bytes> {
+    let chunk = file.metadata.row_group(row_group).column(source);
+    let slice = || bytes.slice(u64::try_from(chunk_start(chunk))?, usize::try_from(chunk.compressed_size())?);
+    slice().map_err(|error: ParquetError| parquet_error(error, &file.path))
 }
 
 /// Where a chunk's bytes start in its file.

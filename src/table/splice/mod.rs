@@ -14,6 +14,6 @@ mod pages;
 mod statistics;
 mod values;
 
-pub(super) use chunk::{CopyMap, copy_chunk};
+pub(super) use chunk::{CopyMap, chunk_bytes, copy_chunk};
 pub(super) use pages::PageSplice;
 pub(super) use values::equal_values;
