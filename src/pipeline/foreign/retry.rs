@@ -71,14 +71,22 @@ fn refused(error: object_store::Error, path: &Path) -> Error {
 #[async_trait]
 impl RetryQueue for LakeRetries {
     async fn next(&self, is_done: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Option<RetryLot>> {
-        {
-            let mut next_look = self.next_look.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let now = Instant::now();
-            if now < *next_look {
-                return Ok(None);
-            }
-            *next_look = now + LOOK_INTERVAL;
+        let is_early = Instant::now() < *self.next_look.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if is_early {
+            return Ok(None);
         }
+        let lot = self.look(is_done).await?;
+        if lot.is_none() {
+            // only now: a look that was cancelled is none
+            *self.next_look.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now() + LOOK_INTERVAL;
+        }
+        Ok(lot)
+    }
+}
+
+impl LakeRetries {
+    /// The first lot that wasn't read.
+    async fn look(&self, is_done: &(dyn for<'a> Fn(&'a str) -> bool + Sync)) -> Result<Option<RetryLot>> {
         for table in &self.tables {
             let folder = folder(&self.lake, table);
             let listed = self.lake.store().list_with_delimiter(Some(&folder)).await.map_err(|error| refused(error, &folder))?;
