@@ -1,7 +1,7 @@
 //! Keeping lookups fresh while a service runs.
 
 use super::Lookup;
-use super::read::{pause, stamp};
+use super::read::{Stamp, pause, stamp};
 use crate::error::Result;
 use crate::metrics as names;
 use std::future::Future;
@@ -26,7 +26,7 @@ pub async fn keep_fresh<F: Future<Output = Result<()>>>(lookup: Arc<Lookup>, rea
         }
         match read().await {
             Ok(()) => {
-                seen = now;
+                seen = now.filter(Stamp::is_settled);
                 said = None;
                 let items = lookup.content().map_or(0, |content| content.rows().num_rows());
                 metrics::gauge!(names::LOOKUP_ITEMS, "lookup" => lookup.name().to_owned()).set(items as f64);

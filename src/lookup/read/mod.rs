@@ -31,7 +31,16 @@ const FILE_LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp(Vec<(SystemTime, u64)>);
 
+/// So long after a change a file is read again though it looks the same: who writes may not be done, and what is written may not be seen yet.
+const SETTLING: Duration = Duration::from_secs(3);
+
 impl Stamp {
+    /// Whether the last change is a while ago.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_old = |(changed, _): &(SystemTime, u64)| changed.elapsed().is_ok_and(|since| since >= SETTLING);
+        self.0.iter().all(is_old)
+    }
+
     fn of(paths: &[&Path]) -> Option<Self> {
         let one = |path: &&Path| {
             let metadata = std::fs::metadata(path).ok()?;
