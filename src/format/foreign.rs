@@ -15,7 +15,7 @@ use crate::event::{
 use crate::time::Timestamp;
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What the database of a table with dead letters begins with.
@@ -57,7 +57,11 @@ pub struct ForeignDecoder {
     format: ForeignFormat,
     /// Records read, by shard.
     counts: BTreeMap<Arc<str>, u64>,
+    letters: KnownLetters,
 }
+
+/// Of tables the positions of records that are dead letters already.
+pub type KnownLetters = BTreeMap<TableId, BTreeSet<String>>;
 
 /// What a batch of records came to.
 #[derive(Debug, Default)]
@@ -100,7 +104,13 @@ pub fn dead_letter_schema(table: &TableId) -> TableSchema {
 impl ForeignDecoder {
     /// A decoder that goes on behind so many records of each shard.
     pub fn new(format: ForeignFormat, counts: BTreeMap<Arc<str>, u64>) -> Self {
-        Self { format, counts }
+        Self { format, counts, letters: KnownLetters::new() }
+    }
+
+    /// Nothing is made of records that are dead letters already: only who asks for them to be read again makes rows of them.
+    #[must_use]
+    pub fn with_letters(self, letters: KnownLetters) -> Self {
+        Self { letters, ..self }
     }
 
     /// Records read, by shard.
@@ -219,10 +229,12 @@ impl ForeignDecoder {
             }
         }
         let position = retried.map_or_else(|| stamp.position_text(), |(_, position)| position.to_owned());
+        let is_letter =
+            |table: &TableId| retried.is_none() && self.letters.get(table).is_some_and(|letters| letters.contains(&position));
         match &mut self.format {
             ForeignFormat::Plain(tables) => {
                 for table in tables.iter() {
-                    if retried.is_some_and(|(of, _)| of != table.table()) {
+                    if is_letter(table.table()) || retried.is_some_and(|(of, _)| of != table.table()) {
                         continue;
                     }
                     let row = given.fields.as_ref().map_err(|why| Unreadable(why.clone())).and_then(|fields| table.row(fields));
@@ -241,7 +253,7 @@ impl ForeignDecoder {
                 Ok(())
             }
             ForeignFormat::Changes(tables) => {
-                if bytes.is_empty() {
+                if bytes.is_empty() || self.letters.keys().any(is_letter) {
                     return Ok(());
                 }
                 match tables.take(bytes, record.key.as_deref(), record.arrived_at, &stamp, batch) {

@@ -40,7 +40,7 @@ pub use changes::{ChangeTable, ChangeTables};
 pub use chunk_record::ChunkRecord;
 pub use debezium::DebeziumOptions;
 pub use foreign::{
-    DEAD_LETTERS, ForeignBatch, ForeignDecoder, ForeignFormat, ForeignRecord, dead_letter_schema, dead_letter_table,
+    DEAD_LETTERS, ForeignBatch, ForeignDecoder, ForeignFormat, ForeignRecord, KnownLetters, dead_letter_schema, dead_letter_table,
 };
 pub use kpl::{UserRecord, aggregate, deaggregate, is_aggregated};
 pub use large::ClaimCheck;

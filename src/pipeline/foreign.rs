@@ -1,5 +1,6 @@
 //! Tables that are fed by streams of others: one apply loop a stream, beside the one of the source's tables.
 
+mod ahead;
 mod retry;
 
 pub use retry::{RETRY_FOLDER, retry_lot, waiting_letters};
@@ -17,6 +18,7 @@ use crate::format::{ChangeTable, ChangeTables, ChildSpecs, DebeziumOptions, Dial
 use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
 use crate::stream::{ForeignLog, RecordStreamUrl};
 use crate::table::Lake;
+use ahead::letters_ahead;
 use retry::LakeRetries;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,6 +108,10 @@ async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::
             }
         }
     }
+    let mut letters = BTreeMap::new();
+    for fed in &feed.tables {
+        letters.insert(fed.table.clone(), letters_ahead(lake, &fed.table, &checkpoints).await?);
+    }
     let of_stream = checkpoints.values().filter(|checkpoint| checkpoint.stream_id == stream_id);
     let last_epoch: Option<Epoch> = of_stream.map(|checkpoint| checkpoint.epoch).max();
     let tables: Vec<TableId> = feed.tables.iter().map(|fed| fed.table.clone()).collect();
@@ -116,7 +122,8 @@ async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::
         }
     }
     let retries = Arc::new(LakeRetries::new(lake.clone(), tables, ground.edge.clone()));
-    let log = ForeignLog::new(source, feed.format(&checkpoints)?, Some(retries), checkpoints.keys().cloned().collect(), last_epoch);
+    let known = checkpoints.keys().cloned().collect();
+    let log = ForeignLog::new(source, feed.format(&checkpoints)?, Some(retries), known, last_epoch).with_letters(letters);
     let config = super::apply::ApplyConfig { rules: Arc::new(feed.rules()), ..ground.config.clone() };
     let ground = Ground { log: Arc::new(log), config, ..ground.clone() };
     if let LoopEnd::Turned(position) = Apply::start_foreign(&ground, checkpoints).await?.run(stopped.clone()).await? {

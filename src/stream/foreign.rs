@@ -14,7 +14,7 @@ use crate::event::{
     BinlogCoordinates, ChunkHeader, ChunkIndex, ChunkPayload, Cut, CutNumber, CutPoint, Epoch, Gtid, Lane, Lineage, Section,
     SourcePosition, TableId, TableState, TransactionStamp,
 };
-use crate::format::{ForeignBatch, ForeignDecoder, ForeignFormat, ForeignRecord, dead_letter_table};
+use crate::format::{ForeignBatch, ForeignDecoder, ForeignFormat, ForeignRecord, KnownLetters, dead_letter_table};
 use crate::metrics::{BAD_VALUES, DEAD_LETTERS, FOREIGN_RECORDS};
 use crate::time::Timestamp;
 use async_trait::async_trait;
@@ -71,6 +71,7 @@ pub struct ForeignLog {
     retries: Option<Arc<dyn RetryQueue>>,
     /// Tables that the lake has of this stream.
     tables: BTreeSet<TableId>,
+    letters: KnownLetters,
     next_epoch: AtomicU64,
 }
 
@@ -85,7 +86,13 @@ impl ForeignLog {
     ) -> Self {
         let identity = LogIdentity { stream_id: source.stream_id(), lanes: 1 };
         let next_epoch = AtomicU64::new(last_epoch.map_or(1, |epoch| epoch.0 + 1));
-        Self { identity, source, format, retries, tables, next_epoch }
+        Self { identity, source, format, retries, tables, letters: KnownLetters::new(), next_epoch }
+    }
+
+    /// Records that are dead letters already stay so.
+    #[must_use]
+    pub fn with_letters(self, letters: KnownLetters) -> Self {
+        Self { letters, ..self }
     }
 }
 
@@ -118,7 +125,7 @@ impl EventLog for ForeignLog {
         let resumed_from = after.as_ref().map(|after| CutPoint { epoch: after.epoch, number: after.cut });
         let after = after.unwrap_or_default();
         let source = self.source.read(after.source.as_deref()).await?;
-        let decoder = ForeignDecoder::new(self.format.clone(), after.counts.clone());
+        let decoder = ForeignDecoder::new(self.format.clone(), after.counts.clone()).with_letters(self.letters.clone());
         Ok(Box::new(ForeignReader {
             lineage: Lineage(self.identity.stream_id.clone()),
             covered: ForeignPosition { version: 1, ..after },

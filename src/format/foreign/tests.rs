@@ -149,6 +149,12 @@ fn a_dead_letter_that_can_be_read_later_goes() {
     let read = corrected.retry(&of, &again).unwrap();
     assert_eq!(lines(&read), ["mydev.t c id=\"7\" n=\"x\"", "_dead_letter/mydev.t d position=\"a.jsonl#2\" reason=\"\""]);
     assert_eq!(corrected.read_so_far().to_string(), "a.jsonl#2,retry/1#2");
+    // read again by other rules, what is a letter already becomes no row beside it
+    let known = BTreeMap::from([(of.clone(), BTreeSet::from(["a.jsonl#2".to_owned()]))]);
+    let mut later = ForeignDecoder::new(plain("string"), BTreeMap::new()).with_letters(known);
+    let batch = later.decode(&[record(r#"{"id": 1, "n": 2}"#), record(r#"{"id": 7, "n": "x"}"#)]).unwrap();
+    assert_eq!(lines(&batch), ["mydev.t c id=\"1\" n=\"2\""]);
+    assert_eq!(lines(&later.retry(&of, &again).unwrap()), lines(&read));
 }
 
 /// An event of a row with its schema beside it; `more` are the fields behind `id`.

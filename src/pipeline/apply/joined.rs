@@ -1,4 +1,4 @@
-//! Tables that join other tables (`url = "table:…"`): what a commit sees of these.
+//! Tables that join other tables (`url = "table:…"`): what a commit sees of these. And fed tables, whose dead letters are committed first.
 //!
 //! **Tables of one stream**: a commit at a cut sees the other table as of this very cut. The joined table is committed first, at the same cut; meanwhile nothing is
 //! read, so no later cut comes in between. While a table is committed that joins it, it isn't committed again. So what its last commit has is its
@@ -11,6 +11,7 @@
 use super::Apply;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
+use crate::format::dead_letter_table;
 use crate::lookup::{Content, Lookup};
 use crate::pipeline::lookups::{joined_tables, latest_rows, table_rows, waiting_tables};
 use crate::stream::CutReached;
@@ -155,6 +156,20 @@ impl Apply {
         };
         latest.extend(self.joins(table).into_iter().filter_map(at));
         Ok(Some(latest))
+    }
+
+    /// Whether dead letters of a fed table are to be committed first: a table says that it has read a record when it is a row, or a dead letter.
+    pub(super) fn waits_for_letters(&mut self, table: &TableId, cut: &CutReached) -> Result<bool> {
+        let letters = dead_letter_table(table);
+        let Some(applied) = self.tables.get(&letters) else { return Ok(false) };
+        if !applied.is_running && applied.has_news(cut) && applied.pending.has_changes(cut.point) {
+            self.start_commit(&letters, cut)?;
+        }
+        let is_running = self.tables.get(&letters).is_some_and(|applied| applied.is_running);
+        if is_running {
+            self.wait(table, &letters, Wait::Commit);
+        }
+        Ok(is_running)
     }
 
     fn wait(&mut self, table: &TableId, other: &TableId, wait: Wait) {

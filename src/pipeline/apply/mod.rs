@@ -223,6 +223,9 @@ impl Apply {
             self.held.insert(table.clone());
             return Ok(());
         }
+        if self.waits_for_letters(table, cut)? {
+            return Ok(());
+        }
         let Some(joined) = self.joined_at(table, cut)? else { return Ok(()) };
         let others = self.tables.iter().filter(|(other, _)| *other != table);
         let first_window = others.filter_map(|(_, applied)| applied.first_window()).min();

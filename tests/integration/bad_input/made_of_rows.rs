@@ -5,7 +5,8 @@ use super::failed;
 use crate::service::Pipeline;
 
 const LOOKUP: &str = "[lookup.country]\nurl = \"file:country.csv\"\ncolumns = { code = \"string\", name = \"string\" }\n";
-const MAPPING: &str = r#"{"rules": [{"rule-type": "object-mapping", "rule-id": "2", "rule-name": "items", "rule-action": "map-record-to-record",
+const MAPPING: &str = r#"{"rules": [{"rule-type": "selection", "rule-id": "1", "rule-name": "all", "rule-action": "include",
+  "object-locator": {"schema-name": "%", "table-name": "items"}}, {"rule-type": "object-mapping", "rule-id": "2", "rule-name": "items", "rule-action": "map-record-to-record",
   "object-locator": {"schema-name": "%", "table-name": "items"}, "target-table-name": "items", "mapping-parameters": PARAMETERS}]}"#;
 
 pub(super) fn all(ground: &Ground) -> Vec<Outcome> {
@@ -22,7 +23,10 @@ pub(super) fn all(ground: &Ground) -> Vec<Outcome> {
         run(&pipeline)
     };
     let by_id = r#"{"partition-key-name": "id"}"#;
-    let lower = r#"{"rule-type": "transformation", "rule-id": "1", "rule-name": "lower", "rule-action": "convert-lowercase"},"#;
+    let mask = r#"{"rule-type": "transformation", "rule-id": "3", "rule-name": "mask", "rule-action": "data-masking-digits-mask", "rule-target": "column",
+      "object-locator": {"schema-name": "%", "table-name": "items", "column-name": "name"}, "value": "9"},"#;
+    let exclude = r#"{"rule-type": "selection", "rule-id": "4", "rule-name": "none", "rule-action": "exclude",
+      "object-locator": {"schema-name": "%", "table-name": "it%"}},"#;
     vec![
         failed("A transform with a misspelt column", transformed("SELECT id, nam FROM input"), 2, &["nam", "sql=1:12", "`name`"]),
         failed(
@@ -82,6 +86,7 @@ pub(super) fn all(ground: &Ground) -> Vec<Outcome> {
             2,
             &["`id`"],
         ),
-        failed("A mapping with a transformation rule", delivered(by_id, lower), 2, &["lower"]),
+        failed("A mapping that masks", delivered(by_id, mask), 2, &["mask"]),
+        failed("A mapping that selects nothing", delivered(by_id, exclude), 2, &["selection rule", ".items"]),
     ]
 }
