@@ -318,14 +318,14 @@ mod tests {
     async fn a_request_is_taken_and_answered() {
         let folder = tempfile::tempdir().unwrap();
         let state = state(&folder).await;
-        let asked = Asked::ask(&state, "file:/lake/", &table(), &["42".to_owned()]).await.unwrap();
+        let asked = Asked::ask(&state, "file:/lake/", &table(), &["a person".to_owned()]).await.unwrap();
         let status = Status::new();
         let (mut erasures, looking) = Erasures::look(&state, "file:/lake", &status);
         while erasures.open().is_empty() {
             erasures.changed().await;
         }
         let open = erasures.open()[0].clone();
-        assert_eq!((&open.request.table, open.request.keys.as_slice()), (&table(), &["42".to_owned()][..]));
+        assert_eq!((&open.request.table, open.request.keys.as_slice()), (&table(), &["a person".to_owned()][..]));
         erasures.taken(&open, 0).await;
         assert!(asked.is_taken_within(Duration::ZERO).await.unwrap());
         let erased = Erased { rows: 3, ..Erased::default() };
@@ -333,7 +333,7 @@ mod tests {
         let (open, seen) = open_requests(&state, &prefix("file:/lake")).await.unwrap();
         let done = EraseProgress::Done { erased: erased.clone() };
         assert_eq!((open.len(), seen[0].key_count, &seen[0].progress), (0, 1, &done));
-        assert!(!state.leases("").await.unwrap()[0].checkpoint.contains("42"), "the keys aren't kept");
+        assert!(!state.leases("").await.unwrap()[0].checkpoint.contains("a person"), "the keys aren't kept");
         assert_eq!(asked.answer(|_| {}).await.unwrap(), erased);
         assert!(state.leases("").await.unwrap().is_empty(), "nothing of it stays");
         looking.abort();
