@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::pipeline::{BackfillRequest, Status, TableStage, backfill, rules_in_force};
+use crate::table::Lake;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -41,7 +42,7 @@ impl Backfill {
         let config = global.config()?;
         if let Err(error) = ensure_copyable(&config, &self.table) {
             // an edited file counts, and so do rules that were applied since
-            let in_force = rules_in_force(config.clone()).await?.config;
+            let in_force = rules_in_force(config.clone(), Lake::open(&config.lake.url).ok().as_ref()).await?.config;
             ensure_copyable(&in_force, &self.table).map_err(|_| error)?;
         }
         let stopped = stop_signal()?;

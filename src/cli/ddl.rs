@@ -1,6 +1,6 @@
 //! `binlake ddl`: a table's registration as SQL.
 
-use super::{Answer, Global};
+use super::{Answer, Global, Ruled};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::TableId;
@@ -40,13 +40,13 @@ enum Engine {
 
 impl Ddl {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.ruled_lake_config().await?;
+        let Ruled { config, lake } = global.ruled_lake().await?;
         if self.engine == Engine::Athena && matches!(config.lake.url, LakeUrl::File(_)) {
             return Err(Error::config("Athena reads tables on S3, and the lake is a folder")
                 .with("key", "lake.url")
                 .remedy("use --engine duckdb or spark, or a lake on S3"));
         }
-        let lake = Lake::open(&config.lake.url)?;
+        let lake = lake?;
         let (database, name) = find_table(&lake.tables().await?, &self.table)?;
         let table = TableId::new(&database, &name);
         let text = match self.engine {

@@ -2,7 +2,7 @@
 
 use super::list::print_list;
 use super::tables::shortened_position;
-use super::{Answer, Global};
+use super::{Answer, Global, Ruled};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{GtidSet, TableId};
@@ -78,8 +78,8 @@ struct Letter {
 
 impl DeadLetter {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.ruled_lake_config().await?;
-        let lake = Lake::open(&config.lake.url)?;
+        let Ruled { config, lake } = global.ruled_lake().await?;
+        let lake = lake?;
         match self.command {
             DeadLetterCommand::List(list) => list.run(&config, &lake).await,
             DeadLetterCommand::Retry(retry) => retry.run(&config, &lake).await,

@@ -14,6 +14,7 @@ use crate::source::{
     Cascade, Catalog, Finding, Flavor, Grants, ServerInfo, Wanted, check_grants, check_server, check_tables, connect,
     connection_options, ensure_position_is_kept, load_catalog, read_cascades, source_error,
 };
+use crate::table::Lake;
 use clap::{Args, ValueEnum};
 use feeds::check_feeds;
 use mysql_async::prelude::Queryable;
@@ -96,7 +97,7 @@ async fn examine(config: Config) -> Report {
 /// The rules in force; says whether the file has others.
 async fn by_rules(file: &Config, report: &mut Report) -> Config {
     const SUBJECT: &str = "revision";
-    let (finding, ruled) = match rules_in_force(file.clone()).await {
+    let (finding, ruled) = match rules_in_force(file.clone(), Lake::open(&file.lake.url).ok().as_ref()).await {
         Ok(RulesBeside { revision: None, config, .. }) => return config,
         Ok(RulesBeside { revision: Some(revision), config, difference }) if difference.is_empty() => {
             (Finding::ok(SUBJECT, format!("{revision} is in force, and the file has the same rules")), config)

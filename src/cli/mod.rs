@@ -31,6 +31,7 @@ pub use logging::LogFormat;
 use crate::config::{Config, Needs};
 use crate::error::{Error, Result};
 use crate::pipeline::rules_in_force;
+use crate::table::Lake;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,19 +83,29 @@ impl Global {
     }
 
     /// Reads the configuration, for a command that goes by the rules in force.
-    pub async fn ruled_config(&self) -> Result<Config> {
+    pub async fn ruled(&self) -> Result<Ruled> {
         Ok(by_rules_in_force(self.config()?).await)
     }
 
     /// The same for a command that needs the lake alone.
-    pub async fn ruled_lake_config(&self) -> Result<Config> {
+    pub async fn ruled_lake(&self) -> Result<Ruled> {
         Ok(by_rules_in_force(self.lake_config()?).await)
     }
 }
 
+/// What a command goes by.
+#[derive(Debug)]
+pub struct Ruled {
+    /// The configuration, by the rules in force.
+    pub config: Config,
+    /// Its lake, opened once for the rules and the command.
+    pub lake: Result<Lake>,
+}
+
 /// Where the service has other rules than the file, these count, and a line says so.
-async fn by_rules_in_force(config: Config) -> Config {
-    match rules_in_force(config.clone()).await {
+async fn by_rules_in_force(config: Config) -> Ruled {
+    let lake = Lake::open(&config.lake.url);
+    let config = match rules_in_force(config.clone(), lake.as_ref().ok()).await {
         Ok(ruled) => {
             if let (Some(revision), false) = (ruled.revision, ruled.difference.is_empty()) {
                 tracing::warn!(
@@ -109,7 +120,8 @@ async fn by_rules_in_force(config: Config) -> Config {
             tracing::warn!(%error, "the rules in force can't be looked at: this command goes by the file's");
             config
         }
-    }
+    };
+    Ruled { config, lake }
 }
 
 #[derive(Debug, Subcommand)]

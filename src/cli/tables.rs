@@ -1,7 +1,7 @@
 //! `binlake tables`: what the lake has.
 
 use super::list::print_list;
-use super::{Answer, Global};
+use super::{Answer, Global, Ruled};
 use crate::config::{Config, Delivered, FedTable};
 use crate::error::{Error, Result};
 use crate::event::{Column, TableId, TableState};
@@ -72,8 +72,8 @@ pub(super) async fn inferred_columns(lake: &Lake, fed: &FedTable) -> Result<Opti
 
 impl Tables {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.ruled_lake_config().await?;
-        let lake = Lake::open(&config.lake.url)?;
+        let Ruled { config, lake } = global.ruled_lake().await?;
+        let lake = lake?;
         let mut states = states(&config).await?;
         let mut lines = Vec::new();
         for (database, name) in lake.tables().await? {

@@ -7,7 +7,7 @@
 mod compare;
 mod rows;
 
-use super::{Answer, Global};
+use super::{Answer, Global, Ruled};
 use crate::admin::grouped;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -78,9 +78,9 @@ enum Outcome {
 
 impl Verify {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.ruled_config().await?;
+        let Ruled { config, lake } = global.ruled().await?;
         ensure_comparable(&config, &self.table)?;
-        let lake = Lake::open(&config.lake.url)?;
+        let lake = lake?;
         let (source, catalog) = Source::open(&config).await?;
         read_lookups(&config, &lake).await?;
         let mut tables = self.select(&config, catalog)?;

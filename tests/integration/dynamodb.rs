@@ -55,6 +55,11 @@ impl DynamoDb {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// `to` of a delivery with a table of owners of its own.
+    pub(crate) fn deliveries(&self) -> String {
+        format!("dynamodb://deliveries-{}?region=us-east-1&endpoint={}", uuid::Uuid::new_v4(), self.endpoint())
+    }
+
     /// A client with credentials of its own.
     pub(crate) async fn client(&self) -> Client {
         client(&self.endpoint(), 5).await

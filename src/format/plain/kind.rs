@@ -115,19 +115,17 @@ impl PlainType {
             }
             T::Float => {
                 let number: f32 = text.trim().parse().map_err(|_| "it is no number")?;
-                Cell::Float(if number.is_infinite() && has_digits(&text) {
+                if number.is_infinite() && has_digits(&text) {
                     return Err("it is too large for a float");
-                } else {
-                    number
-                })
+                }
+                Cell::Float(number)
             }
             T::Double => {
                 let number: f64 = text.trim().parse().map_err(|_| "it is no number")?;
-                Cell::Double(if number.is_infinite() && has_digits(&text) {
+                if number.is_infinite() && has_digits(&text) {
                     return Err("it is too large for a double");
-                } else {
-                    number
-                })
+                }
+                Cell::Double(number)
             }
             T::Bool => match text.to_ascii_lowercase().as_str() {
                 "true" | "1" => Cell::Bool(true),

@@ -125,25 +125,11 @@ impl Apply {
                 self.held.insert(table.clone());
                 return Ok(None);
             }
-            let has_changes = |apply: &Self| {
-                apply
-                    .tables
-                    .get(&other)
-                    .is_some_and(|other| other.is_running || (other.has_news(cut) && other.pending.has_changes(cut.point)))
-            };
             // of tables that join each other, one comes first
-            if has_changes(self) && !self.leads_to(&other, table) {
-                if self.tables.get(&other).is_some_and(|other| !other.is_running) {
-                    self.start_commit(&other, cut)?;
-                }
-                if self.held.contains(&other)
-                    || self.is_seen(&other)
-                    || self.tables.get(&other).is_some_and(|other| other.is_running)
-                {
-                    let wait = if self.apart.contains_key(&other) { Wait::Worker } else { Wait::Commit };
-                    self.wait(table, &other, wait);
-                    return Ok(None);
-                }
+            if !self.leads_to(&other, table) && self.comes_first(&other, cut)? {
+                let wait = if self.apart.contains_key(&other) { Wait::Worker } else { Wait::Commit };
+                self.wait(table, &other, wait);
+                return Ok(None);
             }
         }
         self.apart.remove(table);
@@ -161,15 +147,24 @@ impl Apply {
     /// Whether dead letters of a fed table are to be committed first: a table says that it has read a record when it is a row, or a dead letter.
     pub(super) fn waits_for_letters(&mut self, table: &TableId, cut: &CutReached) -> Result<bool> {
         let letters = dead_letter_table(table);
-        let Some(applied) = self.tables.get(&letters) else { return Ok(false) };
-        if !applied.is_running && applied.has_news(cut) && applied.pending.has_changes(cut.point) {
-            self.start_commit(&letters, cut)?;
-        }
-        let is_running = self.tables.get(&letters).is_some_and(|applied| applied.is_running);
-        if is_running {
+        let comes_first = self.comes_first(&letters, cut)?;
+        if comes_first {
             self.wait(table, &letters, Wait::Commit);
         }
-        Ok(is_running)
+        Ok(comes_first)
+    }
+
+    /// Commits what `other` has up to the cut, if it has something. Gives whether that is to be waited for.
+    fn comes_first(&mut self, other: &TableId, cut: &CutReached) -> Result<bool> {
+        let Some(applied) = self.tables.get(other) else { return Ok(false) };
+        if !applied.is_running {
+            if !applied.has_news(cut) || !applied.pending.has_changes(cut.point) {
+                return Ok(false);
+            }
+            self.start_commit(other, cut)?;
+        }
+        let is_running = self.tables.get(other).is_some_and(|applied| applied.is_running);
+        Ok(is_running || self.held.contains(other) || self.is_seen(other))
     }
 
     fn wait(&mut self, table: &TableId, other: &TableId, wait: Wait) {

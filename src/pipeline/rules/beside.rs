@@ -22,13 +22,13 @@ pub struct RulesBeside {
     pub difference: String,
 }
 
-/// The configuration by the revision in force, where there is one: else by the file.
+/// The configuration by the revision in force, where there is one: else by the file. `lake` is the configuration's; `None`: there is none that can be opened.
 ///
 /// # Errors
 /// If lake or stream are there and can't be read, or the rules can't be used here.
-pub async fn rules_in_force(config: Config) -> Result<RulesBeside> {
+pub async fn rules_in_force(config: Config, lake: Option<&Lake>) -> Result<RulesBeside> {
     // boxed: it holds a stream being opened
-    let Some(revision) = Box::pin(newest_in_force(&config)).await? else {
+    let Some(revision) = Box::pin(newest_in_force(&config, lake)).await? else {
         return Ok(RulesBeside { config, revision: None, difference: String::new() });
     };
     let rules = text_of(&revision)?;
@@ -41,10 +41,10 @@ pub async fn rules_in_force(config: Config) -> Result<RulesBeside> {
     Ok(RulesBeside { config: ruled, revision: Some(revision.number), difference: shown_differences(&differences) })
 }
 
-async fn newest_in_force(config: &Config) -> Result<Option<RulesRevision>> {
+async fn newest_in_force(config: &Config, lake: Option<&Lake>) -> Result<Option<RulesRevision>> {
     // where rules can't be told from the rest, they can't have been changed
-    let (Ok(()), Ok(lake)) = (config.ensure_rules_apart(), Lake::open(&config.lake.url)) else { return Ok(None) };
-    let mut kept = kept_in(&lake).await?;
+    let (Ok(()), Some(lake)) = (config.ensure_rules_apart(), lake) else { return Ok(None) };
+    let mut kept = kept_in(lake).await?;
     if kept.is_empty() {
         return Ok(None);
     }
@@ -53,7 +53,7 @@ async fn newest_in_force(config: &Config) -> Result<Option<RulesRevision>> {
     }
     match open_stream_to_read(config).await {
         Ok(Some(log)) => {
-            let Some(revisions) = kept.remove(&pipeline_name(log.as_ref(), &lake)) else { return Ok(None) };
+            let Some(revisions) = kept.remove(&pipeline_name(log.as_ref(), lake)) else { return Ok(None) };
             let last = find_last_cut(log.as_ref()).await?.cut;
             let named = last.as_ref().and_then(|(_, cut)| cut.rules.as_ref()).filter(|rules| rules.lake == lake.url());
             // who put the cut there may not have come to write it down

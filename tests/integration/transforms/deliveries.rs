@@ -137,8 +137,7 @@ async fn items_in_a_file_are_the_sources_rows() {
 
 #[tokio::test]
 async fn items_in_dynamodb_are_the_sources_rows() {
-    let endpoint = DynamoDb::shared().await.endpoint();
-    let to = format!("dynamodb://deliveries-{}?region=us-east-1&endpoint={endpoint}", uuid::Uuid::new_v4());
+    let to = DynamoDb::shared().await.deliveries();
     follows(Place::DynamoDb, "deliver_dynamodb", &to).await;
 }
 

@@ -95,8 +95,7 @@ async fn rows_that_pass_are_items_in_a_file() {
 
 #[tokio::test]
 async fn rows_that_pass_are_items_in_dynamodb() {
-    let endpoint = DynamoDb::shared().await.endpoint();
-    let to = format!("dynamodb://deliveries-{}?region=us-east-1&endpoint={endpoint}", uuid::Uuid::new_v4());
+    let to = DynamoDb::shared().await.deliveries();
     comes_and_goes(Place::DynamoDb, "filtered_dynamodb", &to).await;
 }
 

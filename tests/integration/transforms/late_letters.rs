@@ -13,12 +13,18 @@ const TABLE: &str = "[lake]\nurl = 'file:./data/lake'\ncommit_interval = '100ms'
     columns = { id = 'int', at = { type = 'date', format = 'M/d/yy' }, v = 'string' }\n\
     transform = '''SELECT id, at, CAST(v AS INT) AS number FROM input WHERE v <> 'dropped' '''\non_error = 'dead_letter'\n";
 
-#[tokio::test]
-async fn the_newest_row_decides_though_it_is_a_dead_letter() {
+/// The pipeline, and the file that feeds its table.
+fn fed() -> (Pipeline, File) {
     let pipeline = Pipeline::from_text(TABLE);
     let folder = pipeline.path().join("in");
     std::fs::create_dir_all(&folder).unwrap();
-    let mut file = File::options().create(true).append(true).open(folder.join("all.jsonl")).unwrap();
+    let file = File::options().create(true).append(true).open(folder.join("all.jsonl")).unwrap();
+    (pipeline, file)
+}
+
+#[tokio::test]
+async fn the_newest_row_decides_though_it_is_a_dead_letter() {
+    let (pipeline, mut file) = fed();
     let mut add = |records: &[(u32, u32, &str)]| {
         let line = |(id, month, v): &(u32, u32, &str)| format!("{{\"id\": {id}, \"at\": \"{month}/1/11\", \"v\": \"{v}\"}}\n");
         file.write_all(records.iter().map(line).collect::<String>().as_bytes()).unwrap();
@@ -69,10 +75,7 @@ async fn the_newest_row_decides_though_it_is_a_dead_letter() {
 /// Good and bad rows of few keys in any order, with ties, in batches as they fall, through kills: table and letters are each key's newest row.
 #[tokio::test]
 async fn whatever_the_order_the_newest_row_is_in_the_table_or_a_letter() {
-    let pipeline = Pipeline::from_text(TABLE);
-    let folder = pipeline.path().join("in");
-    std::fs::create_dir_all(&folder).unwrap();
-    let mut file = File::options().create(true).append(true).open(folder.join("all.jsonl")).unwrap();
+    let (pipeline, mut file) = fed();
     let mut random = Random::from_environment("LATE_SEED");
     let mut newest: BTreeMap<u64, (u64, String)> = BTreeMap::new();
     let mut service = pipeline.run();
