@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::SourceType;
 use crate::format::{Cell, CellColumns, PlainType};
 use crate::table::{RowReader, SortedChanges, Table, partition_path_at};
-use arrow::array::{ArrayRef, BooleanArray, UInt32Array, make_comparator};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, cast, filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema};
 use serde_json::Value;
@@ -130,9 +130,14 @@ pub(super) fn without(changes: SortedChanges, rows: &BTreeSet<usize>) -> Result<
         return Ok(changes);
     }
     let kept: BooleanArray = (0..changes.rows.num_rows()).map(|row| Some(!rows.contains(&row))).collect();
+    only(&changes, &kept)
+}
+
+/// The changes that `kept` says.
+pub(super) fn only(changes: &SortedChanges, kept: &BooleanArray) -> Result<SortedChanges> {
     Ok(SortedChanges {
-        rows: filter_record_batch(&changes.rows, &kept).map_err(arrow_error)?,
-        is_delete: BooleanArray::from(arrow::array::Array::to_data(&filter(&changes.is_delete, &kept).map_err(arrow_error)?)),
+        rows: filter_record_batch(&changes.rows, kept).map_err(arrow_error)?,
+        is_delete: BooleanArray::from(filter(&changes.is_delete, kept).map_err(arrow_error)?.to_data()),
     })
 }
 

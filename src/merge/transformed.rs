@@ -4,14 +4,13 @@
 //! the columns by which rows are found and sorted (the key, the ordering) pass unchanged, and those of the partition do, or are computed of the row alone, of
 //! a before image as well; all others it may compute.
 
-use super::late::{LateRows, without};
+use super::late::{LateRows, only, without};
 use super::letters::LetterSink;
-use super::shape::{COMMIT_TS, LakeShape, Origin, POSITION, arrow_error, data};
+use super::shape::{COMMIT_TS, LakeShape, Origin, POSITION, data};
 use crate::error::{Error, Result};
 use crate::table::SortedChanges;
 use crate::transform::{BoundTransform, Frozen, OutputColumn};
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{filter, filter_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -144,13 +143,10 @@ impl TransformedColumns {
         });
         let rows = RecordBatch::try_new(self.columns.clone(), columns.collect::<Result<_>>()?)
             .map_err(|error| data("a transformed row doesn't fit the table's columns").caused_by(error))?;
+        let made = SortedChanges { rows, is_delete: made.is_delete };
         if !is_anew || made.is_delete.true_count() == 0 {
-            return without(SortedChanges { rows, is_delete: made.is_delete }, &too_late);
+            return without(made, &too_late);
         }
-        let kept = BooleanArray::new(!made.is_delete.values(), None);
-        Ok(SortedChanges {
-            rows: filter_record_batch(&rows, &kept).map_err(arrow_error)?,
-            is_delete: BooleanArray::from(filter(&made.is_delete, &kept).map_err(arrow_error)?.to_data()),
-        })
+        only(&made, &BooleanArray::new(!made.is_delete.values(), None))
     }
 }

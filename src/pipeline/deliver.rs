@@ -2,7 +2,7 @@
 //! reader's name of its own, so the stream keeps what either of them needs; its checkpoint lies with its items.
 
 use super::apply::{Apply, Delivery, LoopEnd};
-use super::rules::{Generation, Passed, RulesBook};
+use super::rules::{Generation, MOST_BEFORE, Passed, RulesBook};
 use super::run::{Halves, Opened, open_stream_to_read};
 use super::share::Lead;
 use super::status::Status;
@@ -19,9 +19,6 @@ use futures::stream::FuturesUnordered;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// So far back it is looked for deliveries that went.
-const MOST_BEFORE: usize = 8;
 
 /// Tells the status what is delivered.
 pub(super) fn announce(config: &Config, status: &Status) {

@@ -1,11 +1,12 @@
 //! A table's dead letters in its commits: opened with it, and changed with it in one commit.
 
 use super::lake::LakeWriter;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
 use crate::merge::{LakeShape, LetterSink, RowLetter, follow_orderings, row_letters_key, row_letters_spec};
 use crate::metrics as names;
+use crate::pipeline::erase::blocking;
 use crate::pipeline::row_letters::row_letters_of;
 use crate::table::{CommitRequest, CommitSummary, Follower, Staged, Table};
 use serde_json::Value;
@@ -23,11 +24,6 @@ pub(super) struct OpenLetters {
     ordering: Option<String>,
     /// What the letters have in it, by their keys.
     orderings: Arc<HashMap<String, Value>>,
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let task = tokio::task::spawn_blocking(work);
-    task.await.map_err(|error| Error::bug("reading dead letters has died").caused_by(error))?
 }
 
 /// All rows of a table with these columns.
@@ -59,16 +55,15 @@ impl LakeWriter {
         if self.has(&name).await? {
             let open = self.open(&name, &row_letters_spec(&name), false).await.map_err(|error| error.with("table", &name))?;
             let mut keys = Vec::new();
-            for rows in rows_of(&open, &row_letters_key()).await? {
+            let columns = if ordering.is_some() { row_letters_spec(&name).columns } else { Arc::new(row_letters_key()) };
+            for rows in rows_of(&open, &columns).await? {
                 keys.extend(RowLetter::keys(&rows)?);
-            }
-            known = LetterSink::knowing(keys.iter().map(String::as_str));
-            if let Some(ordering) = &ordering {
-                for rows in rows_of(&open, &row_letters_spec(&name).columns).await? {
+                if let Some(ordering) = &ordering {
                     let letters = RowLetter::read(&rows)?.into_iter().map(|letter| (letter.key.clone(), letter)).collect();
                     follow_orderings(&mut orderings, ordering, &letters, &BTreeSet::new());
                 }
             }
+            known = LetterSink::knowing(keys.iter().map(String::as_str));
             table = Some(open);
         }
         Ok(OpenLetters { of: of.clone(), table, known, ordering, orderings: Arc::new(orderings) })
@@ -134,9 +129,12 @@ impl OpenLetters {
             tracing::warn!(table = %self.of, rows = come.len(), "rows can't be transformed, and are dead letters");
         }
         if let Some(ordering) = &self.ordering {
-            let mut orderings = if anew { HashMap::new() } else { self.orderings.as_ref().clone() };
-            follow_orderings(&mut orderings, ordering, &come, &go);
-            self.orderings = Arc::new(orderings);
+            if anew {
+                self.orderings = Arc::default();
+            }
+            if !come.is_empty() || !go.is_empty() {
+                follow_orderings(Arc::make_mut(&mut self.orderings), ordering, &come, &go);
+            }
         }
         self.known = if anew { LetterSink::knowing(come.keys().map(String::as_str)) } else { self.known.after(&come, &go) };
         Ok((summary, done))

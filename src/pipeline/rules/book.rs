@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 /// How often the state store is looked at: one small read.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// So far back it is looked when a table came.
-const MOST_BEFORE: usize = 8;
+/// So many revisions back it is looked: when a table came, which deliveries went.
+pub(in crate::pipeline) const MOST_BEFORE: usize = 8;
 
 /// See the module's documentation; clones share it.
 #[derive(Debug, Clone)]

@@ -27,6 +27,7 @@ mod notes;
 mod propose;
 
 pub use beside::{RulesBeside, rules_in_force};
+pub(in crate::pipeline) use book::MOST_BEFORE;
 pub use book::RulesBook;
 pub use propose::{Outcome, Plan, origin_of, user};
 
