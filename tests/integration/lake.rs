@@ -44,16 +44,30 @@ impl LakeTable {
         names.filter_map(completed).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// The process that wrote the table's newest commit, or took the table since.
+    pub(crate) fn writer(&self) -> u32 {
+        loop {
+            let names = fs::read_dir(self.folder.join(".hoodie/.binlake")).unwrap().map(|entry| entry.unwrap().path());
+            // what is being written has another name
+            let is_entry = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().parse::<u64>().is_ok());
+            let newest = names.filter(is_entry).max().unwrap();
+            // old entries are deleted: look again
+            let Ok(text) = fs::read_to_string(newest) else { continue };
+            let header: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+            return u32::try_from(header["writer"]["pid"].as_u64().unwrap()).unwrap();
+        }
+    }
+
     /// A completed commit's JSON.
     pub(crate) fn commit(&self, instant: &str) -> serde_json::Value {
         let read = |action: &str| fs::read(self.folder.join(".hoodie").join(format!("{instant}.{action}")));
         serde_json::from_slice(&read("commit").or_else(|_| read("replacecommit")).unwrap()).unwrap()
     }
 
-    /// The file groups that were ended by `as_of`, by folder and file id.
-    fn replaced_groups(&self, as_of: Option<&str>) -> Result<BTreeSet<(PathBuf, String)>, Box<dyn Error>> {
+    /// The file groups that were ended by one of these instants, up to `as_of`, by folder and file id.
+    fn replaced_groups(&self, instants: &[String], as_of: Option<&str>) -> Result<BTreeSet<(PathBuf, String)>, Box<dyn Error>> {
         let mut replaced = BTreeSet::new();
-        for instant in self.instants().iter().filter(|instant| as_of.is_none_or(|as_of| instant.as_str() <= as_of)) {
+        for instant in instants.iter().filter(|instant| as_of.is_none_or(|as_of| instant.as_str() <= as_of)) {
             let path = self.folder.join(".hoodie").join(format!("{instant}.replacecommit"));
             let Ok(text) = fs::read(path) else { continue };
             let commit: serde_json::Value = serde_json::from_slice(&text)?;
@@ -93,7 +107,7 @@ impl LakeTable {
                 }
             }
         }
-        let replaced = self.replaced_groups(as_of)?;
+        let replaced = self.replaced_groups(&instants, as_of)?;
         newest.retain(|group, _| !replaced.contains(group));
         Ok(newest.into_values().map(|(_, path)| path).collect())
     }

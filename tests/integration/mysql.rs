@@ -11,10 +11,10 @@ use mysql_async::{Conn, OptsBuilder, Row, Value};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -170,7 +170,7 @@ impl Server {
         let status = Command::new("cp").arg("-a").arg("--reflink=auto").arg(template).arg(folder.join("data")).status();
         assert!(status.unwrap().success(), "the data folder's template can't be copied");
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_port();
             let server = Server { options: options.clone(), port, folder: folder.clone(), process: Mutex::new(None) };
             match server.launch() {
                 Ok(()) => return server,
@@ -403,6 +403,17 @@ impl Client {
         rows.first().and_then(|row| row.first()?.clone()).unwrap_or_else(|| panic!("no value from: {sql}"))
     }
 
+    /// Deletes all binlogs but the newest. A connection that read one and is gone holds it until the server has noticed.
+    pub(crate) async fn purge_binlogs(&mut self) {
+        eventually("the binlog is purged", async || {
+            let last = self.rows("SHOW BINARY LOGS").await.pop().unwrap().remove(0).unwrap();
+            // refused, or done in part with a warning, while somebody reads
+            let _ = self.try_run(&format!("PURGE BINARY LOGS TO '{last}'")).await;
+            self.rows("SHOW BINARY LOGS").await.len() == 1
+        })
+        .await;
+    }
+
     /// The connection itself.
     pub(crate) fn connection(&mut self) -> &mut Conn {
         &mut self.connection
@@ -421,6 +432,32 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
+/// A port that is free, and stays so until the server that is told to take it does: it lies below those that the system gives to whoever asks for any, so
+/// that neither another test's connection nor its server comes upon it by chance.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // where two runs of the tests are beside each other, each begins elsewhere
+    let start = (std::process::id() % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let taken = TAKEN.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + ((u32::from(start) + u32::from(taken)) % u32::from(COUNT)) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
+
+/// The same as an address to listen on.
+pub(crate) fn free_address() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+/// As long as a hung test should live; a machine that has other things to do needs some of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
 /// Asks each 20 ms until `holds` says yes; whether it did so within `patience`.
 pub(crate) async fn within<F: AsyncFnMut() -> bool>(patience: Duration, mut holds: F) -> bool {
     let asked = async {
@@ -434,7 +471,7 @@ pub(crate) async fn within<F: AsyncFnMut() -> bool>(patience: Duration, mut hold
 
 /// Waits until `holds` says yes, at most as long as a hung test should live.
 pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, holds: F) {
-    assert!(within(Duration::from_secs(120), holds).await, "after two minutes still not: {what}");
+    assert!(within(PATIENCE, holds).await, "after three minutes still not: {what}");
 }
 
 #[tokio::test]

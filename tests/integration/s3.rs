@@ -27,8 +27,7 @@ impl S3 {
     pub(crate) fn start() -> Self {
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
-            .arg(moto())
-            .args(["-H", "127.0.0.1", "-p", "0"])
+            .args(moto())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

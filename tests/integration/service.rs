@@ -3,14 +3,18 @@
 #![allow(dead_code)] // each topic uses its own part of the harness
 
 use super::lake::{LakeTable, Values};
-use super::mysql::{Server, within};
+use super::mysql::{PATIENCE, Server, within};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const BINLAKE: &str = env!("CARGO_BIN_EXE_binlake");
+
+/// The pause between two looks at a process.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A folder with a `binlake.toml`.
 #[derive(Debug)]
@@ -121,7 +125,8 @@ impl Pipeline {
 
     /// Runs a command to its end; one that hangs is killed, so that the test ends.
     pub(crate) fn answer(&self, arguments: &[&str]) -> Answer {
-        self.command(&["timeout", "--signal=KILL", "120", BINLAKE], arguments).output().unwrap().into()
+        let patience = PATIENCE.as_secs().to_string();
+        self.command(&["timeout", "--signal=KILL", &patience, BINLAKE], arguments).output().unwrap().into()
     }
 
     /// Runs a command that must succeed, and returns what it printed.
@@ -145,27 +150,56 @@ impl Pipeline {
 
     /// Waits until the lake table holds what `SELECT * FROM` the source's table gives, with no key twice. The source must be at rest.
     pub(crate) async fn catches_up(&self, server: &Server, database: &str, name: &str) {
-        self.catches_up_in(Duration::from_secs(90), server, database, name).await;
+        self.catches_up_in(PATIENCE, server, database, name).await;
     }
 
     /// The same with another patience, for a stream that has much behind.
     pub(crate) async fn catches_up_in(&self, patience: Duration, server: &Server, database: &str, name: &str) {
         let (columns, expected) = source_rows(server, database, name).await;
-        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let columns: Vec<&str> = std::iter::once("_hoodie_record_key").chain(columns.iter().map(String::as_str)).collect();
         let table = self.table(database, name);
-        let mut last = Vec::new();
+        let (mut last, mut keys) = (Vec::new(), BTreeSet::new());
         let same = within(patience, async || {
-            last = table.values(None, &columns).unwrap_or_default(); // a file that was just cleaned away: look again
+            keys.clear();
+            let rows = table.values(None, &columns).unwrap_or_default(); // a file that was just cleaned away: look again
+            let row = |mut row: Values| {
+                keys.insert(row.remove(0));
+                row
+            };
+            last = rows.into_iter().map(row).collect();
             last.sort();
             last == expected && !table.instants().is_empty()
         });
         if !same.await {
             panic!("{database}.{name}: {}\n{}", difference(&expected, &last), self.log_tail());
         }
-        let (keys, mut distinct) = (table.record_keys(None), table.record_keys(None));
-        distinct.sort();
-        distinct.dedup();
-        assert_eq!(keys.len(), distinct.len(), "{database}.{name} holds a key twice");
+        assert_eq!(keys.len(), last.len(), "{database}.{name} holds a key twice");
+    }
+
+    /// SIGSTOP, at a moment when the process holds no lock of the state store's file: all others would wait for it, too.
+    pub(crate) fn pause(&self, service: &Service) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            service.signal("STOP");
+            while !service.stands_still() {
+                std::thread::sleep(LOOK);
+            }
+            if self.state_can_be_written() {
+                return;
+            }
+            service.signal("CONT");
+            assert!(Instant::now() < until, "the state store is never free");
+        }
+    }
+
+    fn state_can_be_written(&self) -> bool {
+        let path = self.path().join("data/state.db");
+        if !path.exists() {
+            return true;
+        }
+        let file = rusqlite::Connection::open(path).unwrap();
+        file.busy_timeout(Duration::from_secs(1)).unwrap();
+        file.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
     }
 
     /// An ERROR means that a person must look, and nothing here is a reason; nor may anything panic.
@@ -252,18 +286,44 @@ impl Service {
         assert!(sent.success());
     }
 
-    /// SIGTERM, and waits for the end.
+    /// SIGTERM, and waits for the end. A process that has only just begun is given the time to listen for it.
     pub(crate) fn terminate(self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        while !self.listens() {
+            assert!(Instant::now() < until, "it doesn't listen to SIGTERM");
+            std::thread::sleep(LOOK);
+        }
         self.signal("TERM");
         self.wait()
     }
 
+    /// Whether it would see a SIGTERM, or has ended.
+    fn listens(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let caught = line("SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
+        const TERM: u32 = 15;
+        caught & (1 << (TERM - 1)) != 0 || line("State:").is_none_or(|state| state.starts_with('Z'))
+    }
+
+    /// Whether all of its threads are stopped.
+    fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else { return true };
+        threads.flatten().all(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            let state = status.lines().find_map(|line| line.strip_prefix("State:")).unwrap_or("T");
+            state.trim().starts_with(['T', 'Z', 'X'])
+        })
+    }
+
     /// Waits for the end, at most as long as a hung test should live.
     pub(crate) fn wait(mut self) -> ExitStatus {
-        // A process that hangs must not hang the tests: after two minutes it is killed, and the status says so.
-        let pid = self.pid().to_string();
-        let script = "i=0; while kill -0 $1 2>/dev/null && [ $i -lt 1200 ]; do sleep 0.1; i=$((i+1)); done; kill -9 $1";
-        let mut watchdog = Command::new("sh").args(["-c", script, "watchdog", &pid]).stderr(Stdio::null()).spawn().unwrap();
+        // A process that hangs must not hang the tests: after a while it is killed, and the status says so.
+        let (pid, tenths) = (self.pid().to_string(), (PATIENCE.as_secs() * 10).to_string());
+        let script =
+            "i=0; while kill -0 $1 2>/dev/null && [ $i -lt $2 ]; do sleep 0.1; i=$((i+1)); done; [ $i -lt $2 ] || kill -9 $1";
+        let mut watchdog =
+            Command::new("sh").args(["-c", script, "watchdog", &pid, &tenths]).stderr(Stdio::null()).spawn().unwrap();
         let status = self.child.wait().unwrap();
         watchdog.kill().ok();
         watchdog.wait().ok();

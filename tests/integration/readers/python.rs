@@ -64,7 +64,7 @@ pub(crate) fn files_with(folder: &Path, text: &str) -> Vec<Values> {
     rows("find_text.py", &[&folder.display().to_string(), text])
 }
 
-/// The local S3 server's program.
-pub(crate) fn moto() -> PathBuf {
-    python().with_file_name("moto_server")
+/// The local S3 server: it takes a port and says which.
+pub(crate) fn moto() -> [PathBuf; 2] {
+    [python(), repository("tests/readers/local_s3.py")]
 }
