@@ -57,17 +57,17 @@ async fn the_worked_example() {
     let service = scene.pipeline.run();
     scene.catches_up(&["prices"]).await;
     for (time, statement) in [
-        ("2027-01-10", "INSERT INTO prices VALUES (1, 10, '2027-01-01')"),
-        ("2027-02-01", "UPDATE prices SET price = 12, effective = '2027-03-01'"),
-        ("2027-02-15", "UPDATE prices SET price = 11, effective = '2027-02-01'"),
-        ("2027-04-01", "DELETE FROM prices"),
-        ("2027-05-01", "INSERT INTO prices VALUES (1, 15, '2027-05-01')"),
+        ("2035-01-10", "INSERT INTO prices VALUES (1, 10, '2035-01-01')"),
+        ("2035-02-01", "UPDATE prices SET price = 12, effective = '2035-03-01'"),
+        ("2035-02-15", "UPDATE prices SET price = 11, effective = '2035-02-01'"),
+        ("2035-04-01", "DELETE FROM prices"),
+        ("2035-05-01", "INSERT INTO prices VALUES (1, 15, '2035-05-01')"),
     ] {
         at(&mut scene, time).await;
         scene.run(&[statement]).await;
         scene.catches_up(&["prices"]).await;
     }
-    let time = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2027-{text} 00:00:00") };
+    let time = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2035-{text} 00:00:00") };
     let version = |(price, from, to, known, until): (&str, &str, &str, &str, &str)| {
         some(&[price, &time(from), &time(to), &time(known), &time(until)])
     };
@@ -100,22 +100,22 @@ fn asked_in_sql(scene: &Scene) {
         out.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
     };
     let price = "SELECT price FROM PRICES";
-    assert_eq!(csv(price, &["--valid-at", "2027-02-10", "--as-of", "2027-02-10"]), ["10"]);
-    assert_eq!(csv(price, &["--valid-at", "2027-02-10"]), ["11"]);
-    assert_eq!(csv(price, &["--valid-at", "2027-04-15", "--as-of", "2027-03-20"]), ["12"]);
-    assert!(csv(price, &["--valid-at", "2027-04-15"]).is_empty());
-    assert_eq!(csv(price, &["--as-of", "2027-03-20"]), ["12"], "long before the first commit's instant");
+    assert_eq!(csv(price, &["--valid-at", "2035-02-10", "--as-of", "2035-02-10"]), ["10"]);
+    assert_eq!(csv(price, &["--valid-at", "2035-02-10"]), ["11"]);
+    assert_eq!(csv(price, &["--valid-at", "2035-04-15", "--as-of", "2035-03-20"]), ["12"]);
+    assert!(csv(price, &["--valid-at", "2035-04-15"]).is_empty());
+    assert_eq!(csv(price, &["--as-of", "2035-03-20"]), ["12"], "long before the first commit's instant");
     assert_eq!(csv(price, &[]), ["15"]);
-    let all = "SELECT p.price FROM as_of('PRICES', '2027-02-20', NULL) p ORDER BY p._valid_from";
+    let all = "SELECT p.price FROM as_of('PRICES', '2035-02-20', NULL) p ORDER BY p._valid_from";
     assert_eq!(csv(all, &[]), ["10", "11", "12"]);
     assert_eq!(csv("SELECT count(*) FROM history('PRICES', 1)", &[]), ["7"]);
     assert_eq!(csv("SELECT count(*) FROM history('PRICES', 2)", &[]), ["0"]);
-    let changes = "SELECT _change, price FROM changes('PRICES', '2027-02-01', '2027-02-15') ORDER BY 1, 2";
+    let changes = "SELECT _change, price FROM changes('PRICES', '2035-02-01', '2035-02-15') ORDER BY 1, 2";
     assert_eq!(csv(changes, &[]), ["added,10", "added,11", "removed,10"]);
-    let diff = "SELECT _side, price FROM diff('PRICES', '2027-02-10', '2027-02-10', '2027-06-01') ORDER BY 1";
+    let diff = "SELECT _side, price FROM diff('PRICES', '2035-02-10', '2035-02-10', '2035-06-01') ORDER BY 1";
     assert_eq!(csv(diff, &[]), ["after,11", "before,10"]);
-    assert!(csv("SELECT * FROM diff('PRICES', '2027-01-10', '2027-02-10', '2027-06-01')", &[]).is_empty());
-    assert_eq!(csv("SELECT count(*) FROM PRICES_history", &["--as-of", "2027-02-20"]), ["3"]);
+    assert!(csv("SELECT * FROM diff('PRICES', '2035-01-10', '2035-02-10', '2035-06-01')", &[]).is_empty());
+    assert_eq!(csv("SELECT count(*) FROM PRICES_history", &["--as-of", "2035-02-20"]), ["3"]);
     for (wrong, said) in [
         ("SELECT * FROM history('PRICES')", "wrong number of arguments"),
         ("SELECT * FROM changes('PRICES', 'x', 'y')", "time can't be read"),
@@ -136,14 +136,14 @@ fn asked_in_duckdb(scene: &Scene, expected: &[Values]) {
         found.sort();
         found
     };
-    assert_eq!(ask("prices_as_of('2027-02-10', '2027-02-10')", &["price"]), [some(&["10"])]);
-    assert_eq!(ask("prices_as_of('2027-06-01', '2027-02-10')", &["price"]), [some(&["11"])]);
-    assert_eq!(ask("prices_as_of_valid('2027-02-10')", &["price"]), [some(&["11"])]);
-    assert!(ask("prices_as_of('2027-06-01', '2027-04-15')", &["price"]).is_empty());
-    assert_eq!(ask("prices_as_of_system('2027-02-20')", &["price"]).len(), 3);
+    assert_eq!(ask("prices_as_of('2035-02-10', '2035-02-10')", &["price"]), [some(&["10"])]);
+    assert_eq!(ask("prices_as_of('2035-06-01', '2035-02-10')", &["price"]), [some(&["11"])]);
+    assert_eq!(ask("prices_as_of_valid('2035-02-10')", &["price"]), [some(&["11"])]);
+    assert!(ask("prices_as_of('2035-06-01', '2035-04-15')", &["price"]).is_empty());
+    assert_eq!(ask("prices_as_of_system('2035-02-20')", &["price"]).len(), 3);
     assert_eq!(ask("prices_history_of(1)", &["price"]).len(), 7);
-    assert_eq!(ask("prices_changes('2027-02-01', '2027-02-15')", &["_change", "price"]).len(), 3);
-    let diff = ask("prices_diff('2027-02-10', '2027-02-10', '2027-06-01')", &["_side", "price"]);
+    assert_eq!(ask("prices_changes('2035-02-01', '2035-02-15')", &["_change", "price"]).len(), 3);
+    let diff = ask("prices_diff('2035-02-10', '2035-02-10', '2035-06-01')", &["_side", "price"]);
     assert_eq!(diff, [some(&["after", "11"]), some(&["before", "10"])]);
     let columns: Vec<&str> = ["price"].iter().chain(&PERIODS).copied().collect();
     assert_eq!(ask("prices_history", &columns), expected);
@@ -184,7 +184,7 @@ async fn a_killed_service_leaves_each_version_once() {
     let mut service = scene.pipeline.run();
     scene.catches_up(&["t"]).await;
     for second in 0..120 {
-        let time = format!("2027-01-01 00:{:02}:{:02}", second / 60, second % 60);
+        let time = format!("2035-01-01 00:{:02}:{:02}", second / 60, second % 60);
         at(&mut scene, &time).await;
         scene.run(&["BEGIN"]).await;
         for _ in 0..=random.below(4) {
@@ -296,20 +296,20 @@ async fn soft_deleted_rows() {
     let service = scene.pipeline.run();
     scene.catches_up(&["t"]).await;
     for (time, statement) in [
-        ("2027-01-10", "INSERT INTO t VALUES (1, 10, NULL), (2, 20, '2026-05-05')"),
+        ("2035-01-10", "INSERT INTO t VALUES (1, 10, NULL), (2, 20, '2026-05-05')"),
         // known late: it was gone since the first of the month, and an update of what is gone says nothing
-        ("2027-02-15", "UPDATE t SET deleted_at = '2027-02-01' WHERE id = 1"),
-        ("2027-02-20", "UPDATE t SET v = 11 WHERE id = 1"),
+        ("2035-02-15", "UPDATE t SET deleted_at = '2035-02-01' WHERE id = 1"),
+        ("2035-02-20", "UPDATE t SET v = 11 WHERE id = 1"),
         // back again
-        ("2027-03-01", "UPDATE t SET v = 12, deleted_at = NULL WHERE id = 1"),
-        ("2027-04-01", "DELETE FROM t WHERE id = 1"),
+        ("2035-03-01", "UPDATE t SET v = 12, deleted_at = NULL WHERE id = 1"),
+        ("2035-04-01", "DELETE FROM t WHERE id = 1"),
     ] {
         at(&mut scene, time).await;
         scene.run(&[statement]).await;
         scene.catches_up(&["t"]).await;
     }
     scene.ends_well(service);
-    let time = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2027-{text} 00:00:00") };
+    let time = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2035-{text} 00:00:00") };
     let expected: Vec<Values> = [
         ("10", "01-10", "02-01", "02-15", "∞"),
         ("10", "01-10", "∞", "01-10", "02-15"),
@@ -331,7 +331,7 @@ async fn rows_without_a_valid_time_are_dead_letters_until_they_have_one() {
     let rule = "history = { valid_time = \"effective\", on_invalid_valid_time = \"dead_letter\" }\n";
     let mut scene = Scene::on(Server::shared(Flavour::MySql), "history_letters", rule).await;
     scene.run(&["CREATE TABLE t (id INT PRIMARY KEY, v INT, effective DATE)"]).await;
-    scene.run(&["INSERT INTO t VALUES (1, 10, '2027-01-01'), (2, 20, '2027-01-01')"]).await;
+    scene.run(&["INSERT INTO t VALUES (1, 10, '2035-01-01'), (2, 20, '2035-01-01')"]).await;
     let service = scene.pipeline.run();
     scene.catches_up(&["t"]).await;
     scene.run(&["UPDATE t SET v = 11, effective = NULL WHERE id = 1"]).await;
@@ -344,7 +344,7 @@ async fn rows_without_a_valid_time_are_dead_letters_until_they_have_one() {
         all.into_iter().filter(|row| row[0].as_deref() == Some("1") && row[4].as_deref() == Some(OPEN_END)).collect::<Vec<_>>()
     };
     assert!(ended(&scene).iter().all(|row| row[2].as_deref() != Some(OPEN_END)), "nothing is true of it: {:?}", ended(&scene));
-    scene.run(&["UPDATE t SET effective = '2027-02-01' WHERE id = 1"]).await;
+    scene.run(&["UPDATE t SET effective = '2035-02-01' WHERE id = 1"]).await;
     scene.catches_up(&["t"]).await;
     scene.ends_well(service);
     assert!(ended(&scene).iter().any(|row| row[2].as_deref() == Some(OPEN_END)), "{:?}", ended(&scene));

@@ -30,7 +30,7 @@ fn of_lake(scene: &Scene, valid: &str, step: Option<u32>) -> String {
         "SELECT count(*), coalesce(sum(price), 0), coalesce(sum(CAST(price AS BIGINT) * id), 0) FROM {}.prices",
         scene.database
     );
-    let known = step.map(|step| format!("2028-{step:02}-15"));
+    let known = step.map(|step| format!("2036-{step:02}-15"));
     let mut arguments = vec!["query", &sql, "--format", "csv", "--valid-at", valid];
     if let Some(known) = &known {
         arguments.extend(["--as-of", known]);
@@ -55,12 +55,12 @@ async fn figures_as_they_were_known_then() {
     let service = scene.pipeline.run();
     scene.catches_up(&["prices"]).await;
     let mut then = Vec::new();
-    let days = ["2028-01-20", "2028-07-01", "2028-12-31"];
+    let days = ["2036-01-20", "2036-07-01", "2036-12-31"];
     for step in 1..=STEPS {
-        at(&mut scene, &format!("2028-{step:02}-01")).await;
+        at(&mut scene, &format!("2036-{step:02}-01")).await;
         let price = |id: &str| format!("MOD(CRC32(CONCAT({id}, '-{step}')), 10000)");
         // half of what is said is about days that are past
-        let effective = |id: &str| format!("DATE_ADD('2028-01-01', INTERVAL MOD(CRC32(CONCAT('{step}/', {id})), 365) DAY)");
+        let effective = |id: &str| format!("DATE_ADD('2036-01-01', INTERVAL MOD(CRC32(CONCAT('{step}/', {id})), 365) DAY)");
         let statement = if step == 1 {
             format!(
                 "INSERT INTO prices WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {keys}) \

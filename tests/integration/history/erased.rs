@@ -5,9 +5,11 @@ use crate::capture::Scene;
 use crate::lake::Values;
 use crate::mysql::{Flavour, Server};
 use crate::readers::files_with;
+use bytes::Bytes;
 use parquet::column::page::Page;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use std::fs::{self, File};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -20,13 +22,19 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Whether a file has these bytes anywhere: as they are, or in a page once it is unpacked.
 fn holds(path: &Path, wanted: &[u8]) -> bool {
     let has = |bytes: &[u8]| bytes.windows(wanted.len()).any(|part| part == wanted);
-    if has(&fs::read(path).unwrap()) {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => Bytes::from(bytes),
+        // a running service has deleted or renamed it meanwhile
+        Err(error) if error.kind() == ErrorKind::NotFound => return false,
+        Err(error) => panic!("{error}: {}", path.display()),
+    };
+    if has(&bytes) {
         return true;
     }
     if path.extension().is_none_or(|extension| extension != "parquet") {
         return false;
     }
-    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let reader = SerializedFileReader::new(bytes).unwrap();
     (0..reader.num_row_groups()).any(|group| {
         let group = reader.get_row_group(group).unwrap();
         (0..group.num_columns()).any(|column| {

@@ -1,11 +1,10 @@
 //! The history of a table that a stream of records feeds, with an ordering field: a late record is no news for the table, and a correction of the past for its history.
 
 use super::OPEN_END;
-use crate::mysql::within;
+use crate::mysql::{PATIENCE, within};
 use crate::service::Pipeline;
 use std::fs::File;
 use std::io::Write;
-use std::time::Duration;
 
 const CONFIG: &str = r#"
 [lake]
@@ -35,7 +34,7 @@ fn add(pipeline: &Pipeline, lines: &[&str]) {
 
 async fn comes_to(pipeline: &Pipeline, table: &str, columns: &[&str], expected: &[&str]) {
     let mut last = Vec::new();
-    let is_there = within(Duration::from_secs(60), async || {
+    let is_there = within(PATIENCE, async || {
         let rows = pipeline.table("index", table).values(None, columns).unwrap_or_default();
         last = rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(" ")).collect();
         last.sort();

@@ -4,7 +4,7 @@ use super::erased::holders_in;
 use super::{OPEN_END, at, some, versions};
 use crate::capture::Scene;
 use crate::lake::Values;
-use crate::mysql::{Flavour, Server, eventually};
+use crate::mysql::{Flavour, Server, eventually, free_address};
 use crate::readers::files_with;
 use crate::service::Pipeline;
 use crate::surface::{ask, post, request};
@@ -12,7 +12,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 /// The records of the dead letters, sorted.
@@ -52,7 +51,7 @@ async fn letters_of_rows_are_erased_with_their_person() {
              transform = 'SELECT hall, seat, name, CAST(v AS INT) AS number FROM input'\non_error = 'dead_letter'\n"
         ),
     );
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
     let service = pipeline.run();
     eventually("four letters", async || letters(&pipeline).len() == 4).await;
@@ -158,7 +157,7 @@ async fn letters_of_records_are_erased_as_far_as_they_say_whose_they_are() {
         assert_gone(&pipeline, wanted);
     }
     assert_eq!(copies(), 0);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
     let service = pipeline.run();
     let newer = r#"{"id": 8, "name": "Arthur", "at": "2026-01-01"}"#;
@@ -199,12 +198,15 @@ async fn a_version_that_is_tried_again_comes_in_late() {
     scene.run(&["CREATE TABLE t (id INT PRIMARY KEY, v INT, effective VARCHAR(20))"]).await;
     let service = scene.pipeline.run();
     scene.catches_up(&["t"]).await;
-    at(&mut scene, "2027-02-01").await;
-    scene.run(&["INSERT INTO t VALUES (1, 10, '2027-01-01'), (2, 20, '2027-01-01'), (3, 30, '2027-01-01')"]).await;
+    at(&mut scene, "2035-02-01").await;
+    scene.run(&["INSERT INTO t VALUES (1, 10, '2035-01-01'), (2, 20, '2035-01-01'), (3, 30, '2035-01-01')"]).await;
     scene.catches_up(&["t"]).await;
-    at(&mut scene, "2027-03-01").await;
-    scene.run(&["UPDATE t SET v = v + 1, effective = IF(id = 1, '01/20/27', 'nonsense') WHERE id < 3"]).await;
+    at(&mut scene, "2035-03-01").await;
+    scene.run(&["UPDATE t SET v = v + 1, effective = IF(id = 1, '01/20/35', 'nonsense') WHERE id < 3"]).await;
     eventually("they are letters", async || letters(&scene.pipeline).len() == 2).await;
+    // the table's commit follows
+    let rows = || scene.pipeline.table(&scene.database, "t").values(None, &["id", "v"]).unwrap_or_default();
+    eventually("they are no rows", async || rows() == [some(&["3", "30"])]).await;
     service.kill();
     // mended, and started anew
     let config = scene.pipeline.config();
@@ -215,7 +217,7 @@ async fn a_version_that_is_tried_again_comes_in_late() {
     assert!(said.starts_with(&format!("2 rows of {table} are tried once more\n")), "{said}");
     eventually("what can be read is none", async || letters(&scene.pipeline).len() == 1).await;
     assert!(letters(&scene.pipeline)[0].contains("nonsense"));
-    let day = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2027-{text}") };
+    let day = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2035-{text}") };
     let of = |scene: &Scene, id: &str| -> Vec<Values> {
         let all = versions(scene, "t", &["id", "v"]);
         all.into_iter().filter(|row| row[0].as_deref() == Some(id)).map(|row| row[1..].to_vec()).collect()
