@@ -3,14 +3,12 @@
 
 use super::on_kinesis::credentials;
 use crate::kinesis::{OnKinesis, StandIn};
-use crate::mysql::{eventually, within};
+use crate::mysql::{PATIENCE, eventually, free_address, within};
 use crate::readers::{duckdb, hudi_rs};
 use crate::service::Pipeline;
 use crate::surface::ask;
 use aws_sdk_kinesis::primitives::Blob;
 use binlake::format::{UserRecord, aggregate};
-use std::net::TcpListener;
-use std::time::Duration;
 
 /// A record as the known system's generator makes them.
 fn impression(uuid: u64, country: &str, orderdate: &str, impressiontime: &str) -> String {
@@ -25,12 +23,12 @@ async fn impressions_are_merged_as_they_arrive() {
     let client = stand_in.client().await;
     let name = OnKinesis::new(stand_in.endpoint(), 1).fresh_url().aws.name;
     client.create_stream().stream_name(&name).shard_count(1).send().await.unwrap();
-    let is_active = within(Duration::from_secs(30), async || {
+    let is_active = within(PATIENCE, async || {
         let summary = client.describe_stream_summary().stream_name(&name).send().await.unwrap();
         summary.stream_description_summary.unwrap().stream_status.as_str() == "ACTIVE"
     });
     assert!(is_active.await);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let strings = [
         "uuid",
         "country",
@@ -71,7 +69,7 @@ async fn impressions_are_merged_as_they_arrive() {
     };
     let first =
         ["1 Chad 2011-02-15 2026-11-21 10:11:12 651.21", "12345678901234567890 Canada 2011-02-15 2026-11-21 10:11:12 651.21"];
-    assert!(within(Duration::from_secs(60), async || rows() == first).await, "{:?}\n{}", rows(), pipeline.log_tail());
+    assert!(within(PATIENCE, async || rows() == first).await, "{:?}\n{}", rows(), pipeline.log_tail());
 
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
 
@@ -81,7 +79,7 @@ async fn impressions_are_merged_as_they_arrive() {
     let service = pipeline.run();
     let first =
         ["1 Chad again 2011-02-15 2026-11-21 10:11:12 651.21", "12345678901234567890 Canada 2011-02-15 2026-11-21 10:11:12 651.21"];
-    assert!(within(Duration::from_secs(60), async || rows() == first).await, "{:?}\n{}", rows(), pipeline.log_tail());
+    assert!(within(PATIENCE, async || rows() == first).await, "{:?}\n{}", rows(), pipeline.log_tail());
     let commits = pipeline.table("mydev", "impressions").instants().len();
     let user = |record: String| UserRecord { partition_key: "impressions".into(), explicit_hash_key: None, bytes: record.into() };
     let aggregated = [
@@ -95,8 +93,9 @@ async fn impressions_are_merged_as_they_arrive() {
     for month in [14, 15] {
         put(impression(4 + month, "a month that isn't", "1/2/12", &format!("2026-{month}-21 10:11:12")).into_bytes()).await;
     }
-    put(impression(3, "a day that isn't", "2/30/11", at).into_bytes()).await;
     put(impression(12_345_678_901_234_567_890, "newer", "10/15/11", at).into_bytes()).await;
+    // the last, which is counted: when it was read, all were
+    put(impression(3, "a day that isn't", "2/30/11", at).into_bytes()).await;
     let metric = async |line: &str| ask(&address, "/metrics").await.is_some_and(|(_, metrics)| metrics.contains(line));
     eventually("all were read", async || metric("binlake_dead_letters_total{table=\"mydev.impressions\"} 4").await).await;
     assert_eq!(rows(), first, "the window isn't over");

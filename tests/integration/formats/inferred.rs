@@ -1,12 +1,11 @@
 //! Tables whose columns nobody declared: inferred from plain records, or read from the schema beside Debezium's.
 
-use crate::mysql::{eventually, within};
+use crate::mysql::{PATIENCE, eventually, within};
 use crate::readers::{duckdb, hudi_rs};
 use crate::service::Pipeline;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 pub(super) fn config(table: &str) -> String {
     format!(
@@ -23,7 +22,7 @@ pub(super) fn add(folder: &Path, file: &str, lines: &[&str]) {
 
 pub(super) async fn comes_to(pipeline: &Pipeline, table: &str, columns: &[&str], expected: &[&str]) {
     let mut last = Vec::new();
-    let is_there = within(Duration::from_secs(60), async || {
+    let is_there = within(PATIENCE, async || {
         let rows = pipeline.table("mydev", table).values(None, columns).unwrap_or_default();
         let text =
             |row: Vec<Option<String>>| row.into_iter().map(|v| v.unwrap_or_else(|| "NULL".into())).collect::<Vec<_>>().join(" ");

@@ -1,11 +1,10 @@
 //! Tables fed by plain JSON records: as the impressions of the known system (scenario S2) arrive.
 
-use crate::mysql::{eventually, within};
+use crate::mysql::{PATIENCE, eventually, within};
 use crate::service::Pipeline;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 const CONFIG: &str = r#"
 [lake]
@@ -43,7 +42,7 @@ fn rows(pipeline: &Pipeline) -> Vec<String> {
 
 async fn comes_to(pipeline: &Pipeline, expected: &[&str]) {
     let mut last = Vec::new();
-    let is_there = within(Duration::from_secs(60), async || {
+    let is_there = within(PATIENCE, async || {
         last = rows(pipeline);
         last == expected
     });

@@ -1,11 +1,10 @@
 //! Formats on Kinesis: written to it by the capture, and records of others read from it, aggregated or not.
 
 use crate::kinesis::StandIn;
-use crate::mysql::{Flavour, Server, within};
+use crate::mysql::{Flavour, PATIENCE, Server, within};
 use crate::service::Pipeline;
 use aws_sdk_kinesis::primitives::Blob;
 use binlake::format::{UserRecord, aggregate};
-use std::time::Duration;
 
 pub(crate) fn credentials(pipeline: Pipeline) -> Pipeline {
     pipeline
@@ -44,7 +43,7 @@ async fn a_table_is_fed_by_plain_and_aggregated_records() {
     let client = stand_in.client().await;
     let name = format!("t{}", uuid::Uuid::new_v4());
     client.create_stream().stream_name(&name).shard_count(2).send().await.unwrap();
-    let is_active = within(Duration::from_secs(30), async || {
+    let is_active = within(PATIENCE, async || {
         let summary = client.describe_stream_summary().stream_name(&name).send().await.unwrap();
         let summary = summary.stream_description_summary.unwrap();
         summary.stream_status.as_str() == "ACTIVE"
@@ -67,7 +66,7 @@ async fn a_table_is_fed_by_plain_and_aggregated_records() {
     };
     put("a", br#"{"uuid": 1, "country": "Canada", "sites": [{"url": "a"}, {"url": "b"}]}"#.to_vec()).await;
     let service = pipeline.run();
-    assert!(within(Duration::from_secs(60), async || rows() == ["1 Canada"]).await, "{:?}\n{}", rows(), pipeline.log_tail());
+    assert!(within(PATIENCE, async || rows() == ["1 Canada"]).await, "{:?}\n{}", rows(), pipeline.log_tail());
     let user =
         |text: &str| UserRecord { partition_key: "a".into(), explicit_hash_key: None, bytes: text.as_bytes().to_vec().into() };
     let all = [
@@ -80,7 +79,7 @@ async fn a_table_is_fed_by_plain_and_aggregated_records() {
     put("b", br#"{"uuid": 3, "country": "India"}"#.to_vec()).await;
     let service = pipeline.run();
     let expected = ["1 changed", "2 Chad", "3 India"];
-    assert!(within(Duration::from_secs(60), async || rows() == expected).await, "{:?}\n{}", rows(), pipeline.log_tail());
+    assert!(within(PATIENCE, async || rows() == expected).await, "{:?}\n{}", rows(), pipeline.log_tail());
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     assert!(pipeline.ok(&["dead-letter", "list"]).contains("not JSON"));
     let sites = pipeline.table("mydev", "impressions_sites").values(None, &["uuid", "url"]).unwrap();

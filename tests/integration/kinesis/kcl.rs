@@ -4,7 +4,7 @@
 use super::reshard::reshard;
 use super::{OnKinesis, StandIn};
 use crate::dynamodb::DynamoDb;
-use crate::mysql::{Flavour, Server, within};
+use crate::mysql::{Flavour, PATIENCE, Server, within};
 use crate::random::Random;
 use crate::service::Pipeline;
 use base64::Engine;
@@ -16,7 +16,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// A program of `tests/kcl`, with the jars that `scripts/kcl.sh` gets; `None` where the tests aren't asked for.
 fn java(jars: &str, program: &str) -> Option<Command> {
@@ -133,7 +132,7 @@ async fn read_side_by_side(format: &str) {
     let config = pipeline.config().replace("url = \"file:./data/stream\"", &stream);
     pipeline.set_config(&config.replace("cut_interval = \"50ms\"", "cut_interval = \"500ms\""));
     let service = pipeline.run();
-    let began = within(Duration::from_secs(120), async || consumer.said("begins").len() == 2).await;
+    let began = within(PATIENCE, async || consumer.said("begins").len() == 2).await;
     assert!(began, "{:?}", consumer.said.lock().unwrap());
     let mut random = Random::new(4);
     for round in 0..6 {
@@ -149,7 +148,7 @@ async fn read_side_by_side(format: &str) {
     pipeline.catches_up(server, &database, "orders").await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     let ours = on_stream(&url).await;
-    let all = within(Duration::from_secs(120), async || {
+    let all = within(PATIENCE, async || {
         let read = consumer.read();
         assert!(begins(&read, &ours), "what the library read isn't what we read:\n{read:?}\n{ours:?}");
         read == ours

@@ -1,8 +1,8 @@
 //! A private kinesis-local, shared by this process's tests and gone with it.
 
+use crate::mysql::free_port;
 use binlake::cloud::{AwsUrl, Calls, sdk_config};
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -30,17 +30,14 @@ impl StandIn {
         let found = Command::new(script).output().unwrap();
         assert!(found.status.success(), "scripts/kinesis.sh: {}", String::from_utf8_lossy(&found.stderr));
         let main = String::from_utf8(found.stdout).unwrap();
-        // both ports are free now, and nobody else is likely to take them before the server does
-        let ports: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let numbers: Vec<u16> = ports.iter().map(|port| port.local_addr().unwrap().port()).collect();
-        drop(ports);
+        let (plain, tls) = (free_port(), free_port());
         let main = Path::new(main.trim());
         let mut command = Command::new("sh");
         command
             .args(["-c", KEEPER, "keeper", "node"])
             .arg(main)
-            .env("KINESIS_MOCK_PLAIN_PORT", numbers[0].to_string())
-            .env("KINESIS_MOCK_TLS_PORT", numbers[1].to_string())
+            .env("KINESIS_MOCK_PLAIN_PORT", plain.to_string())
+            .env("KINESIS_MOCK_TLS_PORT", tls.to_string())
             .env("KINESIS_MOCK_CERT_PATH", main.with_file_name("server.json"))
             .env("SHARD_LIMIT", "100000")
             .env("LOG_LEVEL", "ERROR")
@@ -50,7 +47,7 @@ impl StandIn {
         {
             command.env(format!("{state}_DURATION"), "50ms");
         }
-        let server = Self { port: numbers[0], _keeper: command.spawn().unwrap() };
+        let server = Self { port: plain, _keeper: command.spawn().unwrap() };
         server.wait_until_it_answers();
         server
     }
