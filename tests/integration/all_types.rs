@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the binlog ends now.
 async fn position(server: &Server) -> (ServerInfo, SourcePosition) {
@@ -53,7 +53,9 @@ async fn changes(
         heartbeat_interval: Duration::from_millis(500),
     };
     let mut connection = BinlogConnection::open(&options, info, &from, &settings).await.unwrap();
-    let select: SelectTables = Arc::new(|_| Some(CaptureRule::default()));
+    // others use the server, too
+    let wanted = schema.table.clone();
+    let select: SelectTables = Arc::new(move |table| (*table == wanted).then(CaptureRule::default));
     let mut tables = TrackedTables::new(select, 4, false);
     let known = schema.clone();
     tables.put(Arc::new(schema), TableState::Live).unwrap();

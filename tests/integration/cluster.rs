@@ -9,7 +9,6 @@ mod operations;
 use crate::mysql::{Client, Flavour, Server, eventually};
 use crate::service::{Pipeline, Service};
 use std::collections::BTreeSet;
-use std::process::Command;
 
 /// Tables `t0`, `t1`, …: (id, value).
 struct Scene {
@@ -64,14 +63,7 @@ impl Scene {
 
     /// The processes that made the newest commit of each table.
     fn writers(&self) -> Vec<String> {
-        let fence = |table: &String| {
-            let folder = self.pipeline.lake().join(&self.database).join(table).join(".hoodie/.binlake");
-            let last = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
-            let text = std::fs::read_to_string(last).unwrap();
-            let header: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-            header["writer"]["pid"].to_string()
-        };
-        self.tables.iter().map(fence).collect()
+        self.tables.iter().map(|table| self.pipeline.table(&self.database, table).writer().to_string()).collect()
     }
 
     /// Waits until changes are applied by these processes and no other, each with its fair part.
@@ -89,11 +81,6 @@ impl Scene {
         }
         panic!("not shared by {expected:?}: {:?}\n{}", self.writers(), self.pipeline.log_tail());
     }
-}
-
-fn signal(service: &Service, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &service.pid().to_string()]).status().unwrap();
-    assert!(sent.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,10 +160,10 @@ async fn a_worker_that_slept_is_fenced_and_gives_way() {
     eventually("there is a stream", async || scene.pipeline.path().join("data/stream/stream.json").exists()).await;
     let sleeper = scene.pipeline.start(&["merge"]);
     scene.is_shared_by(&[&sleeper]).await;
-    signal(&sleeper, "STOP");
+    scene.pipeline.pause(&sleeper);
     let other = scene.pipeline.start(&["merge"]);
     scene.is_shared_by(&[&other]).await;
-    signal(&sleeper, "CONT");
+    sleeper.signal("CONT");
     scene.is_shared_by(&[&sleeper, &other]).await;
     assert!(sleeper.terminate().success() && other.terminate().success(), "{}", scene.pipeline.log_tail());
     assert!(capture.terminate().success(), "{}", scene.pipeline.log_tail());
@@ -245,8 +232,12 @@ async fn workers_stand_by_where_fewer_are_asked_for() {
         }
     }
     let only = only.unwrap_or_else(|| panic!("{:?}\n{}", scene.writers(), scene.pipeline.log_tail()));
-    let shown = scene.pipeline.ok(&["scale"]);
-    assert!(shown.starts_with("workers  1\n") && shown.contains(&format!(":{}:", workers[only].pid())), "{shown}");
+    let seat = format!(":{}:", workers[only].pid());
+    eventually("it has the seat", async || {
+        let shown = scene.pipeline.ok(&["scale"]);
+        shown.starts_with("workers  1\n") && shown.contains(&seat)
+    })
+    .await;
     // who has the seat dies: the other takes it, and the tables
     let mut workers = Vec::from(workers);
     workers.remove(only).kill();

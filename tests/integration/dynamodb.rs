@@ -1,14 +1,13 @@
 //! DynamoDB Local, Amazon's own stand-in: one for the whole test binary, gone with it. `scripts/dynamodb.sh` gets it.
 
-use crate::mysql::within;
+use crate::mysql::{PATIENCE, free_port, within};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Builder, Credentials};
 use binlake::cloud::{AwsUrl, Calls, sdk_config};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 /// A running server.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ impl DynamoDb {
         static SHARED: OnceLock<DynamoDb> = OnceLock::new();
         let server = SHARED.get_or_init(Self::start);
         let answers = || async { TcpStream::connect(("127.0.0.1", server.port)).is_ok() };
-        assert!(within(Duration::from_secs(90), answers).await, "DynamoDB Local doesn't answer");
+        assert!(within(PATIENCE, answers).await, "DynamoDB Local doesn't answer");
         server
     }
 
@@ -36,7 +35,7 @@ impl DynamoDb {
         let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "scripts/dynamodb.sh failed");
         let folder = String::from_utf8(output.stdout).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let keeper = Command::new("sh")
             .current_dir(folder.trim())
             .args(["-c", KEEPER, "keeper", "java", "-Xmx256m", "-Djava.library.path=lib", "-cp", "lib/*"])

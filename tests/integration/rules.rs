@@ -9,10 +9,9 @@ mod refusals;
 mod shapes;
 mod workers;
 
-use crate::mysql::{Client, Flavour, Server, within};
+use crate::mysql::{Client, Flavour, PATIENCE, Server, within};
 use crate::service::{Answer, Pipeline};
 use binlake::event::GtidSet;
-use std::time::Duration;
 
 /// A table whose transform says by which rules a row came: `era`.
 pub(crate) fn of_era(table: &str, era: &str) -> String {
@@ -77,7 +76,9 @@ impl Stage {
 
     /// Applies the file while rows flow.
     pub(crate) fn apply(&mut self, tables: &[&str], arguments: &[&str]) -> Answer {
-        let arguments: Vec<String> = ["apply"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+        // rows flow as fast as they can, and the machine may have more to do
+        let timeout: &[&str] = if arguments.contains(&"--timeout") { &[] } else { &["--timeout", "150s"] };
+        let arguments: Vec<String> = ["apply"].iter().chain(arguments).chain(timeout).map(|word| (*word).to_owned()).collect();
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         std::thread::scope(|scope| {
             let applied = scope.spawn(|| self.pipeline.answer(&words));
@@ -110,7 +111,7 @@ impl Stage {
     /// The same of the items that are delivered into `data/items.db`.
     pub(crate) fn items(&self) -> Vec<String> {
         let Ok(file) = rusqlite::Connection::open(self.pipeline.path().join("data/items.db")) else { return Vec::new() };
-        file.busy_timeout(Duration::from_secs(5)).unwrap();
+        file.busy_timeout(PATIENCE).unwrap();
         let Ok(mut found) = file.prepare("SELECT item FROM stock") else { return Vec::new() };
         let item = |text: String| {
             let item: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -139,7 +140,7 @@ impl Stage {
         expected.sort();
         let lake = self.pipeline.table(&self.database, table);
         let mut found = Vec::new();
-        let same = within(Duration::from_secs(90), async || {
+        let same = within(PATIENCE, async || {
             found = lake.values(None, &["id", "value", "_position", "era"]).unwrap_or_default();
             found.sort();
             found.iter().map(|row| row[..2].to_vec()).eq(expected.iter().cloned())

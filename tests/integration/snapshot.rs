@@ -33,7 +33,7 @@ impl Request {
 
     pub(crate) async fn open(&self) -> Result<Snapshot> {
         let options = connection_options(&Url::parse(&self.url).unwrap())?;
-        let timeout = Duration::from_secs(10);
+        let timeout = Duration::from_secs(60);
         let mut conn = connect(&options, timeout).await?;
         let info = ServerInfo::read(&mut conn).await?;
         let mut tables = Vec::new();

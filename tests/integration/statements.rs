@@ -1,7 +1,7 @@
 //! What clients do to tables, in one place: keys of every kind, statements of every kind, columns that come and widen. All of it is in the lake.
 
 use crate::capture::Scene;
-use crate::mysql::{Flavour, Server};
+use crate::mysql::{Flavour, Server, eventually};
 use crate::readers::{compare, duckdb, hudi_rs};
 use crate::service::source_rows;
 
@@ -383,6 +383,11 @@ async fn orders_and_their_lines_agree_at_each_position() {
     let said = generate(&["--rows", "2000"]);
     assert!(said.contains(" inserted, 0 updated, 0 deleted"), "{said}");
     let service = scene.pipeline.run();
+    // one commit is the snapshot's, the others come behind it
+    eventually("the snapshot is in the lake", async || {
+        ["orders", "order_lines"].iter().all(|table| !scene.pipeline.table(&database, table).instants().is_empty())
+    })
+    .await;
     let said = generate(&["--rate", "800", "--mix", "40/40/20", "--duration", "6s"]);
     assert!(!said.contains(" 0 updated") && !said.contains(" 0 deleted"), "{said}");
     scene.catches_up(&["orders", "order_lines"]).await;

@@ -1,9 +1,8 @@
 //! What an operator sees of a running service: the admin interface, the lists of tables and commits, queries as of a position, `verify`.
 
-use super::mysql::{Flavour, Server, eventually};
+use super::mysql::{Flavour, PATIENCE, Server, eventually, free_address};
 use super::service::Pipeline;
 use serde_json::Value;
-use std::net::TcpListener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -41,7 +40,7 @@ async fn scene(topic: &str) -> (&'static Server, String) {
 async fn an_operator_sees_what_runs() {
     let (server, database) = scene("surface").await;
     let mut client = server.client().await;
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
     pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
     let service = pipeline.run();
@@ -80,10 +79,12 @@ async fn an_operator_sees_what_runs() {
         status["tables"][&table]["updated"] == 1
     })
     .await;
-    let (_, metrics) = ask(&address, "/metrics").await.unwrap();
     let line = format!("binlake_committed_rows_total{{table=\"{table}\",operation=\"u\"}} 1");
-    assert!(metrics.contains(&line), "{metrics}");
-    assert!(metrics.contains("binlake_freshness_seconds_bucket"), "{metrics}");
+    eventually("the metrics have it", async || {
+        let (_, metrics) = ask(&address, "/metrics").await.unwrap();
+        metrics.contains(&line) && metrics.contains("binlake_freshness_seconds_bucket")
+    })
+    .await;
     // cleaning keeps the file before the last commit's, so that there must be a third
     client.run(&format!("UPDATE {database}.Orders SET Note = 'z' WHERE Id = 1")).await;
     pipeline.catches_up(server, &database, "Orders").await;
@@ -131,8 +132,10 @@ async fn verify_lists_the_keys_that_differ() {
     };
     let verify = async {
         let folder = pipeline.path().join("binlake.toml");
+        // the service has only just been started
+        let wait = format!("{}s", PATIENCE.as_secs());
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_binlake"));
-        let output = command.args(["verify", "--wait", "5s", "-c"]).arg(folder).output().await.unwrap();
+        let output = command.args(["verify", "--wait", &wait, "-c"]).arg(folder).output().await.unwrap();
         done.send_replace(true);
         output
     };
@@ -150,7 +153,7 @@ async fn a_running_service_copies_tables_anew_when_it_is_asked() {
     let mut client = server.client().await;
     client.run(&format!("CREATE TABLE {database}.other (id INT PRIMARY KEY, v INT)")).await;
     client.run(&format!("INSERT INTO {database}.other VALUES (1, 1), (2, 2)")).await;
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
     pipeline.set_config(&pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
     let service = pipeline.run();

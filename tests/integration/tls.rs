@@ -128,7 +128,7 @@ async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_of_every_kind() {
     let folder = certificates();
-    let timeout = Duration::from_secs(20);
+    let timeout = Duration::from_secs(60);
     let settings = DumpSettings {
         server_id: DumpSettings::random_server_id(),
         connect_timeout: timeout,

@@ -2,10 +2,9 @@
 
 use super::Scene;
 use crate::dynamodb::DynamoDb;
-use crate::mysql::eventually;
+use crate::mysql::{eventually, free_address};
 use crate::service::{Answer, Service};
 use crate::surface::post;
-use std::net::TcpListener;
 
 /// Refused in one line, by what the pipeline's other processes say in the state store.
 fn assert_refused(answer: &Answer, by: &[&Service]) {
@@ -50,7 +49,7 @@ async fn a_run_and_workers_turn_each_other_away() {
 impl Scene {
     /// With the admin interface on, at the address that is returned.
     fn with_admin(&self) -> String {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = free_address();
         self.set("listen = \"off\"", &format!("listen = \"{address}\""));
         address
     }
@@ -67,8 +66,8 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backfill_that_was_asked_for_outlives_the_process() {
     let mut scene = Scene::new(1).await;
-    // what is asked for is taken up at a cut: there is time to die before
-    scene.set("cut_interval = \"50ms\"", "cut_interval = \"3s\"");
+    // what is asked for is taken up at a cut: behind the one that ends the snapshot there is time to die
+    scene.set("cut_interval = \"50ms\"", "cut_interval = \"10s\"");
     let address = scene.with_admin();
     let body = format!("{{\"tables\": [\"{}.t0\"]}}", scene.database);
     let service = scene.pipeline.run();
@@ -76,6 +75,7 @@ async fn a_backfill_that_was_asked_for_outlives_the_process() {
     scene.change_in_secret(1000).await;
     assert_eq!(post(&address, "/backfill", &body).await.0, 202);
     service.kill();
+    scene.set("cut_interval = \"10s\"", "cut_interval = \"50ms\"");
     let service = scene.pipeline.run();
     scene.catches_up().await;
     assert!(scene.pipeline.log().contains("a backfill that was asked for before waits"), "{}", scene.pipeline.log_tail());

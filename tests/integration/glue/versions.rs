@@ -2,12 +2,12 @@
 
 use super::config;
 use crate::kinesis::proxy::{Fate, Proxy};
-use crate::mysql::eventually;
+use crate::mysql::{eventually, free_port};
 use crate::readers::glue;
 use arrow::datatypes::{DataType, Field, Schema};
 use binlake::publish::{CatalogEntry, Described, GlueCatalog, Registered};
 use serde_json::json;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -26,8 +26,7 @@ impl Ministack {
         let made = Command::new(root.join("scripts/python.sh")).arg(root.join("benches/ministack.txt")).arg("ministack").status();
         assert!(made.unwrap().success());
         let cache = std::env::var("BINLAKE_CACHE").unwrap_or_else(|_| format!("{}/.cache/binlake", std::env::var("HOME").unwrap()));
-        // free now, and nobody else is likely to take it before the server does
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper", &format!("{cache}/ministack/bin/ministack")])
             .env("GATEWAY_PORT", port.to_string())

@@ -1,9 +1,9 @@
 //! One service, and each kind of rule.
 
 use super::{MAPPING, Stage, of_era};
+use crate::mysql::free_address;
 use crate::surface::{ask, request};
 use crate::transforms::{comes_to, shown};
-use std::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transform_changes_at_a_cut_and_is_rolled_back() {
@@ -126,7 +126,7 @@ async fn tables_lookups_and_deliveries_come_and_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_interface_shows_and_changes_the_rules() {
     let mut stage = Stage::new("rules_admin", &["t"], |database| of_era(&format!("{database}.t"), "one")).await;
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     stage.pipeline.set_config(&stage.pipeline.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
     let service = stage.pipeline.run();
     comes_to(&stage.pipeline, &stage.database, "t", &["id", "era"], &["1 one", "2 one"]).await;

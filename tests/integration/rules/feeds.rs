@@ -1,11 +1,10 @@
 //! A table that a stream of others feeds, changed live and killed: each record is of one set of rules, those behind the turn of the new ones, and none is lost or twice.
 
-use crate::mysql::{eventually, within};
+use crate::mysql::{PATIENCE, eventually, within};
 use crate::service::Pipeline;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::time::Duration;
 
 /// A stream's format, and how it writes a record of `id`.
 struct Format {
@@ -73,7 +72,7 @@ impl Fed {
     async fn eras(&self) -> Vec<String> {
         let mut found = Vec::new();
         let expected: Vec<u64> = (1..=self.next).collect();
-        let is_there = within(Duration::from_secs(60), async || {
+        let is_there = within(PATIENCE, async || {
             found = self.found();
             found.iter().map(|(id, _)| *id).eq(expected.iter().copied())
         });

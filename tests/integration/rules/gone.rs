@@ -94,8 +94,8 @@ async fn of_two_workers_the_other_finishes_the_tables() {
         stage.change(table).await;
         stage.pipeline.catches_up(stage.server, &database, table).await;
     }
-    first.signal("STOP");
-    second.signal("STOP");
+    stage.pipeline.pause(&first);
+    stage.pipeline.pause(&second);
     let mut expected = Vec::new();
     for table in names {
         stage.change(table).await;

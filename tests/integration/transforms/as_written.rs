@@ -5,7 +5,7 @@ use super::s2::{self, COLUMNS, MAPPING, NEW, OLD, make_countries, rename_countri
 use crate::dynamodb::DynamoDb;
 use crate::formats::credentials;
 use crate::kinesis::{OnKinesis, StandIn};
-use crate::mysql::{Flavour, Server, eventually, within};
+use crate::mysql::{Flavour, PATIENCE, Server, eventually, free_address, within};
 use crate::readers::{duckdb, glue, hudi_rs};
 use crate::s3::S3;
 use crate::service::Pipeline;
@@ -14,8 +14,6 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::time::Duration;
 
 /// The stream of impressions.
 struct Impressions {
@@ -100,7 +98,7 @@ async fn impressions_from_kinesis_joined_with_dynamodb_on_s3_and_in_glue() {
     let database = server.create_database("s2").await;
     let mut client = server.client().await;
     make_countries(&mut client, &database).await;
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let pipeline = config(server, &database, &s3, &dynamodb, &impressions, &address);
     let generate = |rows: &str| {
         let said = pipeline.ok(&[
@@ -136,24 +134,26 @@ async fn impressions_from_kinesis_joined_with_dynamodb_on_s3_and_in_glue() {
     let mut service = pipeline.run();
     let mut wanted = expected(&first, &OLD);
     let mut found = None;
-    let is_there = within(Duration::from_secs(90), async || {
+    let is_there = within(PATIENCE, async || {
         found = read().await;
         found.as_ref() == Some(&wanted)
     });
     assert!(is_there.await, "{:?}\n{}", found.iter().flatten().next(), pipeline.log_tail());
 
     rename_countries(&mut client).await;
-    // the last of the four is seen by an impression: then all of them are
+    // until impressions have seen all four: the items aren't read at one moment
     let (mut probes, mut number) = (Vec::new(), 1);
-    let has_new = within(Duration::from_secs(120), async || {
-        let mut probe = first[0].clone();
-        probe["uuid"] = json!(number);
-        probe["country"] = json!("India");
-        impressions.put(&Value::Object(probe)).await;
-        probes.push(number.to_string());
-        number += 1;
+    let has_new = within(PATIENCE, async || {
+        for (country, ..) in NEW {
+            let mut probe = first[0].clone();
+            probe["uuid"] = json!(number);
+            probe["country"] = json!(country);
+            impressions.put(&Value::Object(probe)).await;
+            probes.push(number.to_string());
+            number += 1;
+        }
         found = read().await;
-        found.iter().flatten().any(|(_, row)| row[10].as_deref() == Some("IN-IND-India"))
+        NEW.iter().all(|(.., name)| found.iter().flatten().any(|(_, row)| row[10].as_deref() == Some(*name)))
     });
     assert!(has_new.await, "{}", pipeline.log_tail());
     generate("100");
@@ -164,7 +164,7 @@ async fn impressions_from_kinesis_joined_with_dynamodb_on_s3_and_in_glue() {
     let later: Vec<_> = impressions.all().await.into_iter().filter(|impression| !known(impression)).collect();
     assert_eq!(later.len(), 100);
     wanted.extend(expected(&later, &NEW));
-    let is_there = within(Duration::from_secs(90), async || {
+    let is_there = within(PATIENCE, async || {
         found = read().await.map(|rows| rows.into_iter().filter(|(uuid, _)| !probes.contains(uuid)).collect());
         found.as_ref() == Some(&wanted)
     });

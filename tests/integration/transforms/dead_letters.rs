@@ -1,12 +1,11 @@
 //! Rows that can't be transformed and become dead letters: each row of the source is in the table or among them, never in both.
 
 use super::of_source::{comes_to, shown};
-use crate::mysql::{Flavour, Server, eventually, within};
+use crate::mysql::{Flavour, PATIENCE, Server, eventually, within};
 use crate::random::Random;
 use crate::service::Pipeline;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 const CAST: &str = "transform = 'SELECT id, CAST(v AS INT) AS number FROM input'\non_error = 'dead_letter'\n";
 
@@ -33,7 +32,7 @@ pub(super) fn letters(pipeline: &Pipeline) -> BTreeMap<i64, (String, Value)> {
 
 pub(super) async fn has_letters(pipeline: &Pipeline, ids: &[i64]) {
     let mut found = Vec::new();
-    let same = within(Duration::from_secs(60), async || {
+    let same = within(PATIENCE, async || {
         found = letters(pipeline).into_keys().collect();
         found == ids
     });
@@ -203,6 +202,8 @@ async fn children_go_and_come_with_their_row() {
     let items = async |expected: &[&str]| comes_to(&pipeline, &database, "items", &["id", "sku"], expected).await;
     items(&["1 a", "1 b"]).await;
     has_letters(&pipeline, &[2]).await;
+    // which are committed before the table itself
+    comes_to(&pipeline, &database, "t", &["id", "number"], &["1 5"]).await;
     let listed = pipeline.ok(&["tables"]);
     assert!(listed.contains("  transformed, 1 dead letters\n"), "{listed}");
     client.run("UPDATE t SET v = 'bad' WHERE id = 1").await;

@@ -1,12 +1,11 @@
 //! Deliveries through every kind of change, and through kills: the items are the source's rows.
 
 use crate::dynamodb::DynamoDb;
-use crate::mysql::{Flavour, Server, eventually, within};
+use crate::mysql::{Flavour, PATIENCE, Server, eventually, free_address, within};
 use crate::service::{Pipeline, without_zeros};
 use binlake::lookup::ItemValue;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 const MAPPING: &str = r#"{"rules": [
   {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "object-locator": {"schema-name": "%", "table-name": "stock"}, "rule-action": "include"},
@@ -26,7 +25,7 @@ pub(super) async fn items(place: &Place, pipeline: &Pipeline, target: &str) -> B
     let items: Vec<serde_json::Map<String, Value>> = match place {
         Place::File => {
             let Ok(file) = rusqlite::Connection::open(pipeline.path().join("data/items.db")) else { return BTreeMap::new() };
-            file.busy_timeout(Duration::from_secs(5)).unwrap();
+            file.busy_timeout(PATIENCE).unwrap();
             let Ok(mut items) = file.prepare(&format!("SELECT item FROM \"{target}\"")) else { return BTreeMap::new() };
             let text = items.query_map([], |row| row.get::<_, String>(0)).unwrap();
             text.map(|text| serde_json::from_str(&text.unwrap()).unwrap()).collect()
@@ -90,7 +89,7 @@ async fn follows(place: Place, topic: &str, to: &str) {
     for round in 0..5 {
         let expected = source(&mut client).await;
         let mut found = BTreeMap::new();
-        let same = within(Duration::from_secs(60), async || {
+        let same = within(PATIENCE, async || {
             found = items(&place, &pipeline, &target).await;
             found == expected
         });
@@ -156,7 +155,7 @@ async fn workers_take_a_delivery_over_and_it_is_copied_anew() {
     let pipeline =
         Pipeline::new(server, &format!("[[deliver]]\nsource = '{database}.stock'\nto = '{to}'\nmapping = 'stock.json'\n"));
     std::fs::write(pipeline.path().join("stock.json"), MAPPING.replace("DATABASE", &database).replace("TARGET", "stock")).unwrap();
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let short = pipeline.config().replace("[state]", "[state]\nlease_duration = \"1s\"");
     pipeline.set_config(&short.replace("listen = \"off\"", &format!("listen = \"{address}\"")));
     let capture = pipeline.start(&["capture"]);
@@ -166,7 +165,7 @@ async fn workers_take_a_delivery_over_and_it_is_copied_anew() {
     for round in 0..3 {
         let expected = source(&mut client).await;
         let mut found = BTreeMap::new();
-        let same = within(Duration::from_secs(60), async || {
+        let same = within(PATIENCE, async || {
             found = items(&Place::File, &pipeline, "stock").await;
             found == expected
         });
@@ -182,7 +181,7 @@ async fn workers_take_a_delivery_over_and_it_is_copied_anew() {
     }
     // what nobody at the source knows goes when the table is copied anew
     let file = rusqlite::Connection::open(pipeline.path().join("data/items.db")).unwrap();
-    file.busy_timeout(Duration::from_secs(5)).unwrap();
+    file.busy_timeout(PATIENCE).unwrap();
     let stray = r#"INSERT INTO stock VALUES ('sku-stray', '', '{"sku": "sku-stray"}')"#;
     file.execute(stray, []).unwrap();
     for name in [format!("{database}.stock"), "sqlite.stock".to_owned()] {

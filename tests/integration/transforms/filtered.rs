@@ -2,10 +2,9 @@
 
 use super::deliveries::{Place, items};
 use crate::dynamodb::DynamoDb;
-use crate::mysql::{Client, Flavour, Server, within};
+use crate::mysql::{Client, Flavour, PATIENCE, Server, within};
 use crate::service::{Pipeline, without_zeros};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 const MAPPING: &str = r#"{"rules": [
   {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "object-locator": {"schema-name": "DATABASE", "table-name": "stock"}, "rule-action": "include",
@@ -70,7 +69,7 @@ async fn comes_and_goes(place: Place, topic: &str, to: &str) {
         let expected = passing(&mut client).await;
         assert!(!expected.is_empty());
         let mut found = BTreeMap::new();
-        let same = within(Duration::from_secs(60), async || {
+        let same = within(PATIENCE, async || {
             found = items(&place, &pipeline, &target).await;
             found == expected
         });
@@ -113,7 +112,7 @@ async fn a_mapping_that_does_not_fit_the_table_stops_the_delivery_with_its_rule(
     std::fs::write(pipeline.path().join("stock.json"), MAPPING.replace("DATABASE", &database).replace("TARGET", "stock")).unwrap();
     let service = pipeline.run();
     let said = || pipeline.log().lines().find(|line| line.contains("the table mapping doesn't fit")).map(str::to_owned);
-    let is_said = within(Duration::from_secs(60), async || said().is_some());
+    let is_said = within(PATIENCE, async || said().is_some());
     assert!(is_said.await, "{}", pipeline.log_tail());
     let said = said().unwrap();
     assert!(said.contains("there is no column `amount` to filter by"), "{said}");

@@ -2,13 +2,12 @@
 
 use super::dead_letters::{has_letters, letters};
 use super::of_source::comes_to;
-use crate::mysql::within;
+use crate::mysql::{PATIENCE, within};
 use crate::random::Random;
 use crate::service::Pipeline;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::time::Duration;
 
 const TABLE: &str = "[lake]\nurl = 'file:./data/lake'\ncommit_interval = '100ms'\n[state]\nurl = 'sqlite:./data/state.db'\n[admin]\nlisten = 'off'\n\
     [[table]]\nstream = 'jsonl:./in/'\nname = 'mydev.t'\nformat = 'json'\nkey = ['id']\nordering = 'at'\n\
@@ -102,7 +101,7 @@ async fn whatever_the_order_the_newest_row_is_in_the_table_or_a_letter() {
         has_letters(&pipeline, &bad.iter().map(|(id, _)| **id as i64).collect::<Vec<_>>()).await;
         let mut found = BTreeMap::new();
         // a letter may take another's place after ids and rows are as they will be
-        let newest = within(Duration::from_secs(60), async || {
+        let newest = within(PATIENCE, async || {
             found = letters(&pipeline);
             bad.iter().all(|(id, (_, value))| found.get(&(**id as i64)).is_some_and(|letter| letter.1["v"] == value.as_str()))
         });

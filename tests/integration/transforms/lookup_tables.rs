@@ -2,12 +2,11 @@
 
 use super::of_source::{comes_to, shown};
 use super::sales::{JOIN, sales};
-use crate::mysql::{Client, eventually, within};
+use crate::mysql::{Client, PATIENCE, eventually, within};
 use crate::service::Pipeline;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::time::Duration;
 
 fn tables(database: &str, refresh: &str) -> String {
     format!(
@@ -107,7 +106,7 @@ async fn a_table_is_joined_as_of_the_very_cut_whoever_applies_it() {
         workers.push(pipeline.start(&["merge"]));
         sell(&mut client, last + 41, last + 60).await;
         last += 60;
-        let are_there = within(Duration::from_secs(90), async || rows() == last as usize);
+        let are_there = within(PATIENCE, async || rows() == last as usize);
         assert!(are_there.await, "round {round}: {} of {last}\n{}", rows(), pipeline.log_tail());
     }
     for service in workers.into_iter().chain([capture]) {

@@ -1,8 +1,7 @@
 //! Transforms of MySQL tables.
 
-use crate::mysql::{Flavour, Server, eventually, within};
+use crate::mysql::{Flavour, PATIENCE, Server, eventually, within};
 use crate::service::Pipeline;
-use std::time::Duration;
 
 /// The rows of a lake table as text, sorted.
 pub(crate) fn shown(pipeline: &Pipeline, database: &str, table: &str, columns: &[&str]) -> Vec<String> {
@@ -18,7 +17,7 @@ pub(crate) fn shown(pipeline: &Pipeline, database: &str, table: &str, columns: &
 /// Waits until a lake table has these rows.
 pub(crate) async fn comes_to(pipeline: &Pipeline, database: &str, table: &str, columns: &[&str], expected: &[&str]) {
     let mut last = Vec::new();
-    let is_there = within(Duration::from_secs(60), async || {
+    let is_there = within(PATIENCE, async || {
         last = shown(pipeline, database, table, columns);
         last == expected
     });

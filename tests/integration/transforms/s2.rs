@@ -83,7 +83,7 @@ pub(super) async fn make_countries(client: &mut Client, database: &str) {
         .await;
 }
 
-/// Changes their combined names, India's last: who sees that one sees them all.
+/// Changes their combined names, one after the other.
 pub(super) async fn rename_countries(client: &mut Client) {
     for (_, code, combined) in NEW.iter().rev() {
         client.run(&format!("UPDATE country_lookup_table SET combinedname = '{combined}' WHERE code = '{code}'")).await;

@@ -4,12 +4,11 @@
 //! came after the cut from which it goes on, and one that was overtaken while it slept may say something yet. The mark tells each of these.
 
 use super::alter::STEPS;
-use crate::mysql::{Server, within};
+use crate::mysql::{PATIENCE, Server, within};
 use binlake::format::Mark;
 use binlake::stream::kinesis::{KinesisStream, KinesisUrl, StreamPosition};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// What a producer said.
 #[derive(Debug, Default)]
@@ -33,7 +32,7 @@ pub(super) async fn check(url: &str, server: &Server, database: &str) {
     let mut reader = stream.reader(&StreamPosition::Oldest).await.unwrap();
     let mut producers: BTreeMap<u64, Producer> = BTreeMap::new();
     let (mut records, mut repeats) = (0_usize, 0_usize);
-    let is_whole = within(Duration::from_secs(120), async || {
+    let is_whole = within(PATIENCE, async || {
         for record in reader.next().await.unwrap() {
             let record: Value = serde_json::from_slice(&record.data).unwrap();
             let Some(mark) = record["metadata"]["binlake"].as_str() else { continue };

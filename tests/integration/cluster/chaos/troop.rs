@@ -1,6 +1,5 @@
 //! The processes, and what is done to them.
 
-use crate::cluster::signal;
 use crate::mysql::eventually;
 use crate::random::Random;
 use crate::service::{Pipeline, Service};
@@ -50,7 +49,7 @@ impl Troop {
             return format!("{name} {number}: Sleeps");
         }
         if blow == Blow::Pause {
-            signal(&those[number], "STOP");
+            pipeline.pause(&those[number]);
             self.paused = Some((is_capture, number, now + sleep));
         } else {
             let old = std::mem::replace(&mut those[number], pipeline.start(&[name]));
@@ -67,7 +66,8 @@ impl Troop {
         if let Some((is_capture, number, at)) = self.paused
             && now.is_none_or(|now| now >= at)
         {
-            signal(if is_capture { &self.captures[number] } else { &self.workers[number] }, "CONT");
+            let those = if is_capture { &self.captures } else { &self.workers };
+            those[number].signal("CONT");
             self.paused = None;
         }
     }
