@@ -10,7 +10,7 @@
 use super::avro_file::REQUESTED_REPLACE;
 use super::avro_schema::{avro_file_schema, avro_schema};
 use super::commit_metadata::{CommitMetadata, SCHEMA_KEY};
-use super::evolution::{ensure_columns, ensure_evolves, ensure_key, replaced_columns};
+use super::evolution::{WRITE_ANEW, ensure_columns, ensure_evolves, ensure_key, replaced_columns};
 use super::fence::{CommitHeader, Fence};
 use super::file_group::KeyIndex;
 use super::group::Pair;
@@ -205,7 +205,7 @@ impl Table {
         // where no row of before stays, nothing of before binds
         if !request.truncate {
             ensure_key(&self.record_key, &record_key)?;
-            ensure_evolves(previous_columns.as_deref(), &request.columns)?;
+            ensure_evolves(previous_columns.as_deref(), &request.columns).map_err(|error| error.remedy(WRITE_ANEW))?;
         }
         let schema = avro_schema(&self.spec.name, &request.columns)?;
 

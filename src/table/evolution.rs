@@ -4,6 +4,9 @@ use crate::error::{Area, Error, Kind, Result};
 use arrow::datatypes::{DataType, Field, Schema};
 use std::collections::BTreeSet;
 
+/// What helps where a table can't become what is wanted.
+pub(super) const WRITE_ANEW: &str = "run `binlake backfill --table` for the table: it is then written anew";
+
 /// The key's columns are there, and the partition columns come last.
 pub(super) fn ensure_columns(columns: &Schema, record_key: &[String], partition_columns: &[String]) -> Result<()> {
     if let Some(missing) = record_key.iter().find(|name| columns.index_of(name).is_err()) {
@@ -27,7 +30,7 @@ pub(super) fn ensure_key(previous: &[String], record_key: &[String]) -> Result<(
     Err(Error::new(Area::Lake, Kind::Data, "the table has another record key")
         .with("found", previous.join(","))
         .with("wanted", record_key.join(","))
-        .remedy("run `binlake backfill --table` for the table: it is then written anew"))
+        .remedy(WRITE_ANEW))
 }
 
 /// Columns may come, and types may become wider; nothing else while there are rows.

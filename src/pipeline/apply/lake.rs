@@ -113,13 +113,14 @@ impl LakeWriter {
         own.map(Checkpoint::from_json).transpose().map_err(at)
     }
 
-    /// The columns of a table whose rows a transform has made.
-    pub(super) async fn transformed_columns(&self, table: &TableId) -> Result<Option<SchemaRef>> {
+    /// The columns of a table whose rows a transform makes, or has made until now.
+    pub(super) async fn columns_that_stay(&self, table: &TableId, is_transformed: bool) -> Result<Option<SchemaRef>> {
         if self.delivery.is_some() || !Table::exists(self.lake.store(), &self.base(table)).await? {
             return Ok(None);
         }
         let view = Table::settled_view(self.lake.store().clone(), self.base(table)).await?;
-        Ok(view.extra_metadata(TRANSFORMED_KEY).map(|_| view.latest_columns()))
+        let was_transformed = view.extra_metadata(TRANSFORMED_KEY).is_some();
+        Ok((is_transformed || was_transformed).then(|| view.latest_columns()))
     }
 
     /// Opens a table for writing, and makes it first if it isn't there; `anew`: its next commit replaces all that it holds.

@@ -57,7 +57,10 @@ impl Ground {
     /// The columns of a table's that stay though the rules give them no more: rules that may have changed since its first commit.
     pub(super) async fn kept(&self, table: &TableId) -> Result<Option<SchemaRef>> {
         match &self.edge {
-            Some(edge) if edge.revision > 1 => self.lake.transformed_columns(table).await,
+            Some(edge) if edge.revision > 1 => {
+                let is_transformed = self.config.rules.rule_for(table).is_some_and(|rule| rule.transform.is_some());
+                self.lake.columns_that_stay(table, is_transformed).await
+            }
             _ => Ok(None),
         }
     }

@@ -5,6 +5,7 @@ use crate::cloud::{Calls, Failure, error_of, sdk_config};
 use crate::error::{Area, Error, Kind, Result};
 use crate::time::Timestamp;
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{StreamDescriptionSummary, StreamMode, StreamModeDetails, StreamStatus};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -52,7 +53,7 @@ impl StreamFacts {
         let limit = summary.max_record_size_in_kib.and_then(|kib| usize::try_from(kib).ok()).filter(|kib| *kib > 0);
         Self {
             arn: summary.stream_arn.clone(),
-            created: Timestamp::from_micros(created.secs() * 1_000_000 + i64::from(created.subsec_nanos() / 1000)),
+            created: nearest_micros(created),
             most_record_bytes: limit.map_or(MOST_RECORD_BYTES, |kib| kib << 10),
             retention: Duration::from_secs(u64::try_from(summary.retention_period_hours).unwrap_or(24) * 3600),
             open_shards: u32::try_from(summary.open_shard_count).unwrap_or(0),
@@ -208,4 +209,23 @@ impl StreamClient {
 
 async fn make(url: &KinesisUrl) -> Result<Client> {
     Ok(Client::new(&sdk_config(&url.aws, &Calls::once().within(CALL_TIMEOUT)).await?))
+}
+
+/// The answer has seconds as a binary fraction, of which .86 is a little less: cut off, it would be another millisecond than other libraries have, and
+/// than a stream's name has for them.
+fn nearest_micros(time: DateTime) -> Timestamp {
+    Timestamp::from_micros(time.secs() * 1_000_000 + i64::from((time.subsec_nanos() + 500) / 1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_the_millisecond_that_was_written() {
+        for millis in 1_795_336_375_000..1_795_336_376_000_i64 {
+            let answered: f64 = format!("{}.{:03}", millis / 1000, millis % 1000).parse().unwrap();
+            assert_eq!(nearest_micros(DateTime::from_secs_f64(answered)).as_micros(), millis * 1000);
+        }
+    }
 }

@@ -58,6 +58,38 @@ async fn a_transform_changes_at_a_cut_and_is_rolled_back() {
     stage.pipeline.assert_calm_log();
 }
 
+/// Of a table as the source has it, with a history: columns that a transform leaves out stay, empty in new rows, and are filled again without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transform_that_leaves_columns_out_comes_and_goes() {
+    let table = |database: &str, more: &str| format!("[[table]]\nsource = '{database}.t'\nhistory = true\n{more}");
+    let mut stage = Stage::new("rules_columns", &["t"], |database| table(database, "")).await;
+    let database = stage.database.clone();
+    let service = stage.pipeline.run();
+    comes_to(&stage.pipeline, &database, "t", &["id", "value"], &["1 one", "2 two"]).await;
+    stage.write(&table(&database, "transform = 'SELECT id, upper(value) AS loud FROM input'\n"));
+    assert_eq!(stage.apply(&[], &[]).code, 0);
+    // also where nothing came by the new rules before others follow
+    assert_eq!(stage.apply(&[], &["--rollback"]).code, 0);
+    stage.client.run("INSERT INTO t VALUES (3, 'three')").await;
+    comes_to(&stage.pipeline, &database, "t", &["id", "value"], &["1 one", "2 two", "3 three"]).await;
+    assert_eq!(stage.apply(&[], &["--rollback"]).code, 0);
+    stage.client.run("UPDATE t SET value = 'four' WHERE id = 3").await;
+    let columns = ["id", "value", "loud"];
+    comes_to(&stage.pipeline, &database, "t", &columns, &["1 one NULL", "2 two NULL", "3 NULL FOUR"]).await;
+    service.kill();
+    let service = stage.pipeline.run();
+    stage.client.run("UPDATE t SET value = 'five' WHERE id = 2").await;
+    comes_to(&stage.pipeline, &database, "t", &columns, &["1 one NULL", "2 NULL FIVE", "3 NULL FOUR"]).await;
+    assert_eq!(stage.apply(&[], &["--rollback"]).code, 0);
+    stage.client.run("UPDATE t SET value = 'six' WHERE id = 2").await;
+    comes_to(&stage.pipeline, &database, "t", &columns, &["1 one NULL", "2 six NULL", "3 NULL FOUR"]).await;
+    let mut versions = shown(&stage.pipeline, &database, "t_history", &columns);
+    versions.dedup();
+    assert_eq!(versions, ["1 one NULL", "2 NULL FIVE", "2 six NULL", "2 two NULL", "3 NULL FOUR", "3 three NULL"]);
+    assert!(service.terminate().success(), "{}", stage.pipeline.log_tail());
+    stage.pipeline.assert_calm_log();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_lookups_and_deliveries_come_and_go() {
     let table = |database: &str, name: &str| format!("[[table]]\nsource = '{database}.{name}'\n");
