@@ -1,10 +1,13 @@
-//! What a history costs: `cargo bench --bench history [-- --quick] [--rows N] [--changes N] [--files N]`.
+//! What a history costs: `cargo bench --bench history [-- --quick] [--only CASE] [--rows N] [--changes N] [--files N]`.
 //!
-//! Folds changes of made tickets and commits them, with and without a history, on this machine's disk:
+//! Folds changes of made tickets and commits them, with and without a history, on this machine's disk. `--only` takes a part of a case's name:
 //!
-//! - a load, then batches of updates spread evenly, by commit time (`history = true`) and with a valid time of which a tenth comes late;
-//! - one run of many records, 10 % of them corrections of earlier ones, in commits as the service makes them;
-//! - the same batch upon a history of many files more, whose closed partitions are filled with copies (100 million versions are some 1,600 files).
+//! - `commit time`, `valid time`: a load, then batches of updates spread evenly, with `history = true`, and with a valid time that is the time of the change;
+//! - `tenth late`, `ordering`: the same with a valid time of which a tenth comes late, where the table takes each change as it comes, and where its `ordering` is
+//!   that time, as it is for records;
+//! - `partitions`: the same by commit time where the table has a partition for each of 30 days;
+//! - `many files`: updates upon a history of many files more, whose closed partitions are filled with copies (100 million versions are some 1,600 files);
+//! - `one run`: many records, 10 % of them corrections of earlier ones, in commits as the service makes them.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panic")]
 
 #[path = "tickets.rs"]
@@ -15,7 +18,10 @@ use binlake::event::{
     BinlogCoordinates, ChangeBatch, Column, CutNumber, CutPoint, Epoch, Lane, Lineage, Operation, Section, SourcePosition,
     SourceType, TableId, TableSchema, TransactionStamp,
 };
-use binlake::merge::{Fold, HistoryInput, HistoryRule, HistoryShape, SpillFolder, TablePending, Treatment};
+use binlake::merge::{
+    Fold, HistoryInput, HistoryRule, HistoryShape, PartitionBy, PartitionField, PartitionFunction, SpillFolder, TablePending,
+    Treatment,
+};
 use binlake::table::{CommitRequest, SortedChanges, Table, TableOptions, TableSpec};
 use binlake::time::Timestamp;
 use object_store::ObjectStore;
@@ -32,10 +38,30 @@ const BATCH_ROWS: usize = 4_096;
 const COMMIT_ROWS: usize = 700_000;
 /// Of so many records of the run, one corrects an earlier one.
 const CORRECTION: usize = 10;
+/// Days on which tickets were made.
+const DAYS: i64 = 30;
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// A history that is compared with its table alone.
+struct Case {
+    name: &'static str,
+    rule: HistoryRule,
+    /// Of a hundred updates, so many have a valid time of an hour before.
+    late: u64,
+    /// The table's.
+    ordering: Option<String>,
+    partition_by: Option<PartitionBy>,
+}
 
 struct Bench {
     runtime: tokio::runtime::Runtime,
     schema: Arc<TableSchema>,
+    /// Tickets in all.
+    rows: usize,
+    /// Updates in a commit.
+    changes: usize,
+    /// How the present case's changes are taken.
+    treatment: Treatment,
     /// The next transaction.
     transaction: u64,
 }
@@ -77,7 +103,7 @@ fn schema() -> Arc<TableSchema> {
 impl Bench {
     /// The changes as the merge takes them: `late` of a hundred have a valid time of before.
     fn fold(&mut self, keeps_all: bool, ids: &[i32], operation: Operation, late: u64) -> Fold {
-        let treatment = Treatment { keeps_all, ..Treatment::default() };
+        let treatment = Treatment { keeps_all, ..self.treatment.clone() };
         let mut pending = TablePending::new(self.schema.table.clone(), treatment, None);
         let closing = CutPoint { epoch: Epoch(1), number: CutNumber(1) };
         let mut random = Random(self.transaction);
@@ -87,10 +113,11 @@ impl Bench {
             let made = tickets::tickets(ids, self.transaction as i64);
             let names: Vec<&str> = self.schema.columns.iter().map(|column| column.name.as_str()).collect();
             let columns = names.iter().map(|name| match *name {
-                "updated_at" => {
-                    let of = |_: &i32| if random.below(100) < late { time - 3_600_000_000 } else { time };
-                    Arc::new(TimestampMicrosecondArray::from_iter_values(ids.iter().map(of)).with_timezone("UTC")) as ArrayRef
+                // a ticket is made once: ids rise with the days
+                "created_at" => {
+                    times(ids, |id| 1_780_000_000_000_000 + i64::from(*id) * DAYS * DAY_MICROS / (self.rows as i64 + 1))
                 }
+                "updated_at" => times(ids, |_| if random.below(100) < late { time - 3_600_000_000 } else { time }),
                 name => made.column_by_name(name).expect("a column").clone(),
             });
             let batch = ChangeBatch {
@@ -143,7 +170,10 @@ impl Bench {
     /// Commits, and says how many seconds that took.
     fn commit(&self, tables: &mut Tables, fold: &Fold) -> f64 {
         let start = Instant::now();
-        let of_table = request(fold.shape().columns(), Some(fold.shape().key_names()), fold.changes());
+        let of_table = CommitRequest {
+            ordering: self.treatment.ordering.clone(),
+            ..request(fold.shape().columns(), Some(fold.shape().key_names()), fold.changes())
+        };
         self.runtime.block_on(async {
             match &mut tables.history {
                 None => _ = tables.table.commit(of_table).await.expect("a commit"),
@@ -168,12 +198,12 @@ impl Bench {
         start.elapsed().as_secs_f64()
     }
 
-    /// Commits to the table alone and with its history, three times each, in turns; gives the medians.
-    fn compare(&mut self, plain: &mut Tables, with: &mut Tables, rows: usize, changes: usize, late: u64) -> (f64, f64) {
+    /// Updates the table alone and with its history, three times each, in turns; gives the medians.
+    fn compare(&mut self, plain: &mut Tables, with: &mut Tables, late: u64) -> (f64, f64) {
         let (mut alone, mut both) = (Vec::new(), Vec::new());
         for round in 0..3 {
             let mut random = Random(round);
-            let mut ids: Vec<i32> = (0..changes).map(|_| 1 + random.below(rows as u64) as i32).collect();
+            let mut ids: Vec<i32> = (0..self.changes).map(|_| 1 + random.below(self.rows as u64) as i32).collect();
             ids.sort_unstable();
             ids.dedup();
             let fold = self.fold(false, &ids, Operation::Update, late);
@@ -184,6 +214,63 @@ impl Bench {
         }
         (median(alone), median(both))
     }
+
+    /// A load and updates; gives the tables as they are then.
+    fn case(&mut self, case: &Case) -> [Tables; 2] {
+        self.treatment =
+            Treatment { partition_by: case.partition_by.clone(), ordering: case.ordering.clone(), ..Treatment::default() };
+        let all: Vec<i32> = (1..=self.rows as i32).collect();
+        let (mut plain, mut with) = (self.tables(None), self.tables(Some(&case.rule)));
+        let fold = self.fold(false, &all, Operation::Create, 0);
+        let alone = self.commit(&mut plain, &fold);
+        let fold = self.fold(true, &all, Operation::Create, 0);
+        print(&format!("load, {}", case.name), self.rows, (alone, self.commit(&mut with, &fold)));
+        let pair = self.compare(&mut plain, &mut with, case.late);
+        print(&format!("updates, {}", case.name), self.changes, pair);
+        [plain, with]
+    }
+
+    /// Updates upon `files` more.
+    fn many_files(&mut self, [mut plain, mut with]: [Tables; 2], files: usize) {
+        // a history's last files grow for a while: what more files cost is told from commits right before
+        self.reopen(&mut with);
+        let (_, before) = self.compare(&mut plain, &mut with, 0);
+        pad(with.folder.path(), files);
+        self.reopen(&mut with);
+        let (_, more) = self.compare(&mut plain, &mut with, 0);
+        println!("| three more | {} | | {before:.2} | |", self.changes);
+        println!("| the same upon {files} files more | {} | | {more:.2} | {:.2} of before |", self.changes, more / before);
+    }
+
+    /// All records at once, some of which correct others.
+    fn one_run(&mut self, rule: &HistoryRule) {
+        self.treatment = Treatment::default();
+        let mut with = self.tables(Some(rule));
+        let (start, mut seconds, mut sent) = (Instant::now(), 0.0, 0);
+        let all: Vec<i32> = (1..=self.rows as i32).collect();
+        for part in all.chunks(COMMIT_ROWS) {
+            let mut random = Random(part[0] as u64);
+            let mut ids = part[..part.len() - part.len() / CORRECTION].to_vec();
+            let new = ids.len();
+            for _ in 0..part.len() / CORRECTION {
+                ids.push(ids[random.below(new as u64) as usize]);
+            }
+            sent += ids.len();
+            let fold = self.fold(true, &ids, Operation::Update, 10);
+            seconds += self.commit(&mut with, &fold);
+        }
+        let all = start.elapsed().as_secs_f64();
+        println!("| one run, a tenth corrections | {sent} | | {seconds:.2} ({all:.2} with making the rows) | |");
+    }
+}
+
+/// A column of times.
+fn times(ids: &[i32], of: impl FnMut(&i32) -> i64) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter_values(ids.iter().map(of)).with_timezone("UTC"))
+}
+
+fn print(step: &str, rows: usize, (alone, with): (f64, f64)) {
+    println!("| {step} | {rows} | {alone:.2} | {with:.2} | {:.2} |", with / alone);
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {
@@ -224,55 +311,43 @@ fn pad(folder: &Path, count: usize) {
     }
 }
 
+fn cases() -> [Case; 5] {
+    let case = |name, late| Case { name, rule: HistoryRule::default(), late, ordering: None, partition_by: None };
+    let time = || "updated_at".to_owned();
+    let by_column = HistoryRule { valid_time: Some(time()), ..HistoryRule::default() };
+    let day = PartitionField { column: "created_at".into(), function: Some(PartitionFunction::Day) };
+    [
+        case("commit time", 0),
+        Case { rule: by_column.clone(), ..case("valid time", 0) },
+        Case { rule: by_column.clone(), ..case("valid time, a tenth late", 10) },
+        Case { rule: by_column, ordering: Some(time()), ..case("valid time and ordering, a tenth late", 10) },
+        Case { partition_by: Some(PartitionBy { fields: vec![day] }), ..case("commit time, 30 partitions", 0) },
+    ]
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)?.parse::<usize>().ok());
+    let text = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
+    let value = |name: &str| text(name)?.parse::<usize>().ok();
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let rows = value("--rows").unwrap_or(if quick { 20_000 } else { 3_500_000 });
     let changes = value("--changes").unwrap_or(rows / 35);
     let files = value("--files").unwrap_or(if quick { 50 } else { 1_600 });
+    let is_wanted = |name: &str| text("--only").is_none_or(|only| name.contains(only.as_str()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let mut bench = Bench { runtime, schema: schema(), transaction: 1 };
-    let all: Vec<i32> = (1..=i32::try_from(rows).expect("ids fit 32 bits")).collect();
-    let valid_time = HistoryRule { valid_time: Some("updated_at".into()), ..HistoryRule::default() };
+    let mut bench = Bench { runtime, schema: schema(), rows, changes, treatment: Treatment::default(), transaction: 1 };
+    let [first, others @ ..] = cases();
     println!("| step | rows | table alone, s | with history, s | times |\n|---|---|---|---|---|");
-    let print = |step: &str, rows: usize, (alone, with): (f64, f64)| {
-        println!("| {step} | {rows} | {alone:.2} | {with:.2} | {:.2} |", with / alone);
-    };
-    for (name, rule, late) in [("commit time", HistoryRule::default(), 0), ("valid time, a tenth late", valid_time.clone(), 10)] {
-        let (mut plain, mut with) = (bench.tables(None), bench.tables(Some(&rule)));
-        let fold = bench.fold(false, &all, Operation::Create, 0);
-        let alone = bench.commit(&mut plain, &fold);
-        let fold = bench.fold(true, &all, Operation::Create, 0);
-        print(&format!("load, {name}"), rows, (alone, bench.commit(&mut with, &fold)));
-        let pair = bench.compare(&mut plain, &mut with, rows, changes, late);
-        print(&format!("updates, {name}"), changes, pair);
-        if late == 0 {
-            // a history's last files grow for a while: what more files cost is told from commits right before
-            bench.reopen(&mut with);
-            let (_, before) = bench.compare(&mut plain, &mut with, rows, changes, 0);
-            pad(with.folder.path(), files);
-            bench.reopen(&mut with);
-            let (_, more) = bench.compare(&mut plain, &mut with, rows, changes, 0);
-            println!("| three more | {changes} | | {before:.2} | |");
-            println!("| the same upon {files} files more | {changes} | | {more:.2} | {:.2} of before |", more / before);
+    if is_wanted(first.name) || is_wanted("many files") {
+        let tables = bench.case(&first);
+        if is_wanted("many files") {
+            bench.many_files(tables, files);
         }
     }
-    let mut with = bench.tables(Some(&valid_time));
-    let (start, mut seconds, mut sent) = (Instant::now(), 0.0, 0);
-    for part in all.chunks(COMMIT_ROWS) {
-        let mut random = Random(part[0] as u64);
-        let mut ids = part[..part.len() - part.len() / CORRECTION].to_vec();
-        let new = ids.len();
-        for _ in 0..part.len() / CORRECTION {
-            ids.push(ids[random.below(new as u64) as usize]);
-        }
-        sent += ids.len();
-        let fold = bench.fold(true, &ids, Operation::Update, 10);
-        seconds += bench.commit(&mut with, &fold);
+    for case in others.iter().filter(|case| is_wanted(case.name)) {
+        bench.case(case);
     }
-    println!(
-        "| one run, a tenth corrections | {sent} | | {seconds:.2} ({:.2} with making the rows) | |",
-        start.elapsed().as_secs_f64()
-    );
+    if is_wanted("one run") {
+        bench.one_run(&others[1].rule);
+    }
 }
