@@ -74,11 +74,27 @@ impl Table {
         request: CommitRequest,
         followers: Vec<Follower<'_>>,
     ) -> Result<(CommitSummary, Vec<CommitSummary>)> {
-        let (mut tables, mut requests) = (vec![self], vec![request]);
+        let staged = self.stage(request, followers).await?;
+        self.finish(staged, Vec::new()).await
+    }
+}
+
+/// A commit whose files are written, on the table that decides and on some that follow it.
+#[derive(Debug)]
+pub struct Staged<'a> {
+    own: Prepared,
+    followers: Vec<(&'a mut Table, Prepared)>,
+}
+
+impl Table {
+    /// Writes the files of a commit on this table and on `followers`. It takes effect with [`Table::finish`]; until then it hasn't.
+    pub async fn stage<'a>(&mut self, request: CommitRequest, followers: Vec<Follower<'a>>) -> Result<Staged<'a>> {
+        let (mut others, mut requests) = (Vec::with_capacity(followers.len()), vec![request]);
         for Follower { table, request } in followers {
-            tables.push(table);
+            others.push(table);
             requests.push(request);
         }
+        let mut tables: Vec<&mut Table> = std::iter::once(self).chain(others.iter_mut().map(|table| &mut **table)).collect();
         tables.iter_mut().try_for_each(|table| table.begin_use())?;
         let pairs = pairs(&tables, &requests);
         let writing = tables.iter_mut().zip(requests).zip(pairs);
@@ -86,25 +102,23 @@ impl Table {
             writing.map(|((table, request), pair)| prepare(table, request, pair).boxed()).collect();
         // none is left off in the middle of its files
         let prepared: Vec<Result<Prepared>> = futures::stream::iter(writing).buffered(AT_ONCE).collect().await;
-        let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
-        take_effect(tables, prepared).await
-    }
-}
-
-/// A commit whose files are written.
-#[derive(Debug)]
-pub struct Staged(Prepared);
-
-impl Table {
-    /// Writes a commit's files. It takes effect with [`Table::finish`]; until then it hasn't.
-    pub async fn stage(&mut self, request: CommitRequest) -> Result<Staged> {
-        self.begin_use()?;
-        prepare(self, request, None).await.map(Staged)
+        let mut prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
+        let own = prepared.next().ok_or_else(|| Error::bug("a commit on no table"))?;
+        Ok(Staged { own, followers: others.into_iter().zip(prepared).collect() })
     }
 
-    /// Makes a staged commit take effect, and with it those on `followers`, as [`Table::commit_group`] does: for what shows only when the first is staged.
-    pub async fn finish(&mut self, staged: Staged, followers: Vec<Follower<'_>>) -> Result<(CommitSummary, Vec<CommitSummary>)> {
-        let (mut tables, mut prepared) = (vec![self], vec![staged.0]);
+    /// Makes a staged commit take effect, and with it those on `followers`, as [`Table::commit_group`] does: for what shows only when the others are staged.
+    /// Gives what was done to this table, and to those that follow it, in their order.
+    pub async fn finish(
+        &mut self,
+        staged: Staged<'_>,
+        followers: Vec<Follower<'_>>,
+    ) -> Result<(CommitSummary, Vec<CommitSummary>)> {
+        let (mut tables, mut prepared) = (vec![self], vec![staged.own]);
+        for (table, files) in staged.followers {
+            tables.push(table);
+            prepared.push(files);
+        }
         for Follower { table, request } in followers {
             table.begin_use()?;
             prepared.push(prepare(table, request, None).await?);

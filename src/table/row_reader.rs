@@ -104,6 +104,11 @@ impl RowReader {
         self.slices.keys().cloned().collect()
     }
 
+    /// Whether the partition at `path` has rows.
+    pub fn has_rows(&self, path: &str) -> bool {
+        self.slices.contains_key(path)
+    }
+
     /// The rows of a partition whose keys begin with one of the rows of `prefixes`, which are sorted and differ.
     pub fn find(&mut self, partition: &str, prefixes: &[ArrayRef]) -> Result<FoundRows> {
         let wanted = self.prefix_rows(prefixes)?;

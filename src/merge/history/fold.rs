@@ -172,8 +172,8 @@ impl State {
             match std::mem::replace(self, State::Over) {
                 State::Begin(begun) => {
                     let Begin { join, fold, base, servers, spill, memory_bytes } = *begun;
-                    let looks_back = !join.rule.follows_system_time();
-                    let sequence = ChangeSequence::new(sequence(&fold, base, servers)?, fold.shape().columns().clone(), looks_back);
+                    let (all, columns) = (sequence(&fold, base, servers)?, fold.shape().columns().clone());
+                    let sequence = ChangeSequence::new(all, columns, join.looks_back());
                     *self = match (join.resets.first(), &join.fill) {
                         (None, None) => State::Changed(Box::new((join, sequence))),
                         (reset, fill) => {

@@ -22,7 +22,7 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::row::Rows;
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The batches that rows of a fold are in.
@@ -171,15 +171,21 @@ impl Join {
             .collect()
     }
 
+    /// Whether changes may meet versions in `bounded`: system time has all periods begin in their order, and so nothing is late.
+    pub(super) fn looks_back(&self) -> bool {
+        !self.rule.follows_system_time() && self.reader.has_rows(&partition_of(BOUNDED))
+    }
+
     /// The versions in `bounded` that the changes may meet.
     fn bounded(&mut self, changes: &Changes, facts: &[Fact], open: &RecordBatch, open_keys: &Rows) -> Result<Bounded> {
         let none = |join: &Self| Bounded::new(RecordBatch::new_empty(join.shape.columns().clone()), &join.maker);
-        // system time has all periods begin in their order: nothing is late; and where all is written anew, all is at hand
-        if self.rule.follows_system_time() || self.fill.is_some() {
+        // where all is written anew, all is at hand
+        if !self.looks_back() || self.fill.is_some() {
             return none(self);
         }
         let (begins, ends) = (times_of(open, VALID_FROM)?, times_of(open, VALID_TO)?);
-        let (mut late, mut bound) = (HashSet::new(), OPEN_END);
+        // the first change of each late key
+        let (mut late, mut bound) = (Vec::new(), OPEN_END);
         let (mut i, mut j) = (0, 0);
         while i < changes.keys.num_rows() {
             let end = group_end(&changes.keys, i);
@@ -193,7 +199,7 @@ impl Join {
             }
             let first = facts[i..end].iter().map(Fact::first).min().unwrap_or(OPEN_END);
             if present.is_none_or(|present| first < present) {
-                late.insert(Box::<[u8]>::from(key.data()));
+                late.push(i);
                 bound = bound.min(first);
             }
             i = end;
@@ -206,7 +212,8 @@ impl Join {
         let maker = &self.maker;
         let mut keep = |columns: &RecordBatch| -> Result<BooleanArray> {
             let keys = maker.of(columns)?;
-            Ok((0..keys.num_rows()).map(|row| Some(late.contains(keys.row(row).data()))).collect())
+            let is_late = |row: usize| late.binary_search_by(|i| changes.keys.row(*i).cmp(&keys.row(row))).is_ok();
+            Ok((0..keys.num_rows()).map(|row| Some(is_late(row))).collect())
         };
         let rows = self.reader.scan(&partition_of(BOUNDED), Some(&[time(OPEN_END), time(bound)]), &mut keep)?;
         Bounded::new(self.filled(rows)?, &self.maker)

@@ -164,8 +164,8 @@ impl Amend {
             ordering: self.shape.ordering().map(str::to_owned),
             extra_metadata: extra_metadata(next, &self.shape)?,
         };
-        let staged = table.stage(request).await?;
-        let (summary, _) = letters.finish(&self.lake, table, staged, Vec::new(), false).await?;
+        let staged = table.stage(request, Vec::new()).await?;
+        let (summary, _) = letters.finish(&self.lake, table, staged, false).await?;
         tracing::info!(table = %self.table, letters = wanted.len(), rows = summary.inserted + summary.updated, "dead letters were tried again");
         Ok(Some(summary))
     }

@@ -118,8 +118,8 @@ impl Job {
         let request = self.request()?;
         let (table, followers) = match letters {
             Some(letters) => {
-                let staged = table.stage(request).await?;
-                letters.finish(&self.lake, table, staged, followers, self.fold.truncate()).await?
+                let staged = table.stage(request, followers).await?;
+                letters.finish(&self.lake, table, staged, self.fold.truncate()).await?
             }
             None if followers.is_empty() => (table.commit(request).await?, Vec::new()),
             None => table.commit_group(request, followers).await?,

@@ -91,18 +91,17 @@ impl OpenLetters {
         Ok(letters)
     }
 
-    /// Makes a commit on the table take effect, and with it those on its followers and what its rows mean for the letters. `anew`: none of before stays.
+    /// Makes a commit on the table and its followers take effect, and with it what its rows mean for the letters. `anew`: none of before stays.
     pub(super) async fn finish(
         &mut self,
         lake: &LakeWriter,
         table: &mut Table,
-        staged: Staged,
-        mut followers: Vec<Follower<'_>>,
+        staged: Staged<'_>,
         anew: bool,
     ) -> Result<(CommitSummary, Vec<CommitSummary>)> {
         let (come, go) = self.known.take();
         let anew = anew && self.known.count() > 0;
-        let others = followers.len();
+        let mut followers = Vec::new();
         if !come.is_empty() || !go.is_empty() || anew {
             let name = row_letters_of(&self.of);
             let letters = match &mut self.table {
@@ -122,8 +121,11 @@ impl OpenLetters {
             };
             followers.push(Follower { table: letters, request });
         }
+        let is_told = !followers.is_empty();
         let (summary, mut done) = table.finish(staged, followers).await?;
-        done.truncate(others);
+        if is_told {
+            done.pop();
+        }
         if !come.is_empty() {
             metrics::counter!(names::DEAD_LETTERS, "table" => self.of.to_string()).increment(come.len() as u64);
             tracing::warn!(table = %self.of, rows = come.len(), "rows can't be transformed, and are dead letters");

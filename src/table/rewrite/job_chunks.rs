@@ -49,7 +49,7 @@ impl Work<'_> {
         let mut columns = Vec::with_capacity(KEPT.len() + layout.columns.fields().len());
         for meta in KEPT {
             let old = || file.read_rows(bytes, row_group, meta.name(), &DataType::Utf8, &ranges);
-            let new = cast(&self.new_meta(meta)?, &DataType::BinaryView).map_err(unexpected)?;
+            let new = cast(&self.new_meta(meta, plan)?, &DataType::BinaryView).map_err(unexpected)?;
             let make = || splice.column(meta as usize, old, &new, encoder);
             columns.push(self.shared(Way::Spliced, meta as usize, &new, plan, page_rows, make)?);
         }
@@ -116,7 +116,7 @@ impl Work<'_> {
         };
         let making = Making { plan, old_key, key, page_rows, bounds: &bounds, in_place };
         for meta in KEPT {
-            let new = self.new_meta(meta)?;
+            let new = self.new_meta(meta, plan)?;
             let make = || self.meta_chunks(meta, &new, &making);
             self.append(&mut row_groups, meta as usize, &new, &making, make)?;
         }

@@ -57,8 +57,8 @@ impl Work<'_> {
         take(new, &rows, None).map_err(unexpected)
     }
 
-    /// One of Hudi's columns for all changes of the job.
-    pub(super) fn new_meta(&self, meta: MetaColumn) -> Result<ArrayRef> {
+    /// One of Hudi's columns for all changes of the job, of which `plan` says which are written.
+    pub(super) fn new_meta(&self, meta: MetaColumn, plan: &MergePlan) -> Result<ArrayRef> {
         let rows: usize = self.changes.iter().map(|piece| piece.range.len()).sum();
         let instant = self.context.instant.as_str();
         Ok(match meta {
@@ -74,14 +74,15 @@ impl Work<'_> {
                 prefix.push(b'_');
                 append_integer(i64::from(self.number), &mut prefix);
                 prefix.push(b'_');
-                // deletes don't count: a history's change of a row, which is one of each, has the number that the row's own has in its table
+                // only what is written counts: a history's change of a row, which is a delete as well, has the number that the row's own has in its table,
+                // where late ones may have lost
+                let mut written = plan.ops.iter().filter_map(|op| op.new).map(|row| row as usize).peekable();
                 let mut number = 0;
-                let deleted = self.changes.iter().flat_map(|piece| piece.range.clone().map(|row| piece.batch.is_delete.value(row)));
-                for is_delete in deleted {
+                for row in 0..rows {
                     values.extend_from_slice(&prefix);
                     append_integer(number, &mut values);
                     ends.push(i32::try_from(values.len()).map_err(|_| Error::bug("too many changes in one job"))?);
-                    number += i64::from(!is_delete);
+                    number += i64::from(written.next_if_eq(&row).is_some());
                 }
                 Arc::new(
                     StringArray::try_new(OffsetBuffer::new(ScalarBuffer::from(ends)), values.into(), None).map_err(unexpected)?,

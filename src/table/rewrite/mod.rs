@@ -7,11 +7,12 @@
 //! disjoint ones as soon as a change touches them (`restore`), so that a key is always looked up in every file that could hold it.
 //!
 //! **How it runs.** A planner walks changes and files in order and makes jobs, one a row group; `rewrite_threads` workers fetch, decode, merge and
-//! encode; one writer appends what they made, in order, to one file after the other and uploads it in parts. At most a few jobs are in flight, so
-//! memory is bounded by row groups, not by files or commits. Nothing that is written is visible before the commit.
+//! encode; one writer appends what they made, in order, to one file after the other and uploads it in parts. The changes are made a batch ahead (`ahead`).
+//! At most a few jobs are in flight, so memory is bounded by row groups, not by files or commits. Nothing that is written is visible before the commit.
 //!
 //! **What two tables share.** A history's open versions are its table's rows: chunks that come out the same are made once for both (`shared`).
 
+mod ahead;
 mod cursor;
 mod job;
 mod job_chunks;

@@ -49,6 +49,8 @@ pub(super) struct Harness {
     wide: bool,
     added: bool,
     pub(super) shared: Option<Arc<SharedColumns>>,
+    /// Whether the greater number is the newer row.
+    pub(super) ordered: bool,
 }
 
 pub(super) fn instant(commit: u32) -> InstantTime {
@@ -71,6 +73,7 @@ impl Harness {
             wide: false,
             added: false,
             shared: None,
+            ordered: false,
         }
     }
 
@@ -174,7 +177,7 @@ impl Harness {
             fill,
             truncate,
             changes: Box::new(batches.into_iter()),
-            ordering: None,
+            ordering: self.ordered.then(|| "number".to_owned()),
             shared: self.shared.clone(),
             live: self.live.clone(),
             avro_schema: "{}".to_owned(),
@@ -211,6 +214,9 @@ impl Harness {
             match change {
                 Change::Delete => deleted += u64::from(self.model.remove(&place).is_some()),
                 Change::Upsert(mut row) => {
+                    if self.ordered && self.model.get(&place).is_some_and(|(_, present)| row.number < present.number) {
+                        continue;
+                    }
                     row.commit = self.commits;
                     match self.model.insert(place, (key, row)) {
                         Some(_) => updated += 1,

@@ -4,6 +4,7 @@ use super::super::base_file::{BaseFile, ColumnEncoder, FileLayout, MAX_ROW_GROUP
 use super::super::file_group::{KeyCodec, Unit, file_path, row_group_keys, units};
 use super::super::splice::CopyMap;
 use super::super::{FileSlice, TableOptions};
+use super::ahead::Ahead;
 use super::cursor::{ChangeCursor, ChangePiece, Limit};
 use super::job::{Fetch, Job, JobContext, OldRows};
 use super::ordering::RowOrdering;
@@ -65,7 +66,8 @@ pub(super) fn run(input: RewriteInput, layout: FileLayout, runtime: tokio::runti
     for slice in input.live {
         live.entry(slice.partition_path.clone()).or_default().push(slice);
     }
-    let mut changes = ChangeCursor::new(input.changes, Arc::clone(&layout), codec, input.partition_columns);
+    let changes = Ahead::new(input.changes, context.runtime.clone())?;
+    let mut changes = ChangeCursor::new(Box::new(changes), Arc::clone(&layout), codec, input.partition_columns);
     let mut planner = Planner {
         context: &context,
         store: input.store,

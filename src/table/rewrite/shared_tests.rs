@@ -34,6 +34,21 @@ fn what_is_the_same_is_made_once() {
     assert!(commit(&mut pair, [updates(), odd()], [100, 100]) >= 7);
 }
 
+#[test]
+fn what_comes_late_in_one_of_them_and_not_at_all_in_the_other_parts_nothing() {
+    // as a history's open versions, which a late change leaves as they are
+    let mut pair = [Harness::new(false, false, 1 << 20), Harness::new(false, false, 1 << 20)];
+    pair[0].ordered = true;
+    let load = || (0..300).map(|id| put(id, 5_000 + i64::from(id))).collect::<Vec<_>>();
+    assert!(commit(&mut pair, [load(), load()], [100, 70]) >= 14);
+    let updates = || (0..300).step_by(11).map(|id| put(id, 6_000 + i64::from(id))).collect::<Vec<_>>();
+    let late =
+        || updates().into_iter().chain((3..300).step_by(10).filter(|id| id % 11 > 0).map(|id| put(id, 7))).collect::<Vec<_>>();
+    for _ in 0..2 {
+        assert!(commit(&mut pair, [late(), updates()], [100, 30]) >= 14);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 

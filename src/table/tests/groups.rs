@@ -132,13 +132,14 @@ async fn commit(tables: &mut [Table], changes: &[Change], truncate: bool, checkp
     let request = |number| request(&mirrored(changes, number), checkpoint, truncate);
     let [leader, followers @ ..] = tables else { panic!("a group has a leader") };
     let followers = followers.iter_mut().enumerate();
-    let followers: Vec<_> = followers.map(|(number, table)| Follower { table, request: request(number + 1) }).collect();
+    let mut followers: Vec<_> = followers.map(|(number, table)| Follower { table, request: request(number + 1) }).collect();
     if followers.len() == 1 {
         return leader.commit_group(request(0), followers).await.map(|_| ());
     }
-    // what the others get may show only when the first is written
-    let staged = leader.stage(request(0)).await?;
-    leader.finish(staged, followers).await.map(|_| ())
+    // what the last one gets may show only when the others are written
+    let last = followers.split_off(followers.len() - 1);
+    let staged = leader.stage(request(0), followers).await?;
+    leader.finish(staged, last).await.map(|_| ())
 }
 
 #[tokio::test(start_paused = true)]
