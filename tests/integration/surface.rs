@@ -176,7 +176,8 @@ async fn a_running_service_copies_tables_anew_when_it_is_asked() {
     // one that can't be done is said, and the service goes on
     let broken = format!("{{\"tables\": [\"{database}.other\"], \"where\": \"no_such_column = 1\"}}");
     assert_eq!(post(&address, "/backfill", &broken).await.0, 202);
-    eventually("it is said", async || pipeline.log().contains("ERROR")).await;
+    let is_about_it = |line: &str| line.contains("ERROR") && line.contains("no_such_column");
+    eventually("it is said", async || pipeline.log().lines().any(is_about_it)).await;
     let both = format!("{{\"tables\": [\"{table}\", \"{database}.other\"]}}");
     assert_eq!(post(&address, "/backfill", &both).await.0, 202);
     client.run(&format!("UPDATE {database}.other SET v = v + 1")).await;
