@@ -25,6 +25,7 @@ use crate::admin::AdminConfig;
 use crate::deliver::DeliverConfig;
 use crate::error::{Error, Result};
 use crate::lookup::{Lookup, LookupConfig, LookupUrl};
+use crate::event::TableId;
 use crate::merge::{ChildShape, LakeShape, TableRules};
 use crate::publish::CatalogConfig;
 use crate::source::SourceConfig;
@@ -124,6 +125,12 @@ impl Config {
     }
 
     /// Reads the text of the file `path`; `variable` gives the value of an environment variable.
+    /// The columns of a table's key, as far as the rules say.
+    pub fn key_of(&self, table: &TableId) -> &[String] {
+        let fed = self.fed.iter().find(|fed| fed.table == *table).map(|fed| &fed.rule);
+        fed.or_else(|| self.tables.rule_for(table)).map(|rule| rule.key.as_slice()).unwrap_or_default()
+    }
+
     pub fn parse(path: &Path, text: &str, needs: Needs, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         Self::parse_with(path, text, needs, variable, None)
     }

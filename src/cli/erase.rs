@@ -1,12 +1,12 @@
 //! `binlake erase`: a person's rows go.
 
-use super::{Answer, Global};
+use super::{Answer, Global, Ruled};
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::pipeline::{Asked, ERASE_STEPS, Erased, Eraser, note_erased};
 use crate::query::find_table;
 use crate::state::{RunLabel, StateStore};
-use crate::table::{Lake, TableOptions};
+use crate::table::TableOptions;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// The rows of these keys are deleted from the table and from its history; all
 /// files that held them are written anew or deleted, so queries as of earlier
 /// commits are no longer possible. Dead letters go in which a key's text
-/// occurs. The commit says how much was erased, and so does the audit.
+/// occurs, also those of a table that has no row yet. The commit says how much
+/// was erased, and so does the audit.
 ///
 /// A running service that has the table does it, between two commits, after all
 /// that the source had by now; else it is done here. Delete the rows at the
@@ -40,10 +41,8 @@ pub(super) struct Erase {
 
 impl Erase {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
-        let config = global.lake_config()?;
-        let lake = Lake::open(&config.lake.url)?;
-        let (database, name) = find_table(&lake.tables().await?, &self.table)?;
-        let table = TableId::new(database, name);
+        let Ruled { config, lake } = global.ruled_lake().await?;
+        let lake = lake?;
         let options = TableOptions {
             target_file_bytes: config.lake.target_file_size.0,
             retained_commits: config.lake.retained_commits,
@@ -52,7 +51,10 @@ impl Erase {
             writer_name: format!("binlake erase, process {}", std::process::id()),
         };
         let eraser = Eraser::new(lake.clone(), options);
-        eraser.ensure_erasable(&table, &self.keys).await?;
+        let (database, name) = find_table(&eraser.tables().await?, &self.table)?;
+        let table = TableId::new(database, name);
+        let key = config.key_of(&table);
+        eraser.ensure_erasable(&table, &self.keys, key).await?;
         let state = StateStore::open(&config.state).await?;
         let bar = ProgressBar::new(ERASE_STEPS);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps {msg}") {
@@ -65,7 +67,7 @@ impl Erase {
         bar.set_message(if is_taken { "by the service" } else { "" });
         let done = match is_taken {
             true => asked.answer(|steps| bar.set_position(steps)).await,
-            false => alone(eraser, &state, &table, &self.keys, &bar).await,
+            false => alone(eraser, &state, &table, (&self.keys, key), &bar).await,
         };
         bar.finish_and_clear();
         let erased = done?;
@@ -78,9 +80,15 @@ impl Erase {
 }
 
 /// No service has the table: it is done here.
-async fn alone(eraser: Eraser, state: &StateStore, table: &TableId, keys: &[String], bar: &ProgressBar) -> Result<Erased> {
+async fn alone(
+    eraser: Eraser,
+    state: &StateStore,
+    table: &TableId,
+    (keys, declared): (&[String], &[String]),
+    bar: &ProgressBar,
+) -> Result<Erased> {
     let label = RunLabel::begin(&table.to_string(), "erase");
-    let erased = eraser.erase(table, keys, || bar.inc(1)).await?;
+    let erased = eraser.erase(table, keys, declared, || bar.inc(1)).await?;
     eraser.publish().await?;
     let noted = note_erased(state, &label, table, &erased).await;
     noted.map_err(|error: Error| error.remedy("the rows are erased, but the audit doesn't say so"))?;

@@ -2,13 +2,15 @@
 //!
 //! The rows are deleted from the table and from its history, in one commit on both. The files that held them are written anew as a whole: no page, dictionary
 //! or statistic of theirs is copied. Two empty commits later everything of before is no longer retained, and is deleted at once. Dead letters that are about the
-//! keys go with them: see `erase_letters`.
+//! keys go with them, also where there is nothing else: see `erase_letters`.
 
 use super::erase_letters::WantedLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
+use crate::format::dead_letter_table;
 use crate::merge::{
-    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, ENDS_KEY, FIRST_WINDOW_KEY, erasable, history_of, is_history,
+    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, ENDS_KEY, FIRST_WINDOW_KEY, ROW_LETTERS_SUFFIX, erasable, history_of,
+    is_history,
 };
 use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
@@ -52,6 +54,18 @@ pub struct Erased {
     pub instant: String,
 }
 
+impl Erased {
+    /// Notes what the last commit of `table` says, and gives it.
+    pub(super) fn note_place(&mut self, table: &Table) -> Result<Option<Checkpoint>> {
+        let checkpoint = table.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
+        if let Some(checkpoint) = &checkpoint {
+            (self.position, self.source_commit_time) = (checkpoint.position_text(), checkpoint.source_commit_time);
+        }
+        self.instant = table.instants().last().map(|last| last.instant.to_string()).unwrap_or_default();
+        Ok(checkpoint)
+    }
+}
+
 /// Erases from the tables of a lake.
 #[derive(Debug, Clone)]
 pub struct Eraser {
@@ -78,7 +92,10 @@ impl Eraser {
     }
 
     /// A table as it is now; `None`: there is none.
-    pub(super) async fn view(&self, table: &TableId) -> Result<Option<TableView>> {
+    ///
+    /// # Errors
+    /// If the lake can't be read.
+    pub async fn view(&self, table: &TableId) -> Result<Option<TableView>> {
         let base = self.lake.table_path(table.database(), table.name());
         if !Table::exists(self.lake.store(), &base).await? {
             return Ok(None);
@@ -86,11 +103,15 @@ impl Eraser {
         TableView::open(self.lake.store().clone(), base).await.map(Some).map_err(|error| error.with("table", table))
     }
 
-    /// Erases `keys` (each as text, its columns' values joined by commas) from `table`. Nothing else may write the table.
+    /// Erases `keys` (each as text, its columns' values joined by commas) from `table`. Nothing else may write the table. Of one that was never committed
+    /// there may be dead letters; `declared` is its key by the rules, as far as they say.
     ///
     /// # Errors
     /// `Config` for a key that can't be one of the table's, `Conflict` if a service has the table.
-    pub async fn erase(&self, table: &TableId, keys: &[String], on_step: impl Fn()) -> Result<Erased> {
+    pub async fn erase(&self, table: &TableId, keys: &[String], declared: &[String], on_step: impl Fn()) -> Result<Erased> {
+        if self.view(table).await?.is_none() {
+            return self.erase_letters_alone(table, &split_keys(declared, keys)?, declared, on_step).await;
+        }
         let mut erased = Erased::default();
         let mut open = self.open(table).await?;
         let history = history_of(table);
@@ -123,11 +144,7 @@ impl Eraser {
             commit(&mut open, &mut followers, Vec::new(), Vec::new(), &note).await?;
         }
         on_step();
-        let checkpoint = open.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()?;
-        if let Some(checkpoint) = &checkpoint {
-            (erased.position, erased.source_commit_time) = (checkpoint.position_text(), checkpoint.source_commit_time);
-        }
-        erased.instant = open.instants().last().map(|last| last.instant.to_string()).unwrap_or_default();
+        let checkpoint = erased.note_place(&open)?;
         erased.files += open.clean(1).await? as u64;
         for follower in &mut followers {
             erased.files += follower.clean(1).await? as u64;
@@ -136,7 +153,7 @@ impl Eraser {
         let schema = checkpoint.as_ref().map(|checkpoint| &checkpoint.source_schema);
         let wanted = Arc::new(WantedLetters::new(schema, &names, asked, &columns)?);
         for letters in self.letters_of(table).await? {
-            erased.letters += self.erase_letters(&letters, &wanted).await?;
+            self.erase_letters(&letters, &wanted, &mut erased).await?;
         }
         on_step();
         Ok(erased)
@@ -145,19 +162,26 @@ impl Eraser {
     /// Whether `keys` could be erased from `table`: what is seen before anything is done.
     ///
     /// # Errors
-    /// `Config` for a table that isn't there, or a key that can't be one of its, `Refused` for a savepoint in the way.
-    pub async fn ensure_erasable(&self, table: &TableId, keys: &[String]) -> Result<()> {
-        let Some(view) = self.view(table).await? else {
-            return Err(Error::config("the lake has no such table")
-                .with("table", table)
-                .remedy("`binlake tables` lists those that there are"));
-        };
-        key_columns(&view.record_key(), &view.latest_columns(), keys)?;
-        let mut others = vec![history_of(table)];
-        others.extend(self.children_of(table).await?);
-        others.extend(self.letters_of(table).await?);
-        if view.has_savepoints() {
-            return Err(savepoint(table));
+    /// `Config` for a table that isn't there, or a key that can't be one of its, `Refused` for a savepoint in the way, or a first commit that is under way.
+    pub async fn ensure_erasable(&self, table: &TableId, keys: &[String], declared: &[String]) -> Result<()> {
+        let mut others = self.letters_of(table).await?;
+        match self.view(table).await? {
+            None if others.is_empty() => {
+                return Err(Error::config("the lake has no such table, and no dead letters of one")
+                    .with("table", table)
+                    .remedy("`binlake tables` lists those that there are"));
+            }
+            None => _ = split_keys(declared, keys)?,
+            Some(view) if view.instants().is_empty() => {
+                return Err(Error::new(Area::Lake, Kind::Refused, "the table's first commit is not whole yet")
+                    .with("table", table)
+                    .remedy("ask again when the service has made it; one that was killed meanwhile makes it when it is started"));
+            }
+            Some(view) => {
+                key_columns(&view.record_key(), &view.latest_columns(), keys)?;
+                others.extend([table.clone(), history_of(table)]);
+                others.extend(self.children_of(table).await?);
+            }
         }
         for other in others {
             if self.view(&other).await?.is_some_and(|view| view.has_savepoints()) {
@@ -189,6 +213,22 @@ impl Eraser {
         let mut publisher = Publisher::open(self.lake.clone()).await?;
         publisher.refresh().await?;
         publisher.write().await
+    }
+
+    /// All tables that something could be erased from: those that there are, and those of which there are dead letters alone.
+    ///
+    /// # Errors
+    /// If the lake can't be read.
+    pub async fn tables(&self) -> Result<Vec<(String, String)>> {
+        let of_letters = |(database, name): (String, String)| {
+            let of = name.strip_suffix(ROW_LETTERS_SUFFIX).unwrap_or(&name).to_owned();
+            (database, of)
+        };
+        let mut tables = self.lake.tables().await?;
+        tables.extend(self.lake.dead_letter_tables().await?.into_iter().map(of_letters));
+        tables.sort();
+        tables.dedup();
+        Ok(tables)
     }
 
     pub(super) async fn open(&self, table: &TableId) -> Result<Table> {
@@ -231,28 +271,43 @@ fn savepoint(table: &TableId) -> Error {
         .remedy("delete the table's savepoints first (`call delete_savepoint` in Spark)")
 }
 
-/// The values of each key, and all keys as columns of the table's types, sorted, each once.
-fn key_columns(names: &[String], columns: &Schema, keys: &[String]) -> Result<(Vec<Vec<String>>, Vec<ArrayRef>)> {
-    let wrong = |key: &str| {
-        Error::config(format!("`{key}` is no key of the table"))
-            .with("key", names.join(","))
-            .remedy("write a value for each column of the key, joined by commas")
-    };
+fn no_key(names: &[String], key: &str) -> Error {
+    let names = if names.is_empty() { "unknown".to_owned() } else { names.join(",") };
+    Error::config(format!("`{key}` is no key of the table"))
+        .with("key", names)
+        .remedy("write a value for each column of the key, joined by commas")
+}
+
+/// The values of each key. Where the names of its columns aren't known, it is one value, or several that are joined by commas.
+fn split_keys(names: &[String], keys: &[String]) -> Result<Vec<Vec<String>>> {
     let mut asked = Vec::new();
     for key in keys {
-        // the only column of a key may have commas in its values
-        let values: Vec<&str> = if names.len() == 1 { vec![key] } else { key.split(',').map(str::trim).collect() };
-        if values.len() != names.len() {
-            return Err(wrong(key));
+        let parts: Vec<String> = key.split(',').map(|part| part.trim().to_owned()).collect();
+        match names.len() {
+            // the only column of a key may have commas in its values
+            0 | 1 => asked.push(vec![key.clone()]),
+            count if count == parts.len() => asked.push(parts),
+            _ => return Err(no_key(names, key)),
         }
-        asked.push(values.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        if names.is_empty() && key.contains(',') {
+            asked.push(key.split(',').map(|part| part.trim().to_owned()).collect());
+        }
     }
+    Ok(asked)
+}
+
+/// The values of each key, and all keys as columns of the table's types, sorted, each once.
+fn key_columns(names: &[String], columns: &Schema, keys: &[String]) -> Result<(Vec<Vec<String>>, Vec<ArrayRef>)> {
+    let asked = split_keys(names, keys)?;
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let mut typed: Vec<ArrayRef> = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let field = columns.field_with_name(name).map_err(|error| Error::bug("a table lacks its key").caused_by(error))?;
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values(asked.iter().map(|key| key[i].as_str())));
-        typed.push(cast_with_options(&texts, field.data_type(), &strict).map_err(|error| wrong(&keys.join(" ")).caused_by(error))?);
+        typed.push(
+            cast_with_options(&texts, field.data_type(), &strict)
+                .map_err(|error| no_key(names, &keys.join(" ")).caused_by(error))?,
+        );
     }
     let unexpected = |error| Error::bug("keys can't be sorted").caused_by(error);
     let fields = typed.iter().map(|column| SortField::new(column.data_type().clone())).collect();
@@ -327,7 +382,12 @@ pub async fn note_erased(state: &StateStore, label: &RunLabel, table: &TableId, 
         source_commit_time: erased.source_commit_time,
         instant: erased.instant.clone(),
     };
-    state.count_commit(label, table, &count(erased.rows)).await?;
+    if erased.rows > 0 || erased.letters == 0 {
+        state.count_commit(label, table, &count(erased.rows)).await?;
+    }
+    if erased.letters > 0 {
+        state.count_commit(label, &dead_letter_table(table), &count(erased.letters)).await?;
+    }
     if erased.versions > 0 {
         state.count_commit(label, &history_of(table), &count(erased.versions)).await?;
     }

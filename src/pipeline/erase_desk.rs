@@ -41,7 +41,8 @@ impl EraseDesk {
         if keys.is_empty() {
             return Err(Error::config("there is no key to erase").with("table", table).remedy("name at least one"));
         }
-        self.eraser.ensure_erasable(table, keys).await?;
+        let config = self.book.config_of(self.book.newest())?;
+        self.eraser.ensure_erasable(table, keys, config.key_of(table)).await?;
         Asked::ask(&self.state, &self.lake_url, table, keys).await.map(|_| ())
     }
 }

@@ -4,7 +4,7 @@
 //! say whose it is, or, where there are none, any value; else the key's text, as a word of its own. Files that ask for letters to be tried again have
 //! copies, which go as well.
 
-use super::erase::{Eraser, blocking, commit};
+use super::erase::{Erased, Eraser, STEPS, blocking, commit};
 use super::foreign::{blank_letters, lots_of};
 use crate::error::{Error, Result};
 use crate::event::{TableId, TableSchema, row_values};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Keys as letters name them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WantedLetters {
-    /// The key's columns, as the source calls them.
+    /// The key's columns, as the source calls them; none: they aren't known.
     names: Vec<String>,
     /// For each key the text of each column, as it was asked for and as the lake has it.
     texts: Vec<Vec<String>>,
@@ -51,13 +51,19 @@ impl WantedLetters {
     /// Whether a letter is about one of the keys. `key`: that of a row.
     fn has(&self, key: Option<&str>, raw: &[u8]) -> bool {
         match (key, serde_json::from_slice::<Value>(raw)) {
-            (Some(key), _) => self.keys.contains(key),
+            (Some(key), _) if !self.keys.is_empty() => self.keys.contains(key),
+            // the key's types aren't known
+            (Some(key), _) => serde_json::from_str(key).is_ok_and(|key| self.is_of_record(&key)),
             (None, Ok(record)) if record.is_object() || record.is_array() => self.is_of_record(&record),
             (None, _) => self.is_of_bytes(raw),
         }
     }
 
     fn is_of_record(&self, record: &Value) -> bool {
+        if self.names.is_empty() {
+            let all = values(record, None);
+            return self.texts.iter().any(|texts| texts.iter().all(|text| all.contains(text)));
+        }
         let named: Vec<Vec<String>> = self.names.iter().map(|name| values(record, Some(name))).collect();
         let all = if named.iter().any(Vec::is_empty) { values(record, None) } else { Vec::new() };
         let is_one = |texts: &Vec<String>| {
@@ -156,8 +162,28 @@ impl Eraser {
         Ok(found.map(|(database, name)| TableId::new(format!("{DEAD_LETTERS}{database}"), name)).collect())
     }
 
-    /// Deletes the dead letters that are wanted, and what was put aside of them to be tried again. Gives how many there were.
-    pub(super) async fn erase_letters(&self, letters: &TableId, wanted: &Arc<WantedLetters>) -> Result<u64> {
+    /// Erases from the dead letters of a table that was never committed: there is nothing else of it.
+    pub(super) async fn erase_letters_alone(
+        &self,
+        table: &TableId,
+        asked: &[Vec<String>],
+        names: &[String],
+        on_step: impl Fn(),
+    ) -> Result<Erased> {
+        let mut erased = Erased::default();
+        let wanted = Arc::new(WantedLetters::new(None, names, asked.to_vec(), &[])?);
+        let all = self.letters_of(table).await?;
+        on_step();
+        for letters in &all {
+            self.erase_letters(letters, &wanted, &mut erased).await?;
+            erased.note_place(&self.open(letters).await?)?;
+        }
+        (1..STEPS).for_each(|_| on_step());
+        Ok(erased)
+    }
+
+    /// Deletes the dead letters that are wanted, and what was put aside of them to be tried again, and counts them.
+    pub(super) async fn erase_letters(&self, letters: &TableId, wanted: &Arc<WantedLetters>, erased: &mut Erased) -> Result<()> {
         let mut table = self.open(letters).await?;
         let reader = table.row_reader(&table.columns())?;
         let of_rows = wanted.clone();
@@ -171,19 +197,20 @@ impl Eraser {
             Ok(found)
         })
         .await?;
-        let count = found.iter().map(|rows| rows.num_rows() as u64).sum();
+        let count: u64 = found.iter().map(|rows| rows.num_rows() as u64).sum();
         if count > 0 {
             let note = format!("{count} dead letters");
             commit(&mut table, &mut [], found, Vec::new(), &note).await?;
             for _ in 0..2 {
                 commit(&mut table, &mut [], Vec::new(), Vec::new(), &note).await?;
             }
-            table.clean(1).await?;
+            erased.letters += count;
+            erased.files += table.clean(1).await? as u64;
         }
         for lot in lots_of(self.lake(), letters).await? {
             blank_letters(self.lake(), &lot, |raw| wanted.has(None, raw)).await?;
         }
-        Ok(count)
+        Ok(())
     }
 }
 
@@ -217,6 +244,14 @@ mod tests {
         );
         assert!(!wanted.has(None, br#"{"seat": 18, "hall": "A", "n": 17}"#));
         assert!(wanted.has(None, br#"{"seat": 17, "hall": "A", "n": "#) && !wanted.has(None, br#"{"seat": 17, "hall": "AB""#));
+    }
+
+    #[test]
+    fn where_the_key_is_unknown_any_value_may_be_it() {
+        let wanted = wanted(&[], &[&["42"], &["A", "17"]]);
+        assert!(wanted.has(None, br#"{"id": 42}"#) && wanted.has(None, br#"{"x": {"hall": "A"}, "seat": 17}"#));
+        assert!(!wanted.has(None, br#"{"hall": "A", "seat": 18}"#) && !wanted.has(None, br#"{"id": 420}"#));
+        assert!(wanted.has(None, b"id=42;") && wanted.has(Some(r#"{"id":42}"#), b"") && !wanted.has(Some(r#"{"id":43}"#), b"42"));
     }
 
     #[test]

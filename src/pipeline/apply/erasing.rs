@@ -91,7 +91,8 @@ impl Apply {
         self.erasing.known.retain(|key, noticed| noticed.stage == Stage::Running || open.iter().any(|one| one.key == *key));
         for one in open.iter() {
             let table = &one.request.table;
-            if !self.tables.contains_key(table) {
+            // of one that has no row there may be dead letters
+            if !self.tables.keys().any(|other| other == table || is_letters_of(other, table)) {
                 continue;
             }
             if !self.erasing.known.contains_key(&one.key) {
@@ -150,8 +151,9 @@ impl Apply {
             noticed.stage = Stage::Running;
         }
         let (erasures, one, eraser) = (erasures.clone(), one.clone(), self.lake.eraser());
+        let key = self.config.rules.rule_for(&table).map(|rule| rule.key.clone()).unwrap_or_default();
         self.erasing.running.spawn(async move {
-            let commits = erased(&erasures, &one, eraser).await;
+            let commits = erased(&erasures, &one, &key, eraser).await;
             Ended { key: one.key, tables, commits }
         });
     }
@@ -179,12 +181,12 @@ fn is_letters_of(other: &TableId, table: &TableId) -> bool {
 }
 
 /// Does it, and writes down what became of it. Gives what the tables are made of now.
-async fn erased(erasures: &Erasures, one: &OpenRequest, eraser: Eraser) -> Vec<AppliedCommit> {
+async fn erased(erasures: &Erasures, one: &OpenRequest, key: &[String], eraser: Eraser) -> Vec<AppliedCommit> {
     let table = &one.request.table;
     let label = RunLabel::begin(&table.to_string(), "erase");
     let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
     let work = async {
-        let done = eraser.erase(table, &one.request.keys, || _ = sender.send(())).await;
+        let done = eraser.erase(table, &one.request.keys, key, || _ = sender.send(())).await;
         drop(sender);
         done
     };

@@ -191,6 +191,89 @@ async fn letters_of_records_are_erased_as_far_as_they_say_whose_they_are() {
     pipeline.assert_calm_log();
 }
 
+/// What the service says of the last request, once it is answered.
+async fn answered(address: &str) -> Value {
+    let mut shown = Value::Null;
+    eventually("it is answered", async || {
+        let Some((200, status)) = ask(address, "/status").await else { return false };
+        let status: Value = serde_json::from_str(&status).unwrap();
+        shown = status["erasures"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+        shown["state"] == "done" || shown["state"] == "failed"
+    })
+    .await;
+    shown
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_table_that_never_got_a_row_the_letters_are_erased() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let pipeline = Pipeline::from_text(&format!(
+        "[lake]\nurl = \"file:./data/lake\"\ncommit_interval = \"100ms\"\n[state]\nurl = \"sqlite:./data/state.db\"\n\
+         [admin]\nlisten = \"{address}\"\n[[table]]\nstream = \"jsonl:./in/\"\nname = \"mydev.people\"\nkey = [\"id\"]\n\
+         [[table]]\nstream = \"jsonl:./seats/\"\nname = \"mydev.seats\"\nkey = [\"hall\", \"seat\"]\n\
+         [[table]]\nstream = \"jsonl:./changes/\"\nname = \"mydev.changes\"\nformat = \"dms-json\"\n"
+    ));
+    // nothing says which columns there are: without a record that can be read there is no table
+    let broken = r#"{"id": 42, "name": "Zaphod"#;
+    for (folder, records) in [
+        ("in", vec![broken, r#"{"id": 42, "name": "Zaphod Beeblebrox", "at": "#, r#"{"id": 43, "name": "Ford Prefect"#]),
+        ("seats", vec![r#"{"hall": "A", "seat": 42, "at": "Trillian"#, r#"{"hall": "B", "seat": 42, "at": "soon"#]),
+        ("changes", vec![r#"{"data": {"id": 77, "name": "Marvin"#]),
+    ] {
+        fs::create_dir_all(pipeline.path().join(folder)).unwrap();
+        fs::write(pipeline.path().join(folder).join("a.jsonl"), records.join("\n") + "\n").unwrap();
+    }
+    let service = pipeline.run();
+    eventually("they are letters", async || letters(&pipeline).len() == 6).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    assert!(!pipeline.lake().join("mydev").exists(), "no table has a row");
+    // a copy of each lies beside the letters
+    pipeline.ok(&["dead-letter", "retry", "--table", "mydev.people"]);
+    let said = pipeline.ok(&["erase", "people", "42", "9999"]);
+    assert!(said.starts_with("mydev.people: erased 0 rows") && said.contains(" 2 dead letters"), "{said}");
+    assert_gone(&pipeline, "Zaphod");
+    assert_eq!(holders_in(&pipeline.lake(), &STANDARD.encode(broken)), Vec::<PathBuf>::new());
+    // where nobody knows the key's columns
+    let said = pipeline.ok(&["erase", "mydev.changes", "77"]);
+    assert!(said.contains(" 1 dead letters"), "{said}");
+    assert_gone(&pipeline, "Marvin");
+    let state = rusqlite::Connection::open(pipeline.path().join("data/state.db")).unwrap();
+    let audit =
+        "SELECT sum(rows_deleted) FROM runs WHERE command = 'erase' AND status = 'Complete' AND table_name LIKE '%mydev.people'";
+    assert_eq!(state.query_row(audit, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+    for (table, key, said) in [
+        ("mydev.nobody", "42", "there is no table `mydev.nobody`"),
+        ("mydev.seats", "A", "`A` is no key of the table key=hall,seat"),
+    ] {
+        let wrong = pipeline.answer(&["erase", table, key]);
+        assert!(wrong.code == 2 && wrong.err.contains(said) && wrong.err.lines().count() == 1, "{} {}", wrong.code, wrong.err);
+    }
+
+    // the same of a service that has met nothing of the table but letters
+    let service = pipeline.run();
+    eventually("it is ready", async || ask(&address, "/readyz").await.is_some_and(|(status, _)| status == 200)).await;
+    let (status, said) = post(&address, "/erase", r#"{"table": "mydev.seats", "keys": ["A"]}"#).await;
+    assert!(status == 422 && said.contains("`A` is no key of the table"), "{status} {said}");
+    let (status, said) = post(&address, "/erase", r#"{"table": "mydev.seats", "keys": ["A,42"]}"#).await;
+    assert_eq!(status, 202, "{said}");
+    let shown = answered(&address).await;
+    assert_eq!(["state", "rows", "letters"].map(|key| shown[key].to_string()), ["\"done\"", "0", "1"], "{shown}");
+    assert_gone(&pipeline, "Trillian");
+    // and it goes on: what comes now is a row
+    let newer = r#"{"id": 43, "name": "Ford Prefect", "at": "2026-01-01"}"#;
+    fs::write(pipeline.path().join("in/b.jsonl"), format!("{newer}\n")).unwrap();
+    let rows = || pipeline.table("mydev", "people").values(None, &["id"]).unwrap_or_default();
+    eventually("it goes on", async || rows() == [some(&["43"])]).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    // a history that is only asked for yet is nobody's hindrance
+    pipeline.set_config(&pipeline.config().replace("name = \"mydev.people\"\n", "name = \"mydev.people\"\nhistory = true\n"));
+    let said = pipeline.ok(&["erase", "mydev.people", "43"]);
+    assert!(said.contains("erased 1 rows, 0 versions") && said.contains(" 1 dead letters"), "{said}");
+    assert_gone(&pipeline, "Prefect");
+    assert!(letters(&pipeline).len() == 1 && letters(&pipeline)[0].contains("soon"));
+    pipeline.assert_calm_log();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_is_tried_again_comes_in_late() {
     let rule = "history = { valid_time = \"effective\", on_invalid_valid_time = \"dead_letter\" }\n";
