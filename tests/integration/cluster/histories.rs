@@ -2,6 +2,9 @@
 
 use super::Scene;
 use crate::mysql::eventually;
+use crate::service::Service;
+use crate::surface::{ask, post};
+use serde_json::Value;
 
 const OPEN_END: &str = "9999-12-31 23:59:59.999999";
 
@@ -60,5 +63,73 @@ async fn workers_share_tables_with_histories() {
         "{}",
         scene.pipeline.log_tail()
     );
+    scene.pipeline.assert_calm_log();
+}
+
+/// What the service at `address` says of the last request.
+async fn last_erasure(address: &str) -> Value {
+    let Some((200, status)) = ask(address, "/status").await else { return Value::Null };
+    let status: Value = serde_json::from_str(&status).unwrap();
+    status["erasures"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_worker_can_be_asked_to_erase() {
+    let mut scene = Scene::new(3).await;
+    let rules = format!("[[table]]\nsource = \"{}.*\"\n", scene.database);
+    scene.set(&rules, &format!("{rules}history = true\n"));
+    let start = |half: &str| -> (Service, String) {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let config = scene.pipeline.config();
+        let (before, rest) = config.split_once("listen = \"").unwrap();
+        let (_, behind) = rest.split_once('"').unwrap();
+        scene.pipeline.set_config(&format!("{before}listen = \"{address}\"{behind}"));
+        (scene.pipeline.start(&[half]), address)
+    };
+    let (capture, of_capture) = start("capture");
+    eventually("there is a stream", async || scene.pipeline.path().join("data/stream/stream.json").exists()).await;
+    let (first, of_first) = start("merge");
+    eventually("it has read its configuration", async || ask(&of_first, "/healthz").await.is_some()).await;
+    let (second, of_second) = start("merge");
+    scene.is_shared_by(&[&first, &second]).await;
+    // each table asked of one that hasn't it: whoever has it does it, and all say so
+    let writers = scene.writers();
+    for (table, writer) in scene.tables.clone().iter().zip(writers) {
+        let other = if writer == first.pid().to_string() { &of_second } else { &of_first };
+        scene.client.run(&format!("DELETE FROM {table} WHERE id = 1")).await;
+        let body = format!("{{\"table\": \"{}.{table}\", \"keys\": [1]}}", scene.database);
+        let (status, said) = post(other, "/erase", &body).await;
+        assert_eq!(status, 202, "{said}");
+        for address in [other, &of_first, &of_second, &of_capture] {
+            let mut shown = Value::Null;
+            eventually("it is done", async || {
+                shown = last_erasure(address).await;
+                shown["table"] == format!("{}.{table}", scene.database)
+                    && shown["state"] != "waiting"
+                    && shown["state"] != "running"
+            })
+            .await;
+            assert!(shown["state"] == "done" && shown["versions"].as_u64().is_some_and(|versions| versions > 1), "{shown}");
+        }
+        assert!(scene.past_of_one(table).is_empty());
+    }
+    // one whose owner is killed before it can begin is done by whoever takes over
+    let table = scene.tables[0].clone();
+    let (owner, other, address) =
+        if scene.writers()[0] == first.pid().to_string() { (first, second, of_second) } else { (second, first, of_first) };
+    owner.signal("STOP");
+    let (status, said) = post(&address, "/erase", &format!("{{\"table\": \"{}.{table}\", \"keys\": [2]}}", scene.database)).await;
+    assert_eq!(status, 202, "{said}");
+    owner.kill();
+    let mut shown = Value::Null;
+    eventually("the other one has done it", async || {
+        shown = last_erasure(&address).await;
+        shown["state"] == "done" && shown["rows"] == 1
+    })
+    .await;
+    scene.client.run(&format!("DELETE FROM {table} WHERE id = 2")).await;
+    scene.change().await;
+    scene.catches_up().await;
+    assert!(other.terminate().success() && capture.terminate().success(), "{}", scene.pipeline.log_tail());
     scene.pipeline.assert_calm_log();
 }
