@@ -8,8 +8,8 @@ use super::{Answer, Global};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{GtidSet, SourcePosition, TableId};
-use crate::merge::TinyInt1;
-use crate::pipeline::{RulesBeside, rules_in_force};
+use crate::merge::{TableRules, TinyInt1};
+use crate::pipeline::{RulesBeside, delivery_name, misfits_of, rules_in_force};
 use crate::source::{
     Cascade, Catalog, Finding, Flavor, Grants, ServerInfo, Wanted, check_grants, check_server, check_tables, connect,
     connection_options, ensure_position_is_kept, load_catalog, read_cascades, source_error,
@@ -144,8 +144,9 @@ async fn check_source(
     let mut conn = connect(&options, config.source.connect_timeout).await?;
     let info = ServerInfo::read(&mut conn).await?;
     let mut findings = check_server(&info);
+    let captured: Vec<TableRules> = both.iter().map(|config| config.captured()).collect();
     let select = |table: &TableId| {
-        let rule = both.iter().find_map(|config| config.tables.rule_for(table))?;
+        let rule = captured.iter().find_map(|rules| rules.rule_for(table))?;
         Some(Wanted { key: rule.key.clone(), tinyint1_is_bool: rule.tinyint1 == TinyInt1::Bool })
     };
     let catalog = load_catalog(&mut conn, select).await?;
@@ -165,7 +166,7 @@ async fn check_source(
         });
     }
     report.sections.push(Section::new(title, findings));
-    let exact: BTreeSet<&TableId> = both.iter().flat_map(|config| config.tables.exact_tables()).collect();
+    let exact: BTreeSet<&TableId> = captured.iter().flat_map(TableRules::exact_tables).collect();
     let missing: Vec<TableId> = exact.into_iter().filter(|table| !named.contains(table)).cloned().collect();
     let mut tables = table_findings(both, &catalog, &missing);
     match read_cascades(&mut conn, &info, &catalog).await {
@@ -173,6 +174,10 @@ async fn check_source(
         Err(error) => tables.push(Finding::from_error("foreign keys", &error)),
     }
     report.sections.push(Section::new("tables", tables));
+    let deliveries = delivery_findings(both, &catalog);
+    if !deliveries.is_empty() {
+        report.sections.push(Section::new("deliveries", deliveries));
+    }
     // all was asked; how the connection ends doesn't matter
     let _ = conn.disconnect().await;
     Ok(())
@@ -191,6 +196,22 @@ fn table_findings(both: &[&Config], catalog: &Catalog, missing: &[TableId]) -> V
                 "no table of the server is meant by it",
                 "correct `source` in its rule, or make the table; new tables are taken up when capture starts",
             ));
+        }
+    }
+    findings
+}
+
+/// Whether the mappings fit the tables.
+fn delivery_findings(both: &[&Config], catalog: &Catalog) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for config in both {
+        for delivered in &config.deliver {
+            let subject = delivery_name(delivered).to_string();
+            let said = match misfits_of(delivered, config, catalog).as_slice() {
+                [] => vec![Finding::ok(&subject, format!("its rules fit {}", delivered.mapping.source))],
+                misfits => misfits.iter().map(|error| Finding::from_error(&subject, error)).collect(),
+            };
+            findings.extend(said.into_iter().filter(|one| !findings.contains(one)).collect::<Vec<_>>());
         }
     }
     findings

@@ -285,8 +285,11 @@ fn find_key(columns: &[Column], indexes: &[IndexRow], wanted: &Wanted) -> Result
         .collect()
 }
 
+/// What is said of a table that lacks a column of the key that its rule gives it.
+pub const NO_KEY_COLUMN: &str = "the table has no column of its rule's `key`";
+
 fn no_key_column(name: &str) -> Error {
-    Error::config("the table has no column of its rule's `key`").with("column", name).remedy("correct `key` in the table's rule")
+    Error::config(NO_KEY_COLUMN).with("column", name).remedy("correct `key` in the table's rule")
 }
 
 /// The longest leading part of the primary key (else of a unique index without NULLs) whose order can be asked for with exact literals.

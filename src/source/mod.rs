@@ -53,7 +53,7 @@ mod xa;
 pub use binlog::{BinlogConnection, BinlogFile, DumpSettings, binlog_gap};
 pub use builder::{BatchBuilder, LaneRouter};
 pub use cascades::{Cascade, read_cascades};
-pub use catalog::{Catalog, CatalogTable, SplitColumn, Wanted, load_catalog, load_table, no_such_table};
+pub use catalog::{Catalog, CatalogTable, NO_KEY_COLUMN, SplitColumn, Wanted, load_catalog, load_table, no_such_table};
 pub use checks::{Finding, Verdict, check_server, check_tables, ensure_position_is_kept, refuse_on_failure};
 pub use checks_grants::{Grants, check_grants};
 pub use comments::{Comments, read_comments};

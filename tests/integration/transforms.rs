@@ -10,6 +10,7 @@ mod late_letters;
 mod lookup_sources;
 mod lookup_tables;
 mod lookups;
+mod misfits;
 mod of_source;
 mod reapply;
 mod reapply_at_scale;

@@ -18,6 +18,7 @@ const STREAM_POSITION: &str = "AR_H_STREAM_POSITION";
 const SCHEMA: &str = "AR_M_SOURCE_SCHEMA";
 /// What DMS calls the source's table.
 const TABLE: &str = "AR_M_SOURCE_TABLE_NAME";
+const HEADERS: [&str; 4] = [COMMIT_TIME, STREAM_POSITION, SCHEMA, TABLE];
 /// Names of the lake's own columns, in which a change's time and place are.
 const OF_LAKE: [(&str, &str); 2] = [(COMMIT_TIME, "_commit_ts"), (STREAM_POSITION, "_position")];
 
@@ -35,7 +36,7 @@ impl Expression {
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let expression = Self::parts(text);
         for name in &expression.reads {
-            let is_known = [COMMIT_TIME, STREAM_POSITION, SCHEMA, TABLE].contains(&name.as_str());
+            let is_known = HEADERS.contains(&name.as_str());
             if (name.starts_with("AR_H_") || name.starts_with("AR_M_")) && !is_known {
                 return Err(format!(
                     "the expression reads ${name}; of DMS's headers there are ${COMMIT_TIME}, ${STREAM_POSITION}, ${SCHEMA} and ${TABLE}"
@@ -53,6 +54,11 @@ impl Expression {
             format!("the expression can't be evaluated: {why}; expressions are SQLite's, of columns alone")
         })?;
         Ok(expression)
+    }
+
+    /// The columns that it reads.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.reads.iter().map(String::as_str).filter(|name| !HEADERS.contains(name))
     }
 
     /// Columns are written `$NAME`; text between quotes is left alone.

@@ -6,6 +6,7 @@
 
 mod expression;
 mod filter;
+mod fit;
 mod selection;
 mod shaped;
 mod target_type;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::event::{SourceType, TableId, TableSchema};
 use arrow::datatypes::DataType;
 use filter::Filter;
+use fit::NamedColumn;
 use selection::{Locator, Selection};
 use serde::Deserialize;
 use serde_json::Value;
@@ -83,6 +85,10 @@ pub struct ItemMapping {
     /// What a row must pass to be an item.
     filters: Vec<Filter>,
     transformations: Transformations,
+    /// What the rule is called that maps the table.
+    rule: String,
+    /// The columns that rules name.
+    named: Vec<NamedColumn>,
 }
 
 impl ItemMapping {
@@ -120,7 +126,7 @@ impl ItemMapping {
             let at = |what: String| format!("the rule `{name}`: {what}");
             match rule.get("rule-type").and_then(Value::as_str).unwrap_or_default() {
                 "selection" => selection.take(&name, rule.clone(), source)?,
-                "transformation" => transformations.take(rule.clone(), source).map_err(at)?,
+                "transformation" => transformations.take(&name, rule.clone(), source).map_err(at)?,
                 "object-mapping" => {
                     let mapping: ObjectMapping = serde_json::from_value(rule.clone())
                         .map_err(|error| format!("the rule `{name}` can't be read: {error}"))?;
@@ -137,12 +143,21 @@ impl ItemMapping {
                 }
             }
         }
+        let named: Vec<NamedColumn> = selection.named().chain(transformations.named.clone()).collect();
         let filters = selection.filters(source)?;
         let (name, mapping) = found.ok_or_else(|| format!("no object-mapping rule is for {source}; add one"))?;
-        Self::of(source, mapping, filters, transformations).map_err(|what| format!("the rule `{name}`: {what}"))
+        let mapping = Self::of(source, &name, mapping, filters, transformations);
+        let mapping = mapping.map_err(|what| format!("the rule `{name}`: {what}"))?;
+        Ok(Self { named: named.into_iter().chain(mapping.named).collect(), ..mapping })
     }
 
-    fn of(source: &TableId, rule: ObjectMapping, filters: Vec<Filter>, transformations: Transformations) -> Result<Self, String> {
+    fn of(
+        source: &TableId,
+        name: &str,
+        rule: ObjectMapping,
+        filters: Vec<Filter>,
+        transformations: Transformations,
+    ) -> Result<Self, String> {
         let is_document = match rule.rule_action.as_str() {
             "map-record-to-record" => false,
             "map-record-to-document" => true,
@@ -158,10 +173,16 @@ impl ItemMapping {
             return Err("it has a condition-expression, but all writes are conditional on the delivery's owner; remove it".into());
         }
         let mut attributes = BTreeMap::new();
+        let named_here = |column: &str| NamedColumn { rule: name.to_owned(), column: column.to_owned(), is_pattern: false };
+        let mut named = Vec::new();
+        if rule.object_locator.is_exact(source) {
+            named.extend(parameters.exclude_columns.iter().map(|column| named_here(column)));
+        }
         for mapping in parameters.attribute_mappings {
             let name = mapping.target_attribute_name;
             let template = template(mapping.attribute_type.as_deref(), mapping.attribute_sub_type.as_deref(), &mapping.value)
                 .map_err(|what| format!("the attribute `{name}`: {what}"))?;
+            named.extend(template.columns().into_iter().map(named_here));
             attributes.insert(name, template);
         }
         let sort = parameters.sort_key_name.filter(|name| !name.is_empty());
@@ -184,6 +205,8 @@ impl ItemMapping {
             is_document,
             filters,
             transformations,
+            rule: name.to_owned(),
+            named,
         };
         mapping.check_key()?;
         Ok(mapping)

@@ -1,6 +1,7 @@
 //! Selection rules: whether a table is delivered, and which of its rows.
 
 use super::filter::Filter;
+use super::fit::NamedColumn;
 use crate::event::TableId;
 use serde::Deserialize;
 
@@ -25,7 +26,7 @@ impl Locator {
             && self.table_name.as_ref().is_none_or(|pattern| is_like(pattern, table.name()))
     }
 
-    fn is_exact(&self, table: &TableId) -> bool {
+    pub(super) fn is_exact(&self, table: &TableId) -> bool {
         self.schema_name == table.database() && self.table_name.as_deref() == Some(table.name())
     }
 }
@@ -91,6 +92,15 @@ impl Selection {
         let filters = rule.filters.into_iter().map(Filter::read).collect::<Result<_, _>>();
         self.included.push((name.to_owned(), filters.map_err(|what| format!("the rule `{name}`: {what}"))?));
         Ok(())
+    }
+
+    /// The columns that the filters name.
+    pub(super) fn named(&self) -> impl Iterator<Item = NamedColumn> {
+        let of_rule = |(rule, filters): &(String, Vec<Filter>)| {
+            let named = |filter: &Filter| NamedColumn { rule: rule.clone(), column: filter.column.clone(), is_pattern: false };
+            filters.iter().map(named).collect::<Vec<_>>()
+        };
+        self.included.iter().flat_map(of_rule)
     }
 
     /// The filters that each row must pass.

@@ -364,3 +364,50 @@ fn rules_that_cannot_be_followed_are_refused() {
     let said: String = wrong.into_iter().map(|mapping| said(mapping) + "\n").collect();
     insta::assert_snapshot!(said);
 }
+
+#[test]
+fn columns_that_are_not_there_are_named_with_their_rule() {
+    let said = |rules: Vec<Value>| -> Vec<String> {
+        let mapping = mapping([vec![include(json!({}))], rules].concat()).unwrap();
+        mapping.misfits(&staff()).iter().map(Error::to_string).collect()
+    };
+    let column = |action: &str, column: &str, more: Value| transformed(action, "column", Some(column), more);
+    let fitting = vec![
+        column("rename", "first_name", json!({"value": "fname"})),
+        column("remove-column", "photo%", json!({})),
+        column("remove-column", "nothing%", json!({})),
+        column("remove-column", "_AST", json!({})),
+        transformed(
+            "add-column",
+            "column",
+            None,
+            json!({"value": "shout", "expression": "upper($first_name)||$AR_H_STREAM_POSITION"}),
+        ),
+    ];
+    assert_eq!(said(fitting), Vec::<String>::new());
+    let filter =
+        json!({"filters": [{"filter-type": "source", "column-name": "Pay", "filter-conditions": [{"filter-operator": "null"}]}]});
+    let mut elsewhere = column("remove-column", "of_another_table", json!({}));
+    elsewhere["object-locator"]["table-name"] = "%".into();
+    let found = [
+        said(vec![elsewhere]),
+        said(vec![column("rename", "frist_name", json!({"value": "fname"}))]),
+        said(vec![transformed("add-column", "column", None, json!({"value": "x", "expression": "$zip"}))]),
+    ];
+    assert_eq!(found.clone().map(|lines| lines.len()), [0, 1, 1], "{found:?}");
+    insta::assert_snapshot!(found.concat().join("\n"), @"");
+    let filtered = rule("selection", "include", of_table(), filter);
+    let key = |mapped: Value| {
+        let object = rule("object-mapping", "map-record-to-record", of_table(), json!({"mapping-parameters": mapped}));
+        let file = json!({"rules": [filtered.clone(), object]});
+        let mapping = ItemMapping::parse(&file.to_string(), &"Test.Staff".parse().unwrap()).unwrap();
+        mapping.misfits(&staff()).iter().map(Error::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let one = |value: &str| json!([{"target-attribute-name": "no", "value": value}]);
+    insta::assert_snapshot!([
+        key(json!({"partition-key-name": "number"})),
+        key(json!({"partition-key-name": "no", "attribute-mappings": one("${Pre_nr}"), "exclude-columns": ["zip"]})),
+        key(json!({"partition-key-name": "no", "attribute-mappings": one("${LAST}")})),
+        key(json!({"partition-key-name": "Pre_no"})),
+    ].join("\n\n"), @"");
+}

@@ -3,6 +3,7 @@
 //! They name columns as the source does, whatever other rules call them, and count in the order of the file.
 
 use super::expression::Expression;
+use super::fit::NamedColumn;
 use super::selection::{Locator, is_like};
 use super::target_type::TargetType;
 use crate::deliver::template::text_of;
@@ -91,16 +92,19 @@ pub(super) struct Transformations {
     pub(super) added: Vec<AddedColumn>,
     /// The key's columns at the source, where a rule says them.
     pub(super) key: Option<Vec<String>>,
+    /// The columns that the rules name.
+    pub(super) named: Vec<NamedColumn>,
 }
 
 impl Transformations {
     /// Takes up a rule; `Err` is what is wrong with it, and what to do.
-    pub(super) fn take(&mut self, rule: Value, source: &TableId) -> Result<(), String> {
+    pub(super) fn take(&mut self, name: &str, rule: Value, source: &TableId) -> Result<(), String> {
         let rule: TransformationRule = serde_json::from_value(rule).map_err(|error| format!("it can't be read: {error}"))?;
         if !rule.object_locator.matches(source) {
             return Ok(());
         }
         let action = rule.rule_action.as_str();
+        let named = |column: &str, is_pattern| NamedColumn { rule: name.to_owned(), column: column.to_owned(), is_pattern };
         if rule.object_locator.data_type.is_some() {
             return Err("its object-locator has a data-type; name the columns by column-name".to_owned());
         }
@@ -109,6 +113,7 @@ impl Transformations {
             "schema" | "table-tablespace" | "index-tablespace" => Ok(()),
             "table" if action == "define-primary-key" => {
                 let key = rule.primary_key_def.ok_or("define-primary-key lacks its primary-key-def")?;
+                self.named.extend(key.columns.iter().map(|column| named(column, false)));
                 self.key = Some(key.columns);
                 Ok(())
             }
@@ -118,10 +123,11 @@ impl Transformations {
                 Ok(())
             }
             "column" if action == "add-column" => {
-                let name = rule.value.as_ref().map(text_of).ok_or("add-column lacks its value, the new column's name")?;
+                let added = rule.value.as_ref().map(text_of).ok_or("add-column lacks its value, the new column's name")?;
                 let expression = rule.expression.as_deref().map(Expression::read).transpose()?;
+                self.named.extend(expression.iter().flat_map(Expression::columns).map(|column| named(column, false)));
                 let target_type = rule.data_type.as_ref().map(TargetType::read).transpose()?.unwrap_or_default();
-                self.added.push(AddedColumn { name, expression, target_type });
+                self.added.push(AddedColumn { name: added, expression, target_type });
                 Ok(())
             }
             "column" if rule.expression.is_some() => {
@@ -139,6 +145,9 @@ impl Transformations {
                     }
                     _ => ColumnAction::Name(naming(&rule)?.ok_or_else(|| unknown(action, "column"))?),
                 };
+                if rule.object_locator.is_exact(source) && !pattern.contains('%') {
+                    self.named.push(named(&pattern, true));
+                }
                 self.columns.push((pattern, action));
                 Ok(())
             }

@@ -6,7 +6,7 @@ use super::{BackfillRequest, Context, Follower, Link, Pace, Snapshots};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Epoch, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, TableRules, TinyInt1};
-use crate::pipeline::rules::{Target, unfit};
+use crate::pipeline::rules::{Target, ensure_mappings_fit, unfit};
 use crate::source::{
     BinlogReader, CaptureRule, Cascade, Catalog, CatalogTable, DumpSettings, LaneBuffers, OnGap, SelectTables, ServerInfo,
     Snapshot, SnapshotPlan, TablePlan, TrackedTables, Wanted, check_server, connect, connection_options, load_catalog,
@@ -79,6 +79,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
         left.source_commit_time = Timestamp::now();
     }
     left.tables.retain(|table, _| rules.rule_for(table).is_some());
+    ensure_mappings_fit(config, target.before.as_deref(), &catalog, left.position.is_none())?;
     refuse_shapes(&mut catalog, &rules, target)?;
     let requested = requested(backfill, &left, &mut catalog)?;
     refuse(&mut catalog, &left, &rules)?;

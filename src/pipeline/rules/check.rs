@@ -1,15 +1,15 @@
 //! Whether rules can be used: what is looked at at a start, and what a running service can't do.
 
-use crate::config::{Config, FedTable};
+use crate::config::{Config, Delivered, FedTable};
 use crate::error::{Error, Result};
 use crate::event::{TableId, TableSchema};
 use crate::merge::{LakeShape, TableRule, TableRules};
 use crate::pipeline::capture::wanted;
-use crate::source::{Catalog, connect, connection_options, load_catalog, no_such_table};
+use crate::source::{Catalog, NO_KEY_COLUMN, connect, connection_options, load_catalog, no_such_table};
 use crate::table::{Lake, TableView, ensure_evolves};
 use crate::transform::Transform;
 use arrow::datatypes::Schema;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a running service can't do for a table that has rows.
@@ -34,6 +34,42 @@ pub(in crate::pipeline) fn unfit(catalog: &Catalog, rules: &TableRules) -> Vec<(
         shape(&table.schema, rules.rule_for(id)?).err().map(|error| (id.clone(), error))
     };
     catalog.tables.iter().filter_map(unfit).collect()
+}
+
+/// What of a delivery's mapping doesn't fit its table at the source, an error for each.
+pub fn misfits_of(delivered: &Delivered, config: &Config, catalog: &Catalog) -> Vec<Error> {
+    let source = &delivered.mapping.source;
+    let refused = catalog.refused.iter().find(|(table, _)| table == source).map(|(_, error)| error.what());
+    let errors = match catalog.tables.get(source) {
+        Some(table) => delivered.mapping.misfits(&table.schema),
+        // one that is only delivered has the key of its items
+        None if refused == Some(NO_KEY_COLUMN) && config.tables.rule_for(source).is_none() => vec![delivered.mapping.lacks_key()],
+        None => Vec::new(),
+    };
+    errors.into_iter().map(|error| error.with("mapping", delivered.config.mapping.display())).collect()
+}
+
+fn misfits<'a>(config: &'a Config, catalog: &'a Catalog) -> impl Iterator<Item = Error> + 'a {
+    config.deliver.iter().flat_map(|delivered| misfits_of(delivered, config, catalog))
+}
+
+/// Mappings that don't fit the tables are refused where they are new: where those `before` did, and at the first start of all. Else a table was changed
+/// since: that is said, and all goes on.
+pub(in crate::pipeline) fn ensure_mappings_fit(
+    config: &Config,
+    before: Option<&Config>,
+    catalog: &Catalog,
+    is_first: bool,
+) -> Result<()> {
+    let were: BTreeSet<String> = before.iter().flat_map(|before| misfits(before, catalog)).map(|error| error.to_string()).collect();
+    let is_refused = |error: &Error| is_first || (before.is_some() && !were.contains(&error.to_string()));
+    for error in misfits(config, catalog) {
+        if is_refused(&error) {
+            return Err(error);
+        }
+        tracing::error!(%error, "a delivery's rules don't fit its table");
+    }
+    Ok(())
 }
 
 /// Whether a table that was captured already must be copied once more: the stream no longer has all of it for whoever reads it anew.
@@ -63,6 +99,7 @@ pub(super) async fn check(before: &Config, now: &Config, lake: &Lake, strictly: 
     let mut catalog = load_catalog(&mut connection, |table| wanted(&rules, table)).await?;
     // the connection is not used again: a failed good-bye means nothing
     let _ = connection.disconnect().await;
+    ensure_mappings_fit(now, Some(before), &catalog, false)?;
     let was_captured = before.captured();
     let is_new = |table: &TableId| was_captured.rule_for(table).is_none();
     for table in rules.exact_tables() {

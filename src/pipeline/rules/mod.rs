@@ -32,6 +32,7 @@ pub use book::RulesBook;
 pub use propose::{Outcome, Plan, origin_of, user};
 
 pub(super) use behind::Passed;
-pub(super) use check::{copied_anew, unfit};
+pub use check::misfits_of;
+pub(super) use check::{copied_anew, ensure_mappings_fit, unfit};
 pub(super) use effect::Target;
 pub(super) use generation::Generation;

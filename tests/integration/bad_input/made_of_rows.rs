@@ -86,6 +86,21 @@ pub(super) fn all(ground: &Ground) -> Vec<Outcome> {
             2,
             &["`id`"],
         ),
+        failed(
+            "A mapping that names a column that isn't there",
+            delivered(
+                r#"{"partition-key-name": "id", "attribute-mappings": [{"target-attribute-name": "n", "value": "${nmae}"}]}"#,
+                "",
+            ),
+            2,
+            &["rule=items column=nmae", "write `name`"],
+        ),
+        failed(
+            "A mapping whose key no column makes",
+            delivered(r#"{"partition-key-name": "code"}"#, ""),
+            2,
+            &["nothing makes", "rule=items attribute=code"],
+        ),
         failed("A mapping that masks", delivered(by_id, mask), 2, &["mask"]),
         failed("A mapping that selects nothing", delivered(by_id, exclude), 2, &["selection rule", ".items"]),
     ]
