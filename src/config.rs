@@ -8,6 +8,7 @@ mod delivered;
 mod document;
 mod expand;
 mod lake_names;
+mod rings;
 mod rules;
 mod rules_text;
 mod shown;
@@ -24,8 +25,8 @@ pub use tree::Difference;
 use crate::admin::AdminConfig;
 use crate::deliver::DeliverConfig;
 use crate::error::{Error, Result};
-use crate::lookup::{Lookup, LookupConfig, LookupUrl};
 use crate::event::TableId;
+use crate::lookup::{Lookup, LookupConfig, LookupUrl};
 use crate::merge::{ChildShape, LakeShape, TableRules};
 use crate::publish::CatalogConfig;
 use crate::source::SourceConfig;
@@ -124,13 +125,13 @@ impl Config {
         Self::parse(path, &text, needs, &|name| std::env::var(name).ok())
     }
 
-    /// Reads the text of the file `path`; `variable` gives the value of an environment variable.
     /// The columns of a table's key, as far as the rules say.
     pub fn key_of(&self, table: &TableId) -> &[String] {
         let fed = self.fed.iter().find(|fed| fed.table == *table).map(|fed| &fed.rule);
         fed.or_else(|| self.tables.rule_for(table)).map(|rule| rule.key.as_slice()).unwrap_or_default()
     }
 
+    /// Reads the text of the file `path`; `variable` gives the value of an environment variable.
     pub fn parse(path: &Path, text: &str, needs: Needs, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         Self::parse_with(path, text, needs, variable, None)
     }
@@ -268,6 +269,7 @@ impl Config {
     /// What no single value shows.
     fn check(&self, path: &Path) -> Result<()> {
         self.check_lookups()?;
+        self.check_rings()?;
         self.check_lake_names()?;
         let wrong = |what: &'static str, key: &'static str, remedy: &'static str| {
             Err(Error::config(what).with("key", key).with("file", path.display()).remedy(remedy))

@@ -61,6 +61,15 @@ fn every_error_says_what_where_and_the_remedy() {
         let columns = "columns = { id = 'int', list = 'array<int>', items = 'json' }";
         format!("[[table]]\nstream = 'jsonl:a/'\nname = 'a.b'\nkey = ['id']\n{columns}\n[table.children.{section}\n")
     };
+    let ring = |of_b: &str, b: &str| {
+        let joins = |other: &str| format!("transform = 'SELECT t.id FROM input t LEFT JOIN {other} j ON t.id = j.id'\n");
+        format!(
+            "{}[[table]]\nsource = 's.a'\n{}[[table]]\n{b}\n{}[lookup.a]\nurl = 'table:s.a'\ncolumns = {{ id = 'int' }}\n[lookup.b]\nurl = 'table:s.b'\n{of_b}\n",
+            FOUR_LINES.split("[[table]]").next().unwrap_or_default(),
+            joins("b"),
+            joins("a"),
+        )
+    };
     let cases = [
         ("unknown key", with("[lake]\ncommit_intervall = '10s'")),
         ("unknown section", with("[lakes]\nurl = 'file:./x'")),
@@ -106,6 +115,9 @@ fn every_error_says_what_where_and_the_remedy() {
         ("wrong lookup key", with("[lookup.country]\nurl = 'file:c.csv'\nmising = 'null'")),
         ("wrong lookup policy", with("[lookup.country]\nurl = 'file:c.csv'\nmissing = 'nul'")),
         ("wrong lookup type", with("[lookup.country]\nurl = 'file:c.csv'\ncolumns = { code = 'varchar' }")),
+        ("a ring that waits for itself", ring("columns = { id = 'int' }\nmissing = 'hold'", "source = 's.b'")),
+        ("a ring of unknown columns", ring("", "source = 's.b'")),
+        ("a ring of two streams", ring("columns = { id = 'int' }", "stream = 'jsonl:b/'\nname = 's.b'\nkey = ['id']\ncolumns = { id = 'int' }")),
         ("a delivery to nowhere", with("[[deliver]]\nsource = 'a.b'")),
         ("kinesis option", with("[stream]\nurl = 'kinesis://x?shards=4'")),
         ("plain JSON is not written", with("[stream]\nformat = 'json'")),

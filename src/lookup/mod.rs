@@ -11,6 +11,7 @@ mod get;
 mod items;
 mod keep;
 mod read;
+mod ring;
 
 pub use config::{Duplicates, LookupConfig, LookupUrl, Missing, Mode, OnChange};
 pub use content::{Content, Item};
@@ -18,12 +19,13 @@ pub use get::LookupKey;
 pub use items::ItemColumns;
 pub use keep::keep_fresh;
 pub use read::{ItemValue, Items};
+pub use ring::leads_to;
 
 use crate::error::{Area, Error, Kind, Result};
 use crate::metrics as names;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use get::Getter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -234,6 +236,15 @@ impl Lookup {
             (None, None) => ItemColumns::inferred(items),
         };
         columns.content(&self.name, items)
+    }
+
+    /// No items, in the declared columns.
+    ///
+    /// # Errors
+    /// `Data` if a declared column can't be one.
+    pub fn without_items(&self) -> Result<Content> {
+        let columns = self.config.declared().unwrap_or_else(|| Arc::new(Schema::empty()));
+        self.content_of_rows(&RecordBatch::new_empty(columns))
     }
 
     /// The same of rows that come with types.

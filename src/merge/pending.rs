@@ -23,7 +23,6 @@ use crate::error::{Area, Error, Kind, Result};
 use crate::event::{
     BinlogCoordinates, CutPoint, Epoch, GtidSet, Lane, Section, SourcePosition, TableId, TableSchema, TransactionStamp,
 };
-use crate::transform::Transform;
 use arrow::array::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -398,7 +397,12 @@ impl TablePending {
 
     /// Whether the table's transform has all that it needs: until then nothing is committed.
     pub fn is_ready(&self) -> bool {
-        self.treatment.transform.as_ref().is_none_or(Transform::is_ready)
+        self.is_ready_but_for(&BTreeSet::new())
+    }
+
+    /// The same where the items of these lookups are given to each commit.
+    pub fn is_ready_but_for(&self, given: &BTreeSet<String>) -> bool {
+        self.treatment.transform.as_ref().is_none_or(|transform| transform.is_ready_but_for(given))
     }
 
     /// The source's shape as of the cut `at`: the last announced one, else the lake's, else that of the first rows.

@@ -5,7 +5,8 @@ use crate::config::{Config, Delivered};
 use crate::deliver::{DeliverUrl, open_items};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::lookup::{Items, Lookup, LookupUrl, Missing, keep_fresh};
+use crate::lookup::{Items, Lookup, LookupUrl, Missing, keep_fresh, leads_to};
+use crate::merge::TableRules;
 use crate::query::{Engine, QueryOptions};
 use crate::table::{Lake, Table};
 use crate::transform::Transform;
@@ -13,6 +14,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use futures::TryStreamExt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -89,6 +91,17 @@ async fn read(lookup: &Lookup, lake: &Lake) -> Result<()> {
 /// The tables that a transform joins as of each cut.
 pub(super) fn joined_tables(transform: &Transform) -> impl Iterator<Item = (Arc<Lookup>, TableId)> + '_ {
     tables_of(transform).filter(|(lookup, _)| lookup.missing() != Missing::Hold)
+}
+
+/// The lookups by which a table joins tables of its own ring: it begins without their items.
+pub(super) fn ring_lookups(rules: &TableRules, table: &TableId) -> BTreeSet<String> {
+    let joins = |table: &TableId| {
+        let transform = rules.rule_for(table).and_then(|rule| rule.transform.as_ref());
+        let joined = transform.into_iter().flat_map(joined_tables).filter(|(_, other)| other != table);
+        joined.map(|(lookup, other)| (lookup.name().to_owned(), other)).collect::<Vec<_>>()
+    };
+    let others = |table: &TableId| joins(table).into_iter().map(|(_, other)| other).collect();
+    joins(table).into_iter().filter(|(_, other)| leads_to(other, table, others)).map(|(name, _)| name).collect()
 }
 
 /// Those that it joins as they are: rows wait there until they have their item.

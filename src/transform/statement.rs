@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, Function, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select,
     SelectItem, SetExpr, Spanned, Statement as SqlStatement, TableFactor, Visit, Visitor,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -132,9 +132,9 @@ impl Transform {
         self.lookups.values().all(|lookup| lookup.columns().is_some())
     }
 
-    /// Whether all of its lookups have been read, so that it can be run.
-    pub fn is_ready(&self) -> bool {
-        self.lookups.values().all(|lookup| lookup.is_ready())
+    /// Whether all of its lookups but those that are `given` have been read, so that it can be run.
+    pub fn is_ready_but_for(&self, given: &BTreeSet<String>) -> bool {
+        self.lookups.values().all(|lookup| lookup.is_ready() || given.contains(lookup.name()))
     }
 
     /// Gives it the lookups that it names.

@@ -5,6 +5,9 @@
 //! content at the cut. After a restart one that has less than the other catches up first. Of several workers one has all tables that join each other (`share::together`); while one of them is still on its way, those that join it
 //! wait. Of tables that join each other in a ring one comes first, and sees what the others had before.
 //!
+//! **A ring begins** in the order of the tables' names: those without a commit get their first one at one cut, one after the other, before any of the ring gets
+//! another; each sees those that have none yet as empty tables. Which cut that is the stream says, so a restart and another worker come to the same.
+//!
 //! **Tables of other streams**, whose cuts say nothing here: the other table's last commit counts as it is when this one begins. So it does where rows are held
 //! back until their item is there: that would wait for ever for the cut at which it comes.
 
@@ -12,12 +15,11 @@ use super::Apply;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::dead_letter_table;
-use crate::lookup::{Content, Lookup};
+use crate::lookup::{Content, Lookup, leads_to};
 use crate::pipeline::lookups::{joined_tables, latest_rows, table_rows, waiting_tables};
 use crate::stream::CutReached;
 use crate::table::Lake;
 use crate::time::Timestamp;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,19 +32,30 @@ const JOINED_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct JoinedTable {
     pub(super) lookup: Arc<Lookup>,
     table: TableId,
-    /// Which commit that is; `None`: the last one by then.
-    version: Option<String>,
+    at: Version,
+}
+
+/// What of a joined table is seen.
+#[derive(Debug, Clone)]
+enum Version {
+    /// This commit, which is its last one.
+    Of(String),
+    /// The last one by then.
+    Latest,
+    /// It has no commit yet, and is not waited for.
+    Empty,
 }
 
 impl JoinedTable {
     /// The items; read once a commit of that table. `None`: it has none yet.
     pub(super) async fn content(&self, lake: &Lake) -> Result<Option<Arc<Content>>> {
-        let rows = match &self.version {
-            Some(version) => match self.lookup.content_at(version) {
+        let rows = match &self.at {
+            Version::Empty => return self.lookup.without_items().map(|content| Some(Arc::new(content))),
+            Version::Of(version) => match self.lookup.content_at(version) {
                 Some(content) => return Ok(Some(content)),
                 None => table_rows(&self.table, lake).await.map(|rows| Some((version.clone(), rows))),
             },
-            None => latest_rows(&self.table, lake, |version| self.lookup.content_at(version).is_some()).await,
+            Version::Latest => latest_rows(&self.table, lake, |version| self.lookup.content_at(version).is_some()).await,
         };
         // as of every lookup: what can't be read now is waited for
         let rows = rows.map_err(|error| {
@@ -62,6 +75,7 @@ impl JoinedTable {
 }
 
 /// Why a table isn't committed at a cut.
+#[derive(Debug, Clone, Copy)]
 enum Wait {
     /// A commit of the table that it joins is under way: no later cut may come.
     Commit,
@@ -85,29 +99,44 @@ impl Apply {
 
     /// Whether a commit is under way that sees `table` as it is.
     pub(super) fn is_seen(&self, table: &TableId) -> bool {
+        if self.is_without_commit(table) {
+            // nobody sees what it has
+            return false;
+        }
         let mut running = self.tables.iter().filter(|(_, applied)| applied.is_running);
         running.any(|(other, _)| self.joins(other).iter().any(|(_, joined)| joined == table))
     }
 
     /// Whether `from` joins `to`, or joins a table that does, and so on.
     fn leads_to(&self, from: &TableId, to: &TableId) -> bool {
-        let mut seen = BTreeSet::from([from.clone()]);
-        let mut open = vec![from.clone()];
-        while let Some(table) = open.pop() {
-            for (_, other) in self.joins(&table) {
-                if other == *to {
-                    return true;
-                }
-                if seen.insert(other.clone()) {
-                    open.push(other);
-                }
+        leads_to(from, to, |table| self.joins(table).into_iter().map(|(_, other)| other).collect())
+    }
+
+    /// Whether it is a table of this loop that has no commit yet.
+    fn is_without_commit(&self, table: &TableId) -> bool {
+        self.tables.get(table).is_some_and(|applied| applied.checkpoint().is_none())
+    }
+
+    /// The table of `table`'s ring that gets its first commit before it gets one, at the cut; one that is not committed yet is begun.
+    fn first_of_ring(&mut self, table: &TableId, cut: &CutReached) -> Result<Option<TableId>> {
+        let has_begun = !self.is_without_commit(table);
+        let is_earlier = |other: &TableId| *other != *table && self.is_without_commit(other) && (has_begun || other < table);
+        let earlier: Vec<TableId> = self.tables.keys().filter(|other| is_earlier(other)).cloned().collect();
+        for other in earlier {
+            if self.leads_to(&other, table) && self.leads_to(table, &other) && self.comes_first(&other, cut)? {
+                return Ok(Some(other));
             }
         }
-        false
+        Ok(None)
     }
 
     /// The tables that `table` joins, once they are committed at `cut`; `None`: they are not yet, but will be.
     pub(super) fn joined_at(&mut self, table: &TableId, cut: &CutReached) -> Result<Option<Vec<JoinedTable>>> {
+        if let Some(other) = self.first_of_ring(table, cut)? {
+            let wait = self.wait_for(&other);
+            self.wait(table, &other, wait);
+            return Ok(None);
+        }
         let mut latest = Vec::new();
         for (lookup, other) in self.all_joins(table) {
             if !self.tables.contains_key(&other) {
@@ -115,7 +144,7 @@ impl Apply {
                     self.wait(table, &other, Wait::Worker);
                     return Ok(None);
                 }
-                latest.push(JoinedTable { lookup, table: other, version: None });
+                latest.push(JoinedTable { lookup, table: other, at: Version::Latest });
                 continue;
             }
             // read again after a restart, or taken over: until the cut of the other's commit it is further than this table may see
@@ -127,7 +156,7 @@ impl Apply {
             }
             // of tables that join each other, one comes first
             if !self.leads_to(&other, table) && self.comes_first(&other, cut)? {
-                let wait = if self.apart.contains_key(&other) { Wait::Worker } else { Wait::Commit };
+                let wait = self.wait_for(&other);
                 self.wait(table, &other, wait);
                 return Ok(None);
             }
@@ -135,10 +164,15 @@ impl Apply {
         self.apart.remove(table);
         let of_waiting = self.tables.get(table).and_then(|applied| applied.pending.treatment().transform.as_ref());
         let of_waiting = of_waiting.into_iter().flat_map(waiting_tables).filter(|(_, other)| other != table);
-        latest.extend(of_waiting.map(|(lookup, other)| JoinedTable { lookup, table: other, version: None }));
+        latest.extend(of_waiting.map(|(lookup, other)| JoinedTable { lookup, table: other, at: Version::Latest }));
         let at = |(lookup, other): (Arc<Lookup>, TableId)| {
-            let version = self.tables.get(&other)?.checkpoint()?.to_json().ok()?;
-            Some(JoinedTable { lookup, table: other, version: Some(version) })
+            let at = match self.tables.get(&other)?.checkpoint() {
+                Some(checkpoint) => Version::Of(checkpoint.to_json().ok()?),
+                None if self.leads_to(&other, table) => Version::Empty,
+                // it is waited for
+                None => return None,
+            };
+            Some(JoinedTable { lookup, table: other, at })
         };
         latest.extend(self.joins(table).into_iter().filter_map(at));
         Ok(Some(latest))
@@ -165,6 +199,10 @@ impl Apply {
         }
         let is_running = self.tables.get(other).is_some_and(|applied| applied.is_running);
         Ok(is_running || self.held.contains(other) || self.is_seen(other))
+    }
+
+    fn wait_for(&self, other: &TableId) -> Wait {
+        if self.apart.contains_key(other) { Wait::Worker } else { Wait::Commit }
     }
 
     fn wait(&mut self, table: &TableId, other: &TableId, wait: Wait) {

@@ -10,12 +10,13 @@ use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, Tabl
 use crate::format::ChildSpecs;
 use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, SpillFolder, TablePending, TableRule, TableRules, Treatment};
 use crate::metrics as names;
+use crate::pipeline::lookups::ring_lookups;
 use crate::pipeline::status::{CommittedRows, LastCommit, Status};
 use crate::stream::CutReached;
 use crate::table::CommitSummary;
 use crate::time::Timestamp;
 use arrow::datatypes::SchemaRef;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -57,6 +58,8 @@ pub(super) struct AppliedTable {
     writer: Option<OpenTable>,
     history: Option<HistoryRule>,
     children: ChildSpecs,
+    /// Lookups of tables that join this one: it begins without them.
+    ring: BTreeSet<String>,
     /// The table whose history, or child, has this one's name; and which of them.
     owner: Option<(TableId, &'static str)>,
     last_started: Option<Instant>,
@@ -99,6 +102,7 @@ impl AppliedTable {
             writer: None,
             history,
             children: rules.rule_for(table).map(|rule| rule.children.clone()).unwrap_or_default(),
+            ring: ring_lookups(rules, table),
             owner: (rules.history_owner(table).map(|owner| (owner, "the table has the name of another table's history")))
                 .or_else(|| Some((rules.child_owner(table)?, "the table has the name of another table's child"))),
             last_started: None,
@@ -229,7 +233,7 @@ impl AppliedTable {
 
     /// The position that a commit at `cut` would carry; `None` if there must be no commit.
     fn position_at(&self, cut: &CutReached) -> Option<SourcePosition> {
-        if !self.pending.is_ready() {
+        if !self.pending.is_ready_but_for(&self.ring) {
             return None;
         }
         let position = match &self.standing {

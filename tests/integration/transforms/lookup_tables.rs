@@ -151,6 +151,65 @@ async fn tables_that_join_each_other_go_on() {
     pipeline.assert_calm_log();
 }
 
+/// A ring of which none was there before: the first of them is made without the others, all at one cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_begins_alike_whoever_is_killed() {
+    let (server, database, mut client) = sales("lookup_ring_new").await;
+    for name in ["a", "b", "c", "d"] {
+        client.run(&format!("CREATE TABLE {name} (id INT PRIMARY KEY, v INT)")).await;
+        client.run(&format!("INSERT INTO {name} VALUES (1, 0)")).await;
+    }
+    let table = |name: &str, joined: &str| {
+        format!(
+            "[[table]]\nsource = '{database}.{name}'\ntransform = 'SELECT t.id, t.v, j.v AS w FROM input t LEFT JOIN {joined} j ON t.id = j.id'\n"
+        )
+    };
+    let lookup = |name: &str| format!("[lookup.{name}]\nurl = 'table:{database}.{name}'\ncolumns = {{ id = 'int', v = 'int' }}\n");
+    // d stands outside, and joins one of them
+    let rules =
+        [table("c", "a"), table("d", "c"), table("b", "c"), table("a", "b")].concat() + &["a", "b", "c"].map(lookup).concat();
+    let first = [("a", "1 0 NULL"), ("b", "1 0 NULL"), ("c", "1 0 0"), ("d", "1 0 0")];
+    let columns = ["id", "v", "w"];
+    for (halves, killed_at) in [(vec!["run"], "a"), (vec!["capture", "merge", "merge"], "b")] {
+        let pipeline = Pipeline::new(server, &rules);
+        let config = pipeline.config().replace("[state]", "[state]\nlease_duration = \"1s\"");
+        // what is read of all of them is whole at one cut
+        pipeline.set_config(&config.replace("cut_interval = \"50ms\"", "cut_interval = \"2s\""));
+        let mut services = Vec::new();
+        for half in &halves {
+            services.push(pipeline.start(&[half]));
+            eventually("there is a stream", async || pipeline.path().join("data/stream/stream.json").exists()).await;
+        }
+        let table = pipeline.table(&database, killed_at);
+        eventually("it has begun", async || !table.instants().is_empty()).await;
+        services.remove(halves.len() - 1).kill();
+        services.extend(halves.last().map(|half| pipeline.start(&[half])));
+        for (name, row) in first {
+            comes_to(&pipeline, &database, name, &columns, &[row]).await;
+        }
+        let cut = |name: &str| {
+            let table = pipeline.table(&database, name);
+            let commit = table.commit(table.instants().first().unwrap());
+            let checkpoint = commit["extraMetadata"]["binlake.checkpoint"].as_str().unwrap();
+            let checkpoint: serde_json::Value = serde_json::from_str(checkpoint).unwrap();
+            (checkpoint["epoch"].clone(), checkpoint["cut"].clone())
+        };
+        assert_eq!([cut("b"), cut("c")], [cut("a"), cut("a")], "{halves:?}");
+        // and they go on
+        client.run_all("BEGIN; UPDATE a SET v = v + 1; UPDATE b SET v = v + 1; UPDATE c SET v = v + 1; COMMIT").await;
+        let value = client.value("SELECT v FROM a").await;
+        for name in ["a", "b", "c"] {
+            let is_there = async || shown(&pipeline, &database, name, &["id", "v"]) == [format!("1 {value}")];
+            eventually("the change is there", is_there).await;
+        }
+        for service in services.into_iter().rev() {
+            assert!(service.terminate().success(), "{}", pipeline.log_tail());
+        }
+        pipeline.assert_calm_log();
+        client.run_all("UPDATE a SET v = 0; UPDATE b SET v = 0; UPDATE c SET v = 0").await;
+    }
+}
+
 /// Of a table of another stream the last commit counts as it is when a commit begins: what a query has seen, later records see as well.
 #[tokio::test]
 async fn a_fed_table_joins_what_was_committed_before() {
