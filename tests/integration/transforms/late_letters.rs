@@ -55,7 +55,10 @@ async fn the_newest_row_decides_though_it_is_a_dead_letter() {
     add(&[(1, 10, "bad, too"), (2, 6, "bad"), (2, 5, "8"), (3, 6, "dropped"), (4, 2, "bad"), (4, 1, "4"), (9, 2, "3")]);
     expect(&["9 2011-02-01 3"], &[1, 2, 4]).await;
     assert_eq!(letters(&pipeline)[&1].1["v"], "bad, too");
-    add(&[(4, 3, "44")]);
+    // of what was dropped nothing is kept: an older one that passes comes in
+    add(&[(4, 3, "44"), (3, 4, "30")]);
+    expect(&["3 2011-04-01 30", "4 2011-03-01 44", "9 2011-02-01 3"], &[1, 2]).await;
+    add(&[(3, 6, "dropped")]);
     expect(&["4 2011-03-01 44", "9 2011-02-01 3"], &[1, 2]).await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     // tried again, they come in by their own rank
