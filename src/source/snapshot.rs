@@ -4,7 +4,7 @@
 //! [`SnapshotEvent`]s. Rows go out as operation `r`, stamped with the point; after all rows of a chunk comes the table's new [`SnapshotProgress`], which the
 //! capture puts into its next cut. What a crash leaves half sent is read again, at a later point: the rows that come twice are upserts, and rows deleted
 //! between the two points are deleted by the binlog, which is read from the first point's low watermark. When nothing remains, the table is exact as soon as
-//! the binlog has passed the high watermark.
+//! the binlog has passed the high watermark. All of that is said in one server's positions: on another one the snapshot begins anew.
 
 use super::catalog::{CatalogTable, find_changed};
 use super::connect::{connect, is_redefined};
@@ -215,10 +215,11 @@ async fn read_all(shared: Arc<Shared>, mut session: Session) -> Result<()> {
                 warn!(%error, "a snapshot's connection was lost: its chunk is read again at a new point");
                 tokio::time::sleep(pause).await;
                 match request(&shared.options, &shared.info, &shared.plan).reopen().await {
-                    Ok((new, high_watermark)) => {
+                    Ok(Some((new, high_watermark))) => {
                         session = new;
                         shared.work.lock().await.raise_high_watermark(&high_watermark);
                     }
+                    Ok(None) => return Err(another_server()),
                     Err(error) if error.is_transient() => {}
                     Err(error) => return Err(error),
                 }
@@ -227,6 +228,11 @@ async fn read_all(shared: Arc<Shared>, mut session: Session) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn another_server() -> Error {
+    Error::new(Area::Source, Kind::Transient, "another server answers than before, in the middle of a snapshot")
+        .remedy("the snapshot begins anew there")
 }
 
 fn new_backoff() -> backon::ExponentialBackoff {

@@ -74,14 +74,16 @@ impl PointRequest<'_> {
         Ok(point)
     }
 
-    /// One more reader at a point of its own, after another was lost: all that it sees lies before the position that comes with it.
-    pub(super) async fn reopen(&self) -> Result<(Session, SourcePosition)> {
+    /// One more reader at a point of its own, after another was lost: all that it sees lies before the position that comes with it. `None`: another server
+    /// answers now, whose positions say nothing of the former one's.
+    pub(super) async fn reopen(&self) -> Result<Option<(Session, SourcePosition)>> {
         let mut control = connect(self.options, self.connect_timeout).await?;
         let mut reader = self.reader().await?;
         begin(&mut reader).await?;
         let high_watermark = self.info.read_position(&mut control).await?;
+        let is_same = ServerInfo::read(&mut control).await?.lineage == self.info.lineage;
         let _ = control.disconnect().await;
-        Ok((reader, high_watermark))
+        Ok(is_same.then_some((reader, high_watermark)))
     }
 
     async fn reader(&self) -> Result<Session> {

@@ -4,7 +4,7 @@ use super::link::check_position;
 use super::ruled::{copied, enter};
 use super::{BackfillRequest, Context, Follower, Link, Pace, Snapshots};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::{Epoch, Section, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
+use crate::event::{Epoch, Section, SnapshotProgress, SourcePosition, TableId, TableSchema, TableState, TransactionStamp};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, TableRules, TinyInt1};
 use crate::pipeline::rules::{Target, ensure_mappings_fit, unfit};
 use crate::source::{
@@ -366,6 +366,9 @@ fn plan(
     backfill: Option<&BackfillRequest>,
 ) -> Vec<TablePlan> {
     let filter = backfill.and_then(|backfill| backfill.filter.clone());
+    let of_server = |progress: &SnapshotProgress| {
+        left.position.as_ref().is_none_or(|position| position.lineage == progress.low_watermark.lineage)
+    };
     let tables: Vec<CatalogTable> = std::mem::take(&mut catalog.tables).into_values().collect();
     tables
         .into_iter()
@@ -374,9 +377,14 @@ fn plan(
             let is_requested = requested.contains(id);
             let progress = match left.tables.get(id) {
                 None => None,
-                // interrupted: it goes on, unless the table was changed meanwhile
-                Some((schema, TableState::Snapshot(progress))) if *schema == table.schema => Some(progress.clone()),
-                Some((_, TableState::Snapshot(_))) => None,
+                // interrupted: it goes on, unless the table was changed meanwhile, or another server took over, whose binlog says nothing of the rows read before
+                Some((schema, TableState::Snapshot(progress))) if *schema == table.schema && of_server(progress) => {
+                    Some(progress.clone())
+                }
+                Some((_, TableState::Snapshot(_))) => {
+                    tracing::info!(table = %id, "its snapshot begins anew");
+                    None
+                }
                 Some((_, TableState::Live | TableState::Stopped { .. })) if is_requested => None,
                 Some(_) => return None,
             };
