@@ -394,20 +394,31 @@ fn columns_that_are_not_there_are_named_with_their_rule() {
         said(vec![column("rename", "frist_name", json!({"value": "fname"}))]),
         said(vec![transformed("add-column", "column", None, json!({"value": "x", "expression": "$zip"}))]),
     ];
-    assert_eq!(found.clone().map(|lines| lines.len()), [0, 1, 1], "{found:?}");
-    insta::assert_snapshot!(found.concat().join("\n"), @"");
+    let no_column = |rule: &str, column: &str, remedy: &str| {
+        let what = "a rule of the table mapping names a column that the table doesn't have";
+        format!("{what} rule={rule} column={column} source=Test.Staff; {remedy}, or take it out of the rule")
+    };
+    let any = "name a column of the table";
+    assert_eq!(
+        found,
+        [vec![], vec![no_column("rename", "frist_name", "write `first_name`")], vec![no_column("add-column", "zip", any)],]
+    );
     let filtered = rule("selection", "include", of_table(), filter);
     let key = |mapped: Value| {
         let object = rule("object-mapping", "map-record-to-record", of_table(), json!({"mapping-parameters": mapped}));
         let file = json!({"rules": [filtered.clone(), object]});
         let mapping = ItemMapping::parse(&file.to_string(), &"Test.Staff".parse().unwrap()).unwrap();
-        mapping.misfits(&staff()).iter().map(Error::to_string).collect::<Vec<_>>().join("\n")
+        mapping.misfits(&staff()).iter().map(Error::to_string).collect::<Vec<_>>()
     };
     let one = |value: &str| json!([{"target-attribute-name": "no", "value": value}]);
-    insta::assert_snapshot!([
-        key(json!({"partition-key-name": "number"})),
-        key(json!({"partition-key-name": "no", "attribute-mappings": one("${Pre_nr}"), "exclude-columns": ["zip"]})),
-        key(json!({"partition-key-name": "no", "attribute-mappings": one("${LAST}")})),
-        key(json!({"partition-key-name": "Pre_no"})),
-    ].join("\n\n"), @"");
+    let (object, pay) = ("map-record-to-record", no_column("include", "Pay", "write `pay`"));
+    let nothing = "nothing makes the attribute that is the items' key: the table has no column of this name rule=map-record-to-record attribute=number \
+                   source=Test.Staff; add it to the rule's attribute-mappings, or name a column of the table's key";
+    assert_eq!(key(json!({"partition-key-name": "number"})), [pay.clone(), nothing.into()]);
+    let wrong = json!({"partition-key-name": "no", "attribute-mappings": one("${Pre_nr}"), "exclude-columns": ["zip"]});
+    assert_eq!(key(wrong), [pay.clone(), no_column(object, "zip", any), no_column(object, "Pre_nr", "write `Pre_no`")]);
+    let other = "the items' key isn't made of the table's key rule=map-record-to-record source=Test.Staff table_key=Pre_no item_key=LAST; \
+                 map the table's key, or set `key` in the table's [[table]] to the columns of the items' key";
+    assert_eq!(key(json!({"partition-key-name": "no", "attribute-mappings": one("${LAST}")})), [pay.clone(), other.into()]);
+    assert_eq!(key(json!({"partition-key-name": "Pre_no"})), [pay]);
 }
