@@ -30,7 +30,7 @@ async fn rules_that_name_what_is_not_there_are_refused_before_anything_is_delive
     let write = |text: &str| std::fs::write(pipeline.path().join("stock.json"), text).unwrap();
     let cases = [
         (right.replace("\"secret\"", "\"secert\""), "rule=2 column=secert", "write `secret`, or take it out of the rule"),
-        (right.replace("${id}", "${Id}"), "rule=3", "correct the columns' names in the rule's attribute-mappings"),
+        (right.replace("${id}", "${Id}"), "rule=3 column=Id", "write `id`, or take it out of the rule"),
         (
             right.replace("\"target-attribute-name\": \"sku\"", "\"target-attribute-name\": \"n\""),
             "rule=3 attribute=sku",
