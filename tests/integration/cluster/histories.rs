@@ -1,7 +1,7 @@
 //! Tables with histories, shared by workers that die: each change is one version, and a key is erased by whoever has its table.
 
 use super::Scene;
-use crate::mysql::eventually;
+use crate::mysql::{eventually, free_address};
 use crate::service::Service;
 use crate::surface::{ask, post};
 use serde_json::Value;
@@ -79,7 +79,7 @@ async fn any_worker_can_be_asked_to_erase() {
     let rules = format!("[[table]]\nsource = \"{}.*\"\n", scene.database);
     scene.set(&rules, &format!("{rules}history = true\n"));
     let start = |half: &str| -> (Service, String) {
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = free_address();
         let config = scene.pipeline.config();
         let (before, rest) = config.split_once("listen = \"").unwrap();
         let (_, behind) = rest.split_once('"').unwrap();

@@ -206,7 +206,7 @@ async fn answered(address: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_table_that_never_got_a_row_the_letters_are_erased() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_address();
     let pipeline = Pipeline::from_text(&format!(
         "[lake]\nurl = \"file:./data/lake\"\ncommit_interval = \"100ms\"\n[state]\nurl = \"sqlite:./data/state.db\"\n\
          [admin]\nlisten = \"{address}\"\n[[table]]\nstream = \"jsonl:./in/\"\nname = \"mydev.people\"\nkey = [\"id\"]\n\
