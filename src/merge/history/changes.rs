@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 /// Changes from which a piece is folded: few, so that the history's files are under way soon, and the table's columns are at hand.
 const WORTH_FOLDING: usize = if cfg!(test) { 64 } else { 16 * 1024 };
-/// The same where late changes look for more than the present version: each piece reads `bounded`.
+/// The same once changes came late, which look for more than the present version: each piece reads `bounded`.
 const WORTH_LOOKING: usize = if cfg!(test) { 96 } else { 64 * 1024 };
 
 /// Some changes, sorted by key, those of a key in the order of arrival.
@@ -41,25 +41,23 @@ pub(super) struct ChangeSequence {
     columns: SchemaRef,
     /// What was read and not given out.
     ahead: VecDeque<Changes>,
-    /// Changes of a piece at least, but for the last one.
-    worth: usize,
 }
 
 impl ChangeSequence {
-    /// Over `sequence`, whose rows have `columns`; `looks_back`: changes may be late.
-    pub(super) fn new(sequence: Sequence, columns: SchemaRef, looks_back: bool) -> Self {
-        let worth = if looks_back { WORTH_LOOKING } else { WORTH_FOLDING };
-        Self { sequence, columns, ahead: VecDeque::new(), worth }
+    /// Over `sequence`, whose rows have `columns`.
+    pub(super) fn new(sequence: Sequence, columns: SchemaRef) -> Self {
+        Self { sequence, columns, ahead: VecDeque::new() }
     }
 
-    /// The next changes; `None` at the end.
-    pub(super) fn next(&mut self, maker: &KeyBytes) -> Result<Option<Changes>> {
+    /// The next changes; `None` at the end. `come_late`: some of before did.
+    pub(super) fn next(&mut self, maker: &KeyBytes, come_late: bool) -> Result<Option<Changes>> {
+        let worth = if come_late { WORTH_LOOKING } else { WORTH_FOLDING };
         let mut parts: Vec<Changes> = Vec::new();
         let mut count = 0;
         while let Some(next) = self.pull(maker)? {
             // one key's changes stay together, however many they are
             let ends = |last: &Changes| last.keys.row(last.keys.num_rows() - 1) != next.keys.row(0);
-            if count >= self.worth && parts.last().is_some_and(ends) {
+            if count >= worth && parts.last().is_some_and(ends) {
                 self.ahead.push_front(next);
                 break;
             }

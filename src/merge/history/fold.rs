@@ -135,7 +135,7 @@ impl HistoryInput<'_> {
         let maker = KeyBytes::new(&lake.key_names(), lake.columns())?;
         let others = Sorter::new(&shape, spill.clone(), memory_bytes)?;
         let fill = fold.fill().map(|fill| new_columns(&fill, previous_columns.as_deref())).transpose()?.flatten();
-        let join = Join { shape: shape.clone(), rule: rule.clone(), maker, times, resets, reader, others, fill };
+        let join = Join { shape: shape.clone(), rule: rule.clone(), maker, times, resets, reader, others, fill, come_late: false };
         let mut state = State::Begin(Box::new(Begin { join, fold: fold.clone(), base, servers, spill, memory_bytes }));
         let changes = std::iter::from_fn(move || state.step().transpose());
         let base_time = base_time.map(Timestamp::from_micros);
@@ -173,7 +173,7 @@ impl State {
                 State::Begin(begun) => {
                     let Begin { join, fold, base, servers, spill, memory_bytes } = *begun;
                     let (all, columns) = (sequence(&fold, base, servers)?, fold.shape().columns().clone());
-                    let sequence = ChangeSequence::new(all, columns, join.looks_back());
+                    let sequence = ChangeSequence::new(all, columns);
                     *self = match (join.resets.first(), &join.fill) {
                         (None, None) => State::Changed(Box::new((join, sequence))),
                         (reset, fill) => {

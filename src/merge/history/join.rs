@@ -49,6 +49,8 @@ pub(super) struct Join {
     pub(super) others: Sorter,
     /// One row: the values that what is known has in columns that are new.
     pub(super) fill: Option<RecordBatch>,
+    /// Whether changes came late so far.
+    pub(super) come_late: bool,
 }
 
 /// Rows of `bounded` by key.
@@ -103,7 +105,7 @@ impl Fact {
 impl Join {
     /// The next changes of `_open` of those keys that are changed; `None` at the end.
     pub(super) fn next(&mut self, sequence: &mut ChangeSequence) -> Result<Option<SortedChanges>> {
-        let Some(changes) = sequence.next(&self.maker)? else { return Ok(None) };
+        let Some(changes) = sequence.next(&self.maker, self.come_late)? else { return Ok(None) };
         let keys = distinct(&changes, &self.maker)?;
         let count = keys.first().map_or(0, |key| key.len());
         let ends: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![OPEN_END; count]).with_timezone("UTC"));
@@ -119,7 +121,7 @@ impl Join {
         sequence: &mut ChangeSequence,
         open: &RecordBatch,
     ) -> Result<(SortedChanges, Option<RecordBatch>)> {
-        let Some(found) = sequence.next(&self.maker)? else {
+        let Some(found) = sequence.next(&self.maker, self.come_late)? else {
             let none = RecordBatch::new_empty(open.schema());
             let none = Changes { rows: none, keys: self.maker.empty(), trace: Trace::default() };
             return Ok((self.fold(&none, open)?, None));
@@ -172,7 +174,7 @@ impl Join {
     }
 
     /// Whether changes may meet versions in `bounded`: system time has all periods begin in their order, and so nothing is late.
-    pub(super) fn looks_back(&self) -> bool {
+    fn looks_back(&self) -> bool {
         !self.rule.follows_system_time() && self.reader.has_rows(&partition_of(BOUNDED))
     }
 
@@ -207,6 +209,7 @@ impl Join {
         if late.is_empty() {
             return none(self);
         }
+        self.come_late = true;
         let bound = self.resets.first().map_or(bound, |reset| bound.min(reset.at));
         let time = |time| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![time]).with_timezone("UTC")) };
         let maker = &self.maker;

@@ -25,9 +25,8 @@ async fn rules_that_name_what_is_not_there_are_refused_before_anything_is_delive
         ))
         .await;
     let deliver = format!("[[deliver]]\nsource = '{database}.stock'\nto = 'sqlite:data/items.db'\nmapping = 'stock.json'\n");
-    let pipeline = Pipeline::new(server, &deliver);
     let right = MAPPING.replace("DATABASE", &database);
-    let write = |text: &str| std::fs::write(pipeline.path().join("stock.json"), text).unwrap();
+    let write = |pipeline: &Pipeline, text: &str| std::fs::write(pipeline.path().join("stock.json"), text).unwrap();
     let cases = [
         (right.replace("\"secret\"", "\"secert\""), "rule=2 column=secert", "write `secret`, or take it out of the rule"),
         (right.replace("${id}", "${Id}"), "rule=3 column=Id", "write `id`, or take it out of the rule"),
@@ -38,7 +37,8 @@ async fn rules_that_name_what_is_not_there_are_refused_before_anything_is_delive
         ),
     ];
     for (text, where_it_is, remedy) in &cases {
-        write(text);
+        let pipeline = Pipeline::new(server, &deliver);
+        write(&pipeline, text);
         for command in ["run", "doctor"] {
             let answer = pipeline.answer(&[command, "--log-level", "off"]);
             if command == "run" {
@@ -49,16 +49,22 @@ async fn rules_that_name_what_is_not_there_are_refused_before_anything_is_delive
                 assert!(answer.code == 1 && text.contains(where_it_is) && text.contains(remedy), "{where_it_is}: {}", answer.out);
             }
         }
+        assert!(items(&Place::File, &pipeline, "stock").await.is_empty());
+        // once it is corrected, it begins
+        write(&pipeline, &right);
+        let service = pipeline.run();
+        eventually("it is delivered", async || items(&Place::File, &pipeline, "stock").await.len() == 1).await;
+        assert!(service.terminate().success(), "{}", pipeline.log_tail());
     }
-    assert!(!pipeline.path().join("data/items.db").exists());
-    write(&right);
+    let pipeline = Pipeline::new(server, &deliver);
+    write(&pipeline, &right);
     let doctor = pipeline.ok(&["doctor"]);
     assert!(doctor.contains("sqlite.stock") && doctor.contains(&format!("its rules fit {database}.stock")), "{doctor}");
     let service = pipeline.run();
     let delivered =
         async |count| eventually("it is delivered", async || items(&Place::File, &pipeline, "stock").await.len() == count).await;
     delivered(1).await;
-    write(&cases[0].0);
+    write(&pipeline, &cases[0].0);
     for arguments in [&["apply", "--dry-run"][..], &["apply"]] {
         let answer = pipeline.answer(arguments);
         assert!(answer.code == 2 && answer.out.is_empty() && answer.err.lines().count() == 1, "{} {}", answer.code, answer.err);
@@ -69,7 +75,7 @@ async fn rules_that_name_what_is_not_there_are_refused_before_anything_is_delive
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     pipeline.assert_calm_log();
     // where the table was changed since, the service says it and goes on
-    write(&right);
+    write(&pipeline, &right);
     client.run("ALTER TABLE stock ADD COLUMN more INT, RENAME COLUMN secret TO hidden").await;
     let service = pipeline.run();
     eventually("it is said", async || pipeline.log().contains("a delivery's rules don't fit its table")).await;
