@@ -22,8 +22,6 @@ setup: ## what the tests need: packages, MySQL, MariaDB, DynamoDB Local, Python,
 	@scripts/python.sh tests/readers/requirements.txt
 	@scripts/kinesis.sh >/dev/null
 
-# Most tests wait for servers and processes most of the time: two for each core.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: setup lint licences ## set-up, lints, all tests with the three readers' Python
 	$(CARGO) test
 	@echo "make test: all passed"

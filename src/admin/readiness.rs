@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    /// The source is connected, all tables are past their snapshot, and what was read last is recent.
+    /// The source is connected, all tables are past their snapshot, and what was read last is recent; or there is no source.
     Ready,
     /// One line of why not.
     NotReady(String),
@@ -20,6 +20,7 @@ pub fn readiness(view: &StatusView, now: Timestamp, allowed_lag: Duration) -> Re
         CaptureState::Connecting { reason: Some(reason) } => return not(format!("not connected to the source: {reason}")),
         CaptureState::Connecting { reason: None } => return not("connecting to the source".into()),
         CaptureState::Stopping => return not("stopping".into()),
+        CaptureState::NoSource => return Readiness::Ready,
         CaptureState::Streaming | CaptureState::Elsewhere => {}
     }
     let snapshot = view.tables.iter().find_map(|(table, status)| match status.stage {
@@ -62,5 +63,10 @@ mod tests {
         assert_eq!(judge(&status), "99 s behind the source");
         status.cut("p".into(), Timestamp::from_micros(99_000_000));
         assert_eq!(judge(&status), "ready");
+        let fed = Status::new();
+        fed.capture(CaptureState::NoSource);
+        assert_eq!(judge(&fed), "ready");
+        fed.capture(CaptureState::Stopping);
+        assert_eq!(judge(&fed), "stopping");
     }
 }

@@ -112,7 +112,7 @@ pub(super) async fn run_halves(
                 return Ok(());
             }
             if !context.config.has_source() {
-                context.status.capture(CaptureState::Streaming);
+                context.status.capture(CaptureState::NoSource);
                 return waited_for(false, stopped).await;
             }
             keep_running("capture", stopped.clone(), || capture::run(context.clone(), stopped.clone())).await
@@ -129,7 +129,7 @@ pub(super) async fn run_halves(
     let named = NamedTables::default();
     let (keeper, share) = match halves {
         Halves::Merge => {
-            status.capture(CaptureState::Elsewhere);
+            status.capture(if config.has_source() { CaptureState::Elsewhere } else { CaptureState::NoSource });
             let (keeper, share) = Keeper::new(opened.state.clone(), worker_id(), share_rules(&config, &opened, &named));
             (Some(tokio::spawn(keeper.run())), Some(share))
         }

@@ -69,6 +69,8 @@ pub enum CaptureState {
     Stopping,
     /// Another process captures; this one merges.
     Elsewhere,
+    /// There is nothing to capture: streams of others feed all tables.
+    NoSource,
 }
 
 /// One table's status.

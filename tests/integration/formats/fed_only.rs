@@ -1,7 +1,9 @@
 //! Pipelines without a source: commands that are about one say so at once, and ask no server that nobody named.
 
 use super::inferred::{add, comes_to, config};
+use crate::mysql::{eventually, free_address};
 use crate::service::Pipeline;
+use crate::surface::ask;
 
 #[tokio::test]
 async fn commands_about_a_source_say_that_there_is_none() {
@@ -24,8 +26,11 @@ async fn commands_about_a_source_say_that_there_is_none() {
     assert!(doctor.out.contains("feed jsonl:") && doctor.out.contains("doesn't exist yet"), "{}", doctor.out);
     assert!(!doctor.out.contains("source") && !doctor.out.contains("data/stream"), "{}", doctor.out);
     add(pipeline.path(), "a.jsonl", &[r#"{"id": 1}"#]);
+    let address = free_address();
+    pipeline.set_config(&pipeline.config().replace("\"off\"", &format!("\"{address}\"")));
     let service = pipeline.run();
     comes_to(&pipeline, "events", &["id"], &["1"]).await;
+    eventually("it is ready", async || ask(&address, "/readyz").await.is_some_and(|(status, _)| status == 200)).await;
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     let doctor = pipeline.ok(&["doctor"]);
     assert!(doctor.contains("can be read, 1 files") && doctor.contains("declared columns: 1"), "{doctor}");
