@@ -27,7 +27,7 @@ use crate::deliver::DeliverConfig;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::lookup::{Lookup, LookupConfig, LookupUrl};
-use crate::merge::{ChildShape, LakeShape, TableRules};
+use crate::merge::{ChildShape, LakeShape, TableRule, TableRules};
 use crate::publish::CatalogConfig;
 use crate::source::SourceConfig;
 use crate::state::{ScaleRule, StateConfig, StateUrl};
@@ -125,10 +125,19 @@ impl Config {
         Self::parse(path, &text, needs, &|name| std::env::var(name).ok())
     }
 
+    /// What is said of a table that a stream of others feeds; `None`: it is none.
+    pub fn fed_table(&self, table: &TableId) -> Option<&FedTable> {
+        self.fed.iter().find(|fed| fed.table == *table)
+    }
+
+    /// The rule of a table, be it of the source or fed.
+    pub fn rule_of(&self, table: &TableId) -> Option<&TableRule> {
+        self.fed_table(table).map(|fed| &fed.rule).or_else(|| self.tables.rule_for(table))
+    }
+
     /// The columns of a table's key, as far as the rules say.
     pub fn key_of(&self, table: &TableId) -> &[String] {
-        let fed = self.fed.iter().find(|fed| fed.table == *table).map(|fed| &fed.rule);
-        fed.or_else(|| self.tables.rule_for(table)).map(|rule| rule.key.as_slice()).unwrap_or_default()
+        self.rule_of(table).map(|rule| rule.key.as_slice()).unwrap_or_default()
     }
 
     /// Reads the text of the file `path`; `variable` gives the value of an environment variable.

@@ -80,7 +80,7 @@ impl Tables {
             let table = TableId::new(&database, &name);
             let mut line = line(&lake, &database, &name).await.map_err(|error| error.with("table", &table))?;
             (line.state, line.reason) = states.remove(&table).unwrap_or_default();
-            if let Some(fed) = config.fed.iter().find(|fed| fed.table == table) {
+            if let Some(fed) = config.fed_table(&table) {
                 line.inferred = inferred_columns(&lake, fed).await.map_err(|error| error.with("table", &table))?;
             }
             line.way = way(&config, &lake, &table).await.map_err(|error| error.with("table", &table))?;
@@ -102,8 +102,7 @@ impl Tables {
 
 /// What a table's rows go through on their way.
 async fn way(config: &Config, lake: &Lake, table: &TableId) -> Result<Option<String>> {
-    let fed = config.fed.iter().find(|fed| fed.table == *table).map(|fed| &fed.rule);
-    let Some(transform) = fed.or_else(|| config.tables.rule_for(table)).and_then(|rule| rule.transform.as_ref()) else {
+    let Some(transform) = config.rule_of(table).and_then(|rule| rule.transform.as_ref()) else {
         return Ok(None);
     };
     let mut way = "transformed".to_owned();

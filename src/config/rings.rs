@@ -1,10 +1,9 @@
 //! Tables that join each other in a ring (`url = "table:…"`): what keeps such a ring from ever beginning is said at the start.
 
-use super::{Config, FedTable};
+use super::Config;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::lookup::{Lookup, LookupUrl, Missing, leads_to};
-use crate::merge::TableRule;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -48,10 +47,6 @@ impl Config {
         Ok(())
     }
 
-    fn fed_table(&self, table: &TableId) -> Option<&FedTable> {
-        self.fed.iter().find(|fed| fed.table == *table)
-    }
-
     /// The stream of others that feeds it; `None`: it is of the source.
     fn feed(&self, table: &TableId) -> Option<String> {
         self.fed_table(table).map(|fed| format!("{} {}", fed.stream, fed.format))
@@ -59,9 +54,7 @@ impl Config {
 
     /// The tables that `table` joins, but itself.
     fn joins(&self, table: &TableId) -> Vec<(Arc<Lookup>, TableId)> {
-        let of_fed = self.fed_table(table).map(|fed| &fed.rule);
-        let rule: Option<&TableRule> = of_fed.or_else(|| self.tables.rule_for(table));
-        let lookups = rule.and_then(|rule| rule.transform.as_ref()).map(|transform| transform.lookups());
+        let lookups = self.rule_of(table).and_then(|rule| rule.transform.as_ref()).map(|transform| transform.lookups());
         let tables = lookups.into_iter().flat_map(|lookups| lookups.values());
         tables.filter_map(|lookup| Some((lookup.clone(), table_of(lookup)?))).filter(|(_, other)| other != table).collect()
     }

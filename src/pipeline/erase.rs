@@ -284,13 +284,11 @@ fn split_keys(names: &[String], keys: &[String]) -> Result<Vec<Vec<String>>> {
     for key in keys {
         let parts: Vec<String> = key.split(',').map(|part| part.trim().to_owned()).collect();
         match names.len() {
+            0 if parts.len() > 1 => asked.extend([vec![key.clone()], parts]),
             // the only column of a key may have commas in its values
             0 | 1 => asked.push(vec![key.clone()]),
             count if count == parts.len() => asked.push(parts),
             _ => return Err(no_key(names, key)),
-        }
-        if names.is_empty() && key.contains(',') {
-            asked.push(key.split(',').map(|part| part.trim().to_owned()).collect());
         }
     }
     Ok(asked)

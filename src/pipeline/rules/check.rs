@@ -150,7 +150,7 @@ fn refuse_rebuild(table: &TableId, was: &TableRule, is: &TableRule) -> Result<()
 
 fn check_feeds(before: &Config, now: &Config) -> Result<()> {
     for is in &now.fed {
-        let Some(was) = before.fed.iter().find(|was| was.table == is.table) else { continue };
+        let Some(was) = before.fed_table(&is.table) else { continue };
         refuse_rebuild(&is.table, &was.rule, &is.rule)?;
         if was.format != is.format {
             return Err(rebuild(&is.table, "format"));
