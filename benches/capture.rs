@@ -102,6 +102,7 @@ async fn cut(reader: &mut BinlogReader, lanes: &mut LaneBuffers, producer: &mut 
         tables: reader.tables().states(),
         schemas: reader.tables().schemas(),
         rules: None,
+        complete_until: None,
     };
     producer.cut(lanes.take_rest()?, cut).await
 }

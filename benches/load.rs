@@ -143,6 +143,7 @@ async fn prepare(folder: &Path, rows: usize) {
             tables: BTreeMap::from([(schema.table.clone(), state)]),
             schemas: BTreeMap::new(),
             rules: None,
+            complete_until: None,
         };
         producer.cut(Vec::new(), cut).await.expect("a cut");
     }

@@ -88,8 +88,8 @@ pub(super) fn shown(seen: &SeenErasure) -> Value {
     let mut shown = json!({"table": seen.table.to_string(), "keys": seen.key_count, "asked_at": seen.asked_at.to_string()});
     let more = match &seen.progress {
         EraseProgress::Waiting => json!({"state": "waiting"}),
-        EraseProgress::Taken { by, steps } => {
-            json!({"state": "running", "by": by, "steps": steps, "of": crate::pipeline::ERASE_STEPS})
+        EraseProgress::Taken { by, steps, waits } => {
+            json!({"state": "running", "by": by, "steps": steps, "of": crate::pipeline::ERASE_STEPS, "waits": waits})
         }
         EraseProgress::Failed { reason } => json!({"state": "failed", "reason": reason}),
         EraseProgress::Done { erased } => json!({

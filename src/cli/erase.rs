@@ -39,6 +39,9 @@ pub(super) struct Erase {
     keys: Vec<String>,
 }
 
+/// What the bar says where the service waits.
+const WAITING: &str = "the service waits";
+
 impl Erase {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let Ruled { config, lake } = global.ruled_lake().await?;
@@ -66,7 +69,7 @@ impl Erase {
         let is_taken = asked.is_taken_within(PATIENCE).await?;
         bar.set_message(if is_taken { "by the service" } else { "" });
         let done = match is_taken {
-            true => asked.answer(|steps| bar.set_position(steps)).await,
+            true => asked.answer(|steps, waits| show(&bar, steps, waits)).await,
             false => alone(eraser, &state, &table, (&self.keys, key), &bar).await,
         };
         bar.finish_and_clear();
@@ -76,6 +79,16 @@ impl Erase {
             erased.rows, erased.versions, erased.elements, erased.letters, erased.files
         );
         Ok(Answer::Done)
+    }
+}
+
+/// Shows how far the service is. What it waits for is said in a line, once.
+fn show(bar: &ProgressBar, steps: u64, waits: Option<&str>) {
+    bar.set_position(steps);
+    let Some(waits) = waits else { return bar.set_message("by the service") };
+    if bar.message() != WAITING {
+        bar.set_message(WAITING);
+        bar.suspend(|| eprintln!("the service waits {waits}\nit erases then, also if you stop here (Ctrl-C)"));
     }
 }
 

@@ -64,6 +64,9 @@ pub struct Cut {
     pub position: SourcePosition,
     /// When the source committed the last transaction before the cut (or sent the last heartbeat, if that is later).
     pub source_commit_time: Timestamp,
+    /// All that the source had committed by this time, of the capture's clock, is before the cut. `None`: nobody can know, as others write the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_until: Option<Timestamp>,
     /// The tables that the capture knows.
     pub tables: BTreeMap<TableId, TableState>,
     /// The tables' shapes at the cut: the events behind it are read with these, and a change is noticed by them.

@@ -124,5 +124,6 @@ pub(crate) fn cut(number: u64) -> Cut {
         tables: [(TableId::new("sports", "ticket_activity"), TableState::Live)].into(),
         schemas: std::collections::BTreeMap::new(),
         rules: None,
+        complete_until: None,
     }
 }

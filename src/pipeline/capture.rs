@@ -5,6 +5,7 @@
 //! on, and tables that have none are read by a snapshot.
 
 mod follow;
+mod horizon;
 mod link;
 mod overtaken;
 mod ruled;

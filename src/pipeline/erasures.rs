@@ -52,6 +52,9 @@ pub enum EraseProgress {
         by: String,
         /// Steps that are done, of [`STEPS`](super::ERASE_STEPS).
         steps: u64,
+        /// What it waits for; `None`: for nothing, or not for long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waits: Option<String>,
     },
     /// It is done, and written down in the audit.
     Done {
@@ -63,6 +66,12 @@ pub enum EraseProgress {
         /// Why.
         reason: String,
     },
+}
+
+impl EraseProgress {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Failed { .. })
+    }
 }
 
 /// A request as `/status` shows it: never which keys.
@@ -148,17 +157,17 @@ impl Asked {
         }
     }
 
-    /// Waits for the answer; tells `on_steps` how many steps are done.
+    /// Waits for the answer; tells `on_steps` how many steps are done, and what the next one waits for.
     ///
     /// # Errors
     /// `Refused` with what the service says, if it can't be done.
-    pub async fn answer(self, on_steps: impl Fn(u64)) -> Result<Erased> {
+    pub async fn answer(self, on_steps: impl Fn(u64, Option<&str>)) -> Result<Erased> {
         let gone = || Error::new(Area::Config, Kind::Refused, "the request is gone from the state store");
         loop {
             let (lease, progress) = self.read().await?.ok_or_else(gone)?;
             let outcome = match progress {
-                EraseProgress::Waiting => Err(0),
-                EraseProgress::Taken { steps, .. } => Err(steps),
+                EraseProgress::Waiting => Err((0, None)),
+                EraseProgress::Taken { steps, waits, .. } => Err((steps, waits)),
                 EraseProgress::Done { erased } => Ok(Ok(erased)),
                 EraseProgress::Failed { reason } => {
                     Ok(Err(Error::new(Area::Lake, Kind::Refused, "the service can't erase it")
@@ -166,8 +175,8 @@ impl Asked {
                 }
             };
             match outcome {
-                Err(steps) => {
-                    on_steps(steps);
+                Err((steps, waits)) => {
+                    on_steps(steps, waits.as_deref());
                     tokio::time::sleep(ANSWER_INTERVAL).await;
                 }
                 Ok(outcome) => {
@@ -236,7 +245,12 @@ impl Erasures {
 
     /// This process does it, and has done so many steps.
     pub(super) async fn taken(&self, open: &OpenRequest, steps: u64) {
-        self.note(open, EraseProgress::Taken { by: self.me.to_string(), steps }).await;
+        self.note(open, EraseProgress::Taken { by: self.me.to_string(), steps, waits: None }).await;
+    }
+
+    /// This process will do it, and waits for something.
+    pub(super) async fn waits(&self, open: &OpenRequest, waits: String) {
+        self.note(open, EraseProgress::Taken { by: self.me.to_string(), steps: 0, waits: Some(waits) }).await;
     }
 
     /// It is answered.
@@ -256,7 +270,11 @@ impl Erasures {
             };
             let expected = lease.counter;
             let mut lease = lease.renewed();
-            let is_over = matches!(progress, EraseProgress::Done { .. } | EraseProgress::Failed { .. });
+            let known = serde_json::from_str::<EraseRequest>(&lease.checkpoint);
+            if known.is_ok_and(|known| known.progress.is_over()) {
+                return Ok(());
+            }
+            let is_over = progress.is_over();
             let keys = if is_over { Vec::new() } else { open.request.keys.clone() };
             lease.checkpoint = encoded(&EraseRequest { progress, keys, ..open.request.clone() })?;
             self.state.update_lease(&lease, expected).await.map(|_| ())
@@ -330,11 +348,12 @@ mod tests {
         assert!(asked.is_taken_within(Duration::ZERO).await.unwrap());
         let erased = Erased { rows: 3, ..Erased::default() };
         erasures.answered(&open, EraseProgress::Done { erased: erased.clone() }).await;
+        erasures.waits(&open, "for what was on its way when it was done".into()).await;
         let (open, seen) = open_requests(&state, &prefix("file:/lake")).await.unwrap();
         let done = EraseProgress::Done { erased: erased.clone() };
         assert_eq!((open.len(), seen[0].key_count, &seen[0].progress), (0, 1, &done));
         assert!(!state.leases("").await.unwrap()[0].checkpoint.contains("a person"), "the keys aren't kept");
-        assert_eq!(asked.answer(|_| {}).await.unwrap(), erased);
+        assert_eq!(asked.answer(|_, _| {}).await.unwrap(), erased);
         assert!(state.leases("").await.unwrap().is_empty(), "nothing of it stays");
         looking.abort();
     }
@@ -351,7 +370,7 @@ mod tests {
         assert!(open_requests(&state, &prefix("file:/another")).await.unwrap().1.is_empty());
         let (erasures, looking) = Erasures::look(&state, "file:/lake", &Status::new());
         erasures.answered(&open, EraseProgress::Failed { reason: "`x` is no key".into() }).await;
-        let error = asked.answer(|_| {}).await.unwrap_err();
+        let error = asked.answer(|_, _| {}).await.unwrap_err();
         assert!(error.to_string().contains("`x` is no key"), "{error}");
         looking.abort();
     }

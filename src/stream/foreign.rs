@@ -239,6 +239,7 @@ impl ForeignReader {
             tables: self.tables.iter().map(|table| (table.clone(), TableState::Live)).collect(),
             schemas: BTreeMap::new(),
             rules: None,
+            complete_until: None,
         };
         self.waiting = Some((cut, position));
         Ok(vec![self.chunk(&batch.sections, None)?])

@@ -238,6 +238,7 @@ fn cut(number: u64) -> Cut {
         tables: BTreeMap::new(),
         schemas: BTreeMap::new(),
         rules: None,
+        complete_until: None,
     }
 }
 

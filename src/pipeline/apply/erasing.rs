@@ -1,7 +1,8 @@
 //! Erasing, asked of the running service: see [`Erasures`].
 //!
 //! The table's owner does it, between two commits. What the source had committed when it was asked for is committed first, so that nothing of the key which was under way
-//! comes after.
+//! comes after: it waits for a cut that has all of that ([`Cut::complete_until`](crate::event::Cut)), however far behind the capture is. Where others write the stream, what
+//! they had put on it by then counts.
 
 use super::Apply;
 use crate::error::{Error, Kind, Result};
@@ -12,13 +13,16 @@ use crate::pipeline::AppliedCommit;
 use crate::pipeline::erase::{Eraser, note_erased};
 use crate::pipeline::erasures::{EraseProgress, Erasures, OpenRequest};
 use crate::state::{LeaseKey, RunLabel};
+use crate::stream::CutReached;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How long the source's clock may be behind before a request is taken to be older than what has been read.
-const CLOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what somebody else has put on a stream takes at most until a reader sees it.
+const ARRIVAL: Duration = Duration::from_secs(5);
+/// How long a request waits before who asked is told what for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The requests that the loop knows.
 #[derive(Debug, Default)]
@@ -26,12 +30,16 @@ pub(super) struct Erasing {
     erasures: Option<Erasures>,
     known: BTreeMap<LeaseKey, Noticed>,
     running: JoinSet<Ended>,
+    /// When the stream last had no more.
+    at_end: Option<Instant>,
 }
 
 /// A request for one of the loop's tables.
 #[derive(Debug)]
 struct Noticed {
     since: Instant,
+    /// Whether who asked was told what it waits for.
+    is_told: bool,
     /// Up to this cut all must be committed first.
     until: Option<CutPoint>,
     stage: Stage,
@@ -58,6 +66,11 @@ impl Erasing {
     /// Requests of `erasures`; `None`: nobody can ask.
     pub(super) fn of(erasures: Option<Erasures>) -> Self {
         Self { erasures, ..Self::default() }
+    }
+
+    /// The stream has no more at the moment.
+    pub(super) fn stream_ended(&mut self) {
+        self.at_end = Some(Instant::now());
     }
 
     /// Whether none is under way.
@@ -96,7 +109,7 @@ impl Apply {
                 continue;
             }
             if !self.erasing.known.contains_key(&one.key) {
-                let noticed = Noticed { since: Instant::now(), until: None, stage: Stage::Waiting };
+                let noticed = Noticed { since: Instant::now(), is_told: false, until: None, stage: Stage::Waiting };
                 self.erasing.known.insert(one.key.clone(), noticed);
                 tracing::info!(%table, keys = one.request.keys.len(), "asked to erase");
                 let (erasures, one) = (erasures.clone(), one.clone());
@@ -111,15 +124,24 @@ impl Apply {
 
     /// Whether all that the source had when it was asked for is in the table, and nothing writes it.
     fn is_settled(&mut self, one: &OpenRequest) -> Result<bool> {
+        let at_end = self.erasing.at_end;
         let noticed = self.erasing.known.get_mut(&one.key).filter(|noticed| noticed.stage == Stage::Waiting);
         let Some(noticed) = noticed else { return Ok(false) };
-        let is_patient = noticed.since.elapsed() < CLOCK_PATIENCE;
-        // a stream without a cut has nothing for the table
-        let Some(cut) = self.last_cut.clone() else { return Ok(!is_patient) };
-        let is_past = cut.cut.source_commit_time >= one.request.asked_at || !is_patient;
-        if noticed.until.is_none() && is_past {
-            noticed.until = Some(cut.point);
+        let cut = self.last_cut.clone();
+        if noticed.until.is_none() {
+            match wanting(one, cut.as_ref(), at_end.is_some_and(|at| at >= noticed.since + ARRIVAL)) {
+                None => noticed.until = cut.as_ref().map(|cut| cut.point),
+                Some(waits) if noticed.since.elapsed() >= PATIENCE && !std::mem::replace(&mut noticed.is_told, true) => {
+                    tracing::info!(table = %one.request.table, waits, "what is to be erased isn't yet");
+                    if let Some(erasures) = self.erasing.erasures.clone() {
+                        let one = one.clone();
+                        tokio::spawn(async move { erasures.waits(&one, waits).await });
+                    }
+                }
+                Some(_) => {}
+            }
         }
+        let Some(cut) = cut else { return Ok(false) };
         let Some(until) = noticed.until else { return Ok(false) };
         let table = one.request.table.clone();
         let of_letters = |other: &TableId| is_letters_of(other, &table);
@@ -172,6 +194,19 @@ impl Apply {
             // nobody listens where nobody asked
             let _ = self.commits_done.send(commit);
         }
+    }
+}
+
+/// What is still to come before a request may be carried out behind `cut`, if anything is; `has_arrived`: all that others had put on the stream when it came.
+fn wanting(one: &OpenRequest, cut: Option<&CutReached>, has_arrived: bool) -> Option<String> {
+    let Some(cut) = cut else {
+        return Some("for the stream's first cut: without `binlake capture` nothing says that all changes of the source are there".into());
+    };
+    let asked_at = one.request.asked_at;
+    match cut.cut.complete_until {
+        Some(until) if until >= asked_at => None,
+        Some(until) => Some(format!("for what the source had committed by {asked_at}: the capture has read what it had by {until}")),
+        None => (!has_arrived).then(|| "for what has been put on the stream".into()),
     }
 }
 

@@ -181,11 +181,13 @@ impl Apply {
                         }
                     };
                     is_at_end = event.is_none();
-                    if let Some(event) = event {
-                        self.take(event)?;
-                        if self.is_misled() {
-                            return Ok(self.ended());
-                        }
+                    let Some(event) = event else {
+                        self.erasing.stream_ended();
+                        continue;
+                    };
+                    self.take(event)?;
+                    if self.is_misled() {
+                        return Ok(self.ended());
                     }
                 }
             }

@@ -144,6 +144,7 @@ mod tests {
             tables: BTreeMap::new(),
             schemas: BTreeMap::new(),
             rules: None,
+            complete_until: None,
         };
         CutReached { point: point(number), cut: Arc::new(cut), position: LogPosition(format!("p{number}")) }
     }

@@ -10,6 +10,7 @@
 //! takes a new epoch, and what was sent of the transaction is void, whether the server sends it again or not. So does one after which another server answers:
 //! an epoch is of one server, whose coordinates compare.
 
+use super::horizon::Horizon;
 use super::link::Link;
 use super::snapshots::Snapshots;
 use crate::error::{Area, Error, Kind, Result};
@@ -67,6 +68,7 @@ pub struct Follower {
     lanes: LaneBuffers,
     producer: Producer,
     link: Link,
+    horizon: Horizon,
     status: Status,
     pace: Pace,
     next_cut: Instant,
@@ -83,8 +85,21 @@ impl Follower {
     pub fn new(reader: BinlogReader, lanes: LaneBuffers, producer: Producer, link: Link, status: Status, pace: Pace) -> Self {
         let now = Instant::now();
         let (next_cut, next_flush) = (now + pace.cut_interval, now + pace.flush_interval);
-        let known_stages = BTreeMap::new();
-        Self { reader, lanes, producer, link, status, pace, next_cut, next_flush, known_stages, rules: None, bytes_read: 0 }
+        let horizon = Horizon::begin(link.options.clone(), link.settings.clone());
+        Self {
+            reader,
+            lanes,
+            producer,
+            link,
+            horizon,
+            status,
+            pace,
+            next_cut,
+            next_flush,
+            known_stages: BTreeMap::new(),
+            rules: None,
+            bytes_read: 0,
+        }
     }
 
     /// The same; its cuts say that these rules are in force.
@@ -267,6 +282,7 @@ impl Follower {
         let cut = Cut {
             number: self.producer.next_cut(),
             source_commit_time: self.reader.source_commit_time(),
+            complete_until: Some(self.horizon.complete_until(&position)),
             tables: self.reader.tables().states(),
             schemas: self.reader.tables().schemas(),
             rules: self.rules.clone(),

@@ -97,6 +97,7 @@ impl FakeProducer {
             tables: BTreeMap::new(),
             schemas: BTreeMap::new(),
             rules: None,
+            complete_until: None,
         });
         (0..self.writers.len()).for_each(|lane| self.flush(lane, Some(&cut)));
     }

@@ -113,8 +113,36 @@ async fn any_worker_can_be_asked_to_erase() {
         }
         assert!(scene.past_of_one(table).is_empty());
     }
-    // one whose owner is killed before it can begin is done by whoever takes over
+    // what the capture has not read yet is waited for, else it would bring the person back
     let table = scene.tables[0].clone();
+    let of_behind = |id: i32| {
+        let rows = scene.pipeline.table(&scene.database, &format!("{table}_history"));
+        rows.values(None, &["id"]).unwrap().into_iter().filter(|row| row[0] == Some(id.to_string())).count()
+    };
+    scene.pipeline.pause(&capture);
+    for statement in [
+        format!("INSERT INTO {table} VALUES (3, 'a person'), (4, 'another')"),
+        format!("UPDATE {table} SET value = 'the same person' WHERE id = 3"),
+        format!("DELETE FROM {table} WHERE id = 3"),
+    ] {
+        scene.client.run(&statement).await;
+    }
+    let (status, said) = post(&of_first, "/erase", &format!("{{\"table\": \"{}.{table}\", \"keys\": [3]}}", scene.database)).await;
+    assert_eq!(status, 202, "{said}");
+    let mut shown = Value::Null;
+    eventually("it waits for the capture", async || {
+        shown = last_erasure(&of_second).await;
+        shown["waits"].as_str().is_some_and(|waits| waits.contains("the capture has read what it had by"))
+    })
+    .await;
+    capture.signal("CONT");
+    eventually("it is done", async || {
+        shown = last_erasure(&of_first).await;
+        shown["state"] == "done"
+    })
+    .await;
+    assert!(shown["versions"] == 4 && of_behind(3) == 0 && of_behind(4) == 1, "{shown}, {} {}", of_behind(3), of_behind(4));
+    // one whose owner is killed before it can begin is done by whoever takes over
     let (owner, other, address) =
         if scene.writers()[0] == first.pid().to_string() { (first, second, of_second) } else { (second, first, of_first) };
     owner.signal("STOP");

@@ -67,6 +67,7 @@ fn ours(sections: Vec<Section>) -> Vec<UserRecord> {
         tables: Default::default(),
         schemas: Default::default(),
         rules: None,
+        complete_until: None,
     };
     let content = ChunkContent { sections, cut: Some(Arc::new(cut)) };
     ChunkTranslator::new(format, Lane(0), 1, 1 << 20).records(&header, &content, true, Timestamp::from_micros(0)).unwrap().concat()

@@ -263,6 +263,7 @@ impl FakeCapture {
                 .collect::<BTreeMap<_, _>>(),
             schemas: BTreeMap::new(),
             rules: None,
+            complete_until: None,
         };
         let rest = (0..self.lanes.len()).map(|lane| self.sections(lane)).collect();
         self.producer.cut(rest, cut).await?;
