@@ -82,7 +82,12 @@ pub fn source_error(error: mysql_async::Error, what: &'static str) -> Error {
         mysql_async::Error::Url(_) => (Kind::Config, None),
         _ => (Kind::Refused, None),
     };
-    let ours = Error::new(Area::Source, kind, what).caused_by(error);
+    let ours = Error::new(Area::Source, kind, what);
+    let ours = match error {
+        // the enclosing errors say nothing but `Input/output error`, twice
+        mysql_async::Error::Io(IoError::Io(error)) => ours.caused_by(error),
+        error => ours.caused_by(error),
+    };
     match remedy {
         Some(remedy) => ours.remedy(remedy),
         None => ours,
