@@ -200,12 +200,16 @@ impl Apply {
 /// What is still to come before a request may be carried out behind `cut`, if anything is; `has_arrived`: all that others had put on the stream when it came.
 fn wanting(one: &OpenRequest, cut: Option<&CutReached>, has_arrived: bool) -> Option<String> {
     let Some(cut) = cut else {
-        return Some("for the stream's first cut: without `binlake capture` nothing says that all changes of the source are there".into());
+        return Some(
+            "for the stream's first cut: without `binlake capture` nothing says that all changes of the source are there".into(),
+        );
     };
     let asked_at = one.request.asked_at;
     match cut.cut.complete_until {
         Some(until) if until >= asked_at => None,
-        Some(until) => Some(format!("for what the source had committed by {asked_at}: the capture has read what it had by {until}")),
+        Some(until) => {
+            Some(format!("for what the source had committed by {asked_at}: the capture has read what it had by {until}"))
+        }
         None => (!has_arrived).then(|| "for what has been put on the stream".into()),
     }
 }
