@@ -124,27 +124,50 @@ impl ServerInfo {
 
     /// Where the binlog ends now. While other sessions commit, the coordinates may be ahead of what a read sees; the GTID set is not.
     pub async fn read_position(&self, conn: &mut Conn) -> Result<SourcePosition> {
-        let failed = |error| source_error(error, "the server's binlog position can't be read");
-        let statement = match self.flavor {
-            Flavor::MySql if self.version >= (8, 2, 0) => "SHOW BINARY LOG STATUS",
-            _ => "SHOW MASTER STATUS",
-        };
         // the set first: it must never be ahead of what the caller reads afterwards
         let gtid_set = match self.flavor {
-            Flavor::MySql if self.has_gtids() => Some(self.read_gtid_set(conn, "SELECT @@GLOBAL.gtid_executed").await?),
-            _ => None,
+            Flavor::MySql => self.executed(conn).await?,
+            Flavor::MariaDb => None,
         };
-        let row: Option<Row> = conn.query_first(statement).await.map_err(failed)?;
-        let mut row = row.ok_or_else(binlog_off)?;
-        let file: Option<String> = row.take(0);
-        let offset: Option<u64> = row.take(1);
-        let (Some(file), Some(offset)) = (file, offset) else { return Err(binlog_off()) };
-        let coordinates = BinlogCoordinates { file: file.into(), offset };
+        let coordinates = self.read_coordinates(conn).await?;
         let gtid_set = match self.flavor {
             Flavor::MySql => gtid_set,
             Flavor::MariaDb => Some(self.mariadb_gtid_set(conn, &coordinates).await?),
         };
         Ok(SourcePosition { lineage: self.lineage.clone(), coordinates, gtid_set })
+    }
+
+    /// A position that has all that is committed now, and no more than what is committed when this returns; it costs the server little, so it may be asked often.
+    /// (For [`Self::read_position`] MariaDB reads its newest binlog file.)
+    pub async fn read_end(&self, conn: &mut Conn) -> Result<SourcePosition> {
+        let gtid_set = match self.flavor {
+            Flavor::MySql => self.executed(conn).await?,
+            Flavor::MariaDb => Some(self.read_gtid_set(conn, "SELECT @@GLOBAL.gtid_binlog_pos").await?),
+        };
+        let coordinates = self.read_coordinates(conn).await?;
+        Ok(SourcePosition { lineage: self.lineage.clone(), coordinates, gtid_set })
+    }
+
+    /// What MySQL has executed, where it has GTIDs.
+    async fn executed(&self, conn: &mut Conn) -> Result<Option<GtidSet>> {
+        match self.has_gtids() {
+            true => self.read_gtid_set(conn, "SELECT @@GLOBAL.gtid_executed").await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    async fn read_coordinates(&self, conn: &mut Conn) -> Result<BinlogCoordinates> {
+        let statement = match self.flavor {
+            Flavor::MySql if self.version >= (8, 2, 0) => "SHOW BINARY LOG STATUS",
+            _ => "SHOW MASTER STATUS",
+        };
+        let row: Option<Row> =
+            conn.query_first(statement).await.map_err(|error| source_error(error, "the server's binlog position can't be read"))?;
+        let mut row = row.ok_or_else(binlog_off)?;
+        let file: Option<String> = row.take(0);
+        let offset: Option<u64> = row.take(1);
+        let (Some(file), Some(offset)) = (file, offset) else { return Err(binlog_off()) };
+        Ok(BinlogCoordinates { file: file.into(), offset })
     }
 
     /// MariaDB's GTID position at `coordinates`.

@@ -88,6 +88,7 @@ fn cut_line(cut: &Cut, epoch: Value, log_position: &str) -> String {
         "position": position,
         "coordinates": cut.position.coordinates.to_string(),
         "commit_time": cut.source_commit_time.to_string(),
+        "complete_until": cut.complete_until.map(|until| until.to_string()),
         "log_position": log_position,
         "tables": tables,
     })

@@ -86,7 +86,7 @@ async fn ask(
 
 async fn source_end(info: &ServerInfo, conn: &mut Conn) -> Result<SourceEnd> {
     let asked_at = Timestamp::now();
-    let position = info.read_position(conn).await?;
+    let position = info.read_end(conn).await?;
     Ok(SourceEnd { asked_at, position })
 }
 

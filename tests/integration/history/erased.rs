@@ -102,7 +102,16 @@ async fn a_person_is_gone_from_every_file() {
 
 #[tokio::test]
 async fn a_running_service_erases_for_whoever_asks() {
-    let mut scene = Scene::on(Server::shared(Flavour::MySql), "history_asked", "history = true\n").await;
+    running_service_erases(Flavour::MySql, "history_asked").await;
+}
+
+#[tokio::test]
+async fn a_running_service_on_mariadb_erases() {
+    running_service_erases(Flavour::MariaDb, "history_asked_mariadb").await;
+}
+
+async fn running_service_erases(flavour: Flavour, name: &str) {
+    let mut scene = Scene::on(Server::shared(flavour), name, "history = true\n").await;
     scene.run(&["CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(40), city VARCHAR(40))"]).await;
     scene.run(&["INSERT INTO people VALUES (42, 'Zaphod Beeblebrox', 'Betelgeuse'), (43, 'Ford Prefect', 'Guildford')"]).await;
     let service = scene.pipeline.run();
