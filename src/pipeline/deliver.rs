@@ -227,7 +227,7 @@ async fn begin(
         let Some(delivery) = find(&generation.config, name) else { break };
         if let Some(at) = gone.filter(|_| first.is_none()) {
             let last = delivered_checkpoint(delivery).await?;
-            if last.is_none_or(|last| last.at() >= at) {
+            if last.is_some_and(|last| last.at() >= at) {
                 return Ok(None);
             }
         }

@@ -1,13 +1,15 @@
 //! Tables that go by other rules: each has all up to the cut at which it goes, also where who had it was killed before it came there.
 //!
-//! Whoever begins looks for tables of the lake that the rules in force don't have, and that lack some of what lies before that cut: it begins by the rules that
-//! have them, once more, and ends at the cut. A table that can't come there (it was stopped at the source, or its copy was under way) is tried once; then it is
-//! written down that it has ended.
+//! Whoever begins looks for tables that the rules in force don't have, and that lack some of what lies before that cut: it begins by the rules that have them, once
+//! more, and ends at the cut. What a table has its last commit says. One that had no commit yet is known by its lease, where workers share the tables; else the
+//! checkpoints of the others say from where on it must be read, for its sake as well. A table that can't come there (it was stopped at the source, or its copy was
+//! under way) is tried once; then it is written down that it has ended.
 
 use super::Ground;
 use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, TableId};
 use crate::pipeline::rules::{Passed, RulesBook};
+use crate::pipeline::share::Need;
 
 /// What becomes of tables that the rules in force don't have.
 #[derive(Debug, Default)]
@@ -41,21 +43,21 @@ impl Gone {
     }
 }
 
-/// Looks at those of `tables` that the rules in force don't have.
+/// Looks at those of `tables` that the rules in force don't have; beside each is what its lease says that it needs of the stream.
 pub(super) async fn gone(
     ground: &Ground,
     book: &RulesBook,
     passed: &Passed,
-    tables: impl IntoIterator<Item = TableId>,
+    tables: impl IntoIterator<Item = (TableId, Option<Need>)>,
 ) -> Result<Gone> {
     let known = book.tables_before(book.newest());
     let mut found = Gone::default();
-    for table in tables {
+    for (table, need) in tables {
         let Some(last) = known.iter().position(|(_, rules)| rules.rule_for(&table).is_some()).filter(|last| *last > 0) else {
             continue;
         };
         let Some(at) = known[last - 1].0 else { continue };
-        if !passed.has(&table, at) && is_behind(ground, &table, at).await? && !book.has_ended(&noted(&table), at).await? {
+        if !passed.has(&table, at) && is_behind(ground, &table, need, at).await? && !book.has_ended(&noted(&table), at).await? {
             found.least = found.least.max(last);
             found.behind.push((table, at));
         } else {
@@ -70,13 +72,16 @@ pub(super) async fn gone_of_lake(ground: &Ground, book: &RulesBook, passed: &Pas
     if book.tables_before(book.newest()).len() < 2 {
         return Ok(Gone::default());
     }
-    gone(ground, book, passed, ground.lake.tables().await?).await
+    let tables = ground.lake.tables().await?;
+    gone(ground, book, passed, tables.into_iter().map(|table| (table, None))).await
 }
 
-/// Whether a table has commits of this stream, and none at the cut or behind it.
-async fn is_behind(ground: &Ground, table: &TableId, at: CutPoint) -> Result<bool> {
-    let checkpoint = ground.lake.checkpoint(table).await?;
-    Ok(checkpoint.is_some_and(|checkpoint| checkpoint.stream_id == ground.log.identity().stream_id && checkpoint.at() < at))
+/// Whether a table has commits of this stream, and none at the cut or behind it; or none at all, while its lease says that it needs what lies before the cut.
+async fn is_behind(ground: &Ground, table: &TableId, need: Option<Need>, at: CutPoint) -> Result<bool> {
+    Ok(match ground.lake.checkpoint(table).await? {
+        Some(checkpoint) => checkpoint.stream_id == ground.log.identity().stream_id && checkpoint.at() < at,
+        None => need.is_some_and(|need| need.lies_before(at)),
+    })
 }
 
 /// What the book calls a table that has ended.

@@ -206,16 +206,34 @@ pub(in crate::pipeline) async fn apply_ruled(
 
 /// Begins by the newest rules that count where the loop begins by them.
 async fn begin(ground: &Ground, book: &RulesBook, passed: &Passed, gone: &Gone) -> Result<(Option<Apply>, Arc<Generation>)> {
+    let mut emptied = None;
     for (i, (number, since)) in book.candidates().into_iter().enumerate().skip(gone.least) {
         let generation = book.generation(number, &ground.status)?;
         if i == 0 && generation.tables.rules().is_empty() {
-            return Ok((None, generation));
+            let Some(at) = since else { return Ok((None, generation)) };
+            if passed.has_all(at) {
+                book.note_ended(ALL_TABLES, at).await;
+                return Ok((None, generation));
+            }
+            if book.has_ended(ALL_TABLES, at).await? {
+                return Ok((None, generation));
+            }
+            // the last tables that went may not have come to their first commits
+            emptied = Some((at, generation));
+            continue;
         }
         ground.log.register_reader(book.lake_url())?;
         let apply = Apply::start_on(&ground.by(&generation, book), gone).await?;
+        if let Some((at, emptied)) = emptied.take_if(|(at, _)| !apply.begins_before(*at, passed)) {
+            book.note_ended(ALL_TABLES, at).await;
+            return Ok((None, emptied));
+        }
         if !since.is_some_and(|since| apply.begins_before(since, passed)) {
             return Ok((Some(apply), generation));
         }
     }
     Err(Error::bug("no rules count from the beginning"))
 }
+
+/// What the book calls the last tables, where rules leave none.
+const ALL_TABLES: &str = "all tables";

@@ -91,7 +91,8 @@ pub(in crate::pipeline) async fn apply_shared(
                 continue;
             }
         } else if assigned.is_read && (!assigned.apply.is_empty() || assigned.known.is_empty()) {
-            let gone = gone(ground, book, passed, assigned.apply.keys().cloned()).await?;
+            let leased = assigned.apply.iter().map(|(table, need)| (table.clone(), Some(need.clone())));
+            let gone = gone(ground, book, passed, leased).await?;
             let (apply, _generation) = begin_shared(ground, book, passed, named, &share, assigned, &gone).await?;
             let Some(apply) = apply else {
                 // none of the tables is to be applied by these rules

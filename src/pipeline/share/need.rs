@@ -1,6 +1,6 @@
 //! From where on a table needs the stream.
 
-use crate::event::{CutNumber, Epoch};
+use crate::event::{CutNumber, CutPoint, Epoch};
 use crate::merge::Resume;
 
 /// KCL's word for what needs nothing more.
@@ -31,6 +31,15 @@ impl Need {
         }
     }
 
+    /// Whether some of it lies before a cut.
+    pub(in crate::pipeline) fn lies_before(&self, cut: CutPoint) -> bool {
+        match self {
+            Need::Beginning => true,
+            Need::After(resume) => resume.point() < cut,
+            Need::Nothing => false,
+        }
+    }
+
     /// As a lease has it: `<epoch>.<cut>@<position>`, or one of KCL's words.
     pub(super) fn text(&self) -> String {
         match self {
@@ -57,7 +66,7 @@ impl Need {
         Need::of(parse())
     }
 
-    fn order(&self) -> (u8, Option<crate::event::CutPoint>) {
+    fn order(&self) -> (u8, Option<CutPoint>) {
         match self {
             Need::Beginning => (0, None),
             Need::After(resume) => (1, Some(resume.point())),
@@ -88,9 +97,11 @@ mod tests {
             |epoch, cut| Need::After(Resume { epoch: Epoch(epoch), cut: CutNumber(cut), log_position: format!("{cut}@x:9.1") });
         let needs = [Need::Beginning, after(1, 10), after(1, 11), after(2, 3), Need::Nothing];
         assert!(needs.is_sorted());
-        for need in needs {
-            assert_eq!(Need::parse(&need.text()), need);
+        for need in &needs {
+            assert_eq!(Need::parse(&need.text()), *need);
         }
+        let cut = "1/11".parse().unwrap();
+        assert_eq!(needs.map(|need| need.lies_before(cut)), [true, true, false, false, false]);
         assert_eq!(Need::parse("49680431484340046891701745855035937655605931773213540354"), Need::Beginning);
     }
 }

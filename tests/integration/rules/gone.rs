@@ -130,3 +130,75 @@ async fn of_two_workers_the_other_finishes_the_tables() {
     }
     stage.pipeline.assert_calm_log();
 }
+
+/// The first commit of a table can't be made, and who tries it is killed; a delivery comes and goes while nobody delivers: another worker makes both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_had_no_commit_yet_is_made_by_another() {
+    let mut stage = Stage::new("rules_gone_first", &["stays", "goes"], |_| String::new()).await;
+    let database = stage.database.clone();
+    std::fs::write(stage.pipeline.path().join("stock.json"), MAPPING).unwrap();
+    stage.base = stage.base.replace("[state]", "[state]\nlease_duration = \"2s\"");
+    stage.write(&tables(&database, &["stays"]));
+    let capture = stage.pipeline.start(&["capture"]);
+    eventually("there is a stream", async || stage.pipeline.path().join("data/stream/stream.json").exists()).await;
+    let first = stage.pipeline.start(&["merge"]);
+    comes_to(&stage.pipeline, &database, "stays", &["id", "value"], &["1 one", "2 two"]).await;
+    // a folder where the new table's file of properties is to be
+    let in_the_way = stage.pipeline.path().join(format!("data/lake/{database}/goes/.hoodie/hoodie.properties"));
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    stage.write(&tables(&database, &["stays", "goes"]));
+    assert_eq!(stage.apply(&[], &[]).code, 0);
+    stage.change("goes").await;
+    eventually("the table gets no commit", async || stage.pipeline.log().contains("a file of the table is missing")).await;
+    first.kill();
+    let goes = stage.rows_at_source("goes").await;
+    let delivery = format!("[[deliver]]\nsource = '{database}.stays'\nto = 'sqlite:./data/items.db'\nmapping = 'stock.json'\n");
+    stage.write(&format!("{}{delivery}", tables(&database, &["stays"])));
+    assert_eq!(stage.apply(&[], &[]).code, 0);
+    stage.change("goes").await;
+    stage.change("stays").await;
+    let delivered = stage.rows_at_source("stays").await;
+    stage.write(&tables(&database, &["stays"]));
+    let applied = stage.apply(&[], &[]);
+    assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    stage.change("stays").await;
+    std::fs::remove_dir(in_the_way).unwrap();
+    let second = stage.pipeline.start(&["merge"]);
+    eventually("the table ends at its cut", async || rows_in_lake(&stage, "goes") == goes).await;
+    eventually("the delivery ends at its cut", async || stage.items() == delivered).await;
+    eventually("the lease ends", async || stage.pipeline.log().contains("the table has ended, and its lease with it")).await;
+    stage.change("stays").await;
+    stage.pipeline.catches_up(stage.server, &database, "stays").await;
+    assert_eq!((rows_in_lake(&stage, "goes"), stage.items()), (goes, delivered));
+    for service in [capture, second] {
+        assert!(service.terminate().success(), "{}", stage.pipeline.log_tail());
+    }
+}
+
+/// The only table goes before anybody has begun to merge: it has all up to the cut even so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_table_ends_at_its_cut_though_nobody_had_begun() {
+    let keyed = |database: &str| format!("{}key = ['id']\n", tables(database, &["goes"]));
+    let mut stage = Stage::new("rules_gone_last", &["goes"], keyed).await;
+    let database = stage.database.clone();
+    std::fs::write(stage.pipeline.path().join("stock.json"), MAPPING).unwrap();
+    let capture = stage.pipeline.start(&["capture"]);
+    stage.change("goes").await;
+    let last = format!("seen {}", stage.next);
+    eventually("the changes are on the stream", async || stage.pipeline.answer(&["stream", "tail"]).out.contains(&last)).await;
+    let goes = stage.rows_at_source("goes").await;
+    stage.write(&format!("[[deliver]]\nsource = '{database}.goes'\nto = 'sqlite:./data/items.db'\nmapping = 'stock.json'\n"));
+    let applied = stage.apply(&[], &[]);
+    assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    stage.change("goes").await;
+    assert!(capture.terminate().success(), "{}", stage.pipeline.log_tail());
+    let delivered = stage.rows_at_source("goes").await;
+    for _ in 0..2 {
+        let service = stage.pipeline.run();
+        eventually("the table ends at its cut", async || rows_in_lake(&stage, "goes") == goes).await;
+        eventually("all is delivered", async || stage.items() == delivered).await;
+        assert!(service.terminate().success(), "{}", stage.pipeline.log_tail());
+    }
+    assert_eq!(rows_in_lake(&stage, "goes"), goes);
+    stage.pipeline.assert_calm_log();
+}
