@@ -1,11 +1,14 @@
 //! `binlake erase`: a person's rows go.
 
 use super::{Answer, Global, Ruled};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::event::TableId;
-use crate::pipeline::{Asked, ERASE_STEPS, Erased, Eraser, note_erased};
+use crate::event::{CutPoint, Section, TableId};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint};
+use crate::pipeline::{Asked, ERASE_STEPS, Erased, Eraser, note_erased, open_stream_to_read};
 use crate::query::find_table;
 use crate::state::{RunLabel, StateStore};
+use crate::stream::{Consumer, LaneEvent, LogPosition};
 use crate::table::TableOptions;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -70,7 +73,15 @@ impl Erase {
         bar.set_message(if is_taken { "by the service" } else { "" });
         let done = match is_taken {
             true => asked.answer(|steps, waits| show(&bar, steps, waits)).await,
-            false => alone(eraser, &state, &table, (&self.keys, key), &bar).await,
+            false => alone(eraser.clone(), &state, &table, (&self.keys, key), &bar).await,
+        };
+        let lacks_more = match &done {
+            Ok(_) if !is_taken => {
+                bar.set_message("reading what the stream has besides");
+                // the erasure is done: what can't be read now may be there
+                lacks_of_stream(&config, &eraser, &table).await.unwrap_or(true)
+            }
+            _ => false,
         };
         bar.finish_and_clear();
         let erased = done?;
@@ -78,8 +89,33 @@ impl Erase {
             "{table}: erased {} rows, {} versions of its history, {} rows of its children and {} dead letters; {} files of before are deleted",
             erased.rows, erased.versions, erased.elements, erased.letters, erased.files
         );
+        if lacks_more {
+            eprintln!(
+                "the stream has changes that the table lacks; what of them is about these keys comes back with them: run the service until it has caught up, then erase again"
+            );
+        }
         Ok(Answer::Done)
     }
+}
+
+/// Whether the pipeline's stream has rows that the table lacks.
+async fn lacks_of_stream(config: &Config, eraser: &Eraser, table: &TableId) -> Result<bool> {
+    let Some(log) = open_stream_to_read(config).await? else { return Ok(false) };
+    let view = eraser.view(table).await?;
+    let checkpoint = view.and_then(|view| view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json)).transpose()?;
+    // another stream's says nothing of this one
+    let checkpoint = checkpoint.filter(|checkpoint| checkpoint.stream_id == log.identity().stream_id);
+    let resume = checkpoint.as_ref().and_then(|checkpoint| checkpoint.resume.as_ref());
+    let start = resume.map(|resume| (resume.point(), LogPosition(resume.log_position.clone())));
+    let mut consumer = Consumer::resume(log.as_ref(), start.as_ref().map(|(cut, position)| (*cut, position))).await?;
+    while let Some(event) = consumer.next_if_any().await? {
+        let LaneEvent::Sections { epoch, window, sections, .. } = event else { continue };
+        let is_behind = checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.at() < CutPoint { epoch, number: window });
+        if is_behind && sections.iter().any(|section| matches!(section, Section::Rows(_)) && section.table() == table) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Shows how far the service is. What it waits for is said in a line, once.

@@ -3,7 +3,7 @@
 use super::versions;
 use crate::capture::Scene;
 use crate::lake::Values;
-use crate::mysql::{Flavour, Server};
+use crate::mysql::{Flavour, Server, eventually};
 use crate::readers::files_with;
 use bytes::Bytes;
 use parquet::column::page::Page;
@@ -77,7 +77,9 @@ async fn a_person_is_gone_from_every_file() {
     let before = versions(&scene, "people", &["id"]);
     assert!(!holders(&scene, "Zaphod").is_empty() && !holders(&scene, "Magrathea").is_empty());
     assert!(!files_with(&scene.pipeline.lake(), "Zaphod").is_empty());
-    let said = scene.pipeline.ok(&["erase", &table, "42", "9999"]);
+    let answer = scene.pipeline.answer(&["erase", &table, "42", "9999"]);
+    assert!(answer.code == 0 && !answer.err.contains("the stream has"), "{}", answer.err);
+    let said = answer.out;
     assert_eq!(files_with(&scene.pipeline.lake(), "Zaphod"), Vec::<Values>::new());
     let gone = before.iter().filter(|row| row[0].as_deref() == Some("42")).count();
     assert!(said.contains(&format!("{gone} versions")), "{said}");
@@ -98,6 +100,17 @@ async fn a_person_is_gone_from_every_file() {
     scene.ends_well(service);
     let wrong = scene.pipeline.answer(&["erase", &table, "no number"]);
     assert_eq!(wrong.code, 2, "{}", wrong.err);
+    // what lies on the stream would bring a person back
+    let capture = scene.pipeline.start(&["capture"]);
+    scene.run(&["INSERT INTO people VALUES (44, 'Trillian', 'Islington')"]).await;
+    eventually("the stream has it", async || scene.pipeline.answer(&["stream", "tail"]).out.contains("Trillian")).await;
+    scene.ends_well(capture);
+    let answer = scene.pipeline.answer(&["erase", &table, "44"]);
+    assert!(
+        answer.out.contains("erased 0 rows") && answer.err.contains("the stream has changes that the table lacks"),
+        "{}",
+        answer.err
+    );
 }
 
 #[tokio::test]
