@@ -165,8 +165,9 @@ impl TableSection {
         }
     }
 
-    /// A child's history goes with its table's.
+    /// A child's history goes with its table's, and its times can be read.
     fn ensure_histories(&self) -> Result<(), String> {
+        self.history.as_ref().map_or(Ok(()), HistoryRule::ensure_format)?;
         match self.children.0.iter().find(|child| self.history.is_none() && child.keeps_histories()) {
             Some(child) => Err(format!(
                 "`children.{}` has a history, and its table has none; write history = true for the table, or remove it there",

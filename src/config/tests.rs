@@ -99,6 +99,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("transform joins no lookup", with("transform = 'SELECT t.* FROM input t LEFT JOIN contry c ON t.a = c.a'\n[lookup.country]\nurl = 'file:c.csv'")),
         ("transform of declared columns", "[[table]]\nstream = 'jsonl:a/'\nname = 'a.b'\nkey = ['id']\ncolumns = { id = 'int' }\ntransform = 'SELECT id, price FROM input'".into()),
         ("a history that is no history", with("history = { valid_tme = 'updated_at' }")),
+        ("a history whose times nobody can read", with("history = { valid_time = 'updated_at', format = 'YYYY-MM-DD' }")),
         ("a child of MySQL's without columns", child("key = ['sku']")),
         ("a child's dead letters beside MySQL", child("columns = { sku = 'string' }\nbad_values = 'dead_letter'")),
         ("a child's name beside a pattern", child("name = 'shop.lines'\ncolumns = { sku = 'string' }")),

@@ -1,7 +1,7 @@
 //! `history = …` of a `[[table]]`.
 
 use super::shape::HistoryShape;
-use super::valid_time::ValidTimes;
+use super::valid_time::{ValidTimes, reads_back};
 use super::versions::Late;
 use crate::error::Result;
 use crate::merge::LakeShape;
@@ -82,6 +82,19 @@ impl HistoryRule {
         Self { on_invalid_valid_time, unit, format: format.clone(), ..self.clone() } == *other
     }
 
+    /// Whether its `format` says what a time is.
+    ///
+    /// # Errors
+    /// What is wrong with it, for whoever wrote it.
+    pub fn ensure_format(&self) -> std::result::Result<(), String> {
+        match &self.format {
+            Some(format) if !reads_back(format) => Err(format!(
+                "`history.format` is \"{format}\", by which no time can be read; write it as in strftime, with year, month and day, such as \"%d.%m.%Y %H:%M\""
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a table of this shape can have such a history.
     ///
     /// # Errors
@@ -144,6 +157,20 @@ mod tests {
         let other = |text: &str| read(text).unwrap().unwrap();
         assert!(letters.keeps_alike(&other("history = { valid_time = 'a', format = '%Y', unit = 'ms' }")));
         assert!(!letters.keeps_alike(&other("history = { valid_time = 'b' }")) && !letters.keeps_alike(&other("history = true")));
+        for (format, is_good) in [
+            ("%d.%m.%Y %H:%M %z", true),
+            ("%m/%d/%y", true),
+            ("%Y%m%d", true),
+            ("%s", true),
+            ("YYYY-MM-DD", false),
+            ("%Y-%m", false),
+            ("%H:%M", false),
+            ("%Q", false),
+            ("", false),
+        ] {
+            let rule = HistoryRule { format: Some(format.to_owned()), ..HistoryRule::default() };
+            assert_eq!(rule.ensure_format().is_ok(), is_good, "{format}");
+        }
         assert!(read("history = { valid_tme = 'a' }").unwrap_err().contains("valid_tme"));
         assert!(read("history = 1").unwrap_err().contains("true, false, or"));
     }

@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 
 const DAY: i64 = 86_400_000_000;
-/// 9999-12-31, which as a date means no end.
+/// 9999-12-31, which as an end means none.
 const LAST_DAY: i64 = OPEN_END - DAY + 1;
 
 /// What a column says.
@@ -87,7 +87,7 @@ impl<'a> ValidTimes<'a> {
     pub(super) fn of(&self, row: usize, system_time: i64) -> Result<(i64, i64)> {
         let from = match self.from.as_ref().map(|from| from[row]) {
             None => system_time,
-            Some(Said::Time(time)) if (FIRST_TIME..LAST_DAY).contains(&time) => time,
+            Some(Said::Time(time)) if (FIRST_TIME..OPEN_END).contains(&time) => time,
             Some(_) => {
                 self.invalid(row, self.rule.valid_time.as_deref())?;
                 system_time
@@ -108,7 +108,7 @@ impl<'a> ValidTimes<'a> {
     /// The column for which the row at `row` has no period; `None`: it has one.
     pub(super) fn unreadable(&self, row: usize) -> Option<&str> {
         let from = self.from.as_ref().map(|from| from[row]);
-        if !matches!(from, None | Some(Said::Time(FIRST_TIME..LAST_DAY))) {
+        if !matches!(from, None | Some(Said::Time(FIRST_TIME..OPEN_END))) {
             return self.rule.valid_time.as_deref();
         }
         // an end before the beginning is known when that is: at the system time of a row without one
@@ -183,11 +183,24 @@ fn times(column: &ArrayRef, rule: &HistoryRule) -> Result<Vec<Said>> {
 }
 
 fn text(text: &str, format: Option<&str>) -> Option<i64> {
-    use chrono::{NaiveDate, NaiveDateTime};
-    let Some(format) = format else { return Timestamp::parse(text.trim()).map(Timestamp::as_micros) };
+    use chrono::{DateTime, NaiveDate, NaiveDateTime};
+    let text = text.trim();
+    let Some(format) = format else { return Timestamp::parse(text).map(Timestamp::as_micros) };
+    // with an offset, which the others would read over
+    if let Ok(time) = DateTime::parse_from_str(text, format) {
+        return Some(time.timestamp_micros());
+    }
     let time = NaiveDateTime::parse_from_str(text, format).ok();
     let time = time.or_else(|| NaiveDate::parse_from_str(text, format).ok()?.and_hms_opt(0, 0, 0));
     Some(time?.and_utc().timestamp_micros())
+}
+
+/// Whether times that are written by `format` can be read by it.
+pub(super) fn reads_back(format: &str) -> bool {
+    use std::fmt::Write;
+    let Some(time) = Timestamp::from_micros(1_792_000_000_000_000).to_datetime() else { return false };
+    let mut written = String::new();
+    write!(written, "{}", time.format(format)).is_ok() && text(&written, Some(format)).is_some()
 }
 
 #[cfg(test)]
@@ -216,19 +229,29 @@ mod tests {
         assert_eq!(found, [DAY, 1_000_000, 77, 77]);
         let rule = HistoryRule { format: Some("%m/%d/%y".into()), valid_to: None, ..rule };
         let from: ArrayRef = Arc::new(StringArray::from(vec!["1/2/70", "13/1/70", "", "01/03/70"]));
-        let found: Vec<i64> = periods(&rule, from, to).iter().map(|period| period.0).collect();
+        let found: Vec<i64> = periods(&rule, from, to.clone()).iter().map(|period| period.0).collect();
         assert_eq!(found, [DAY, 77, 77, 2 * DAY]);
+        // an offset counts
+        let rule = HistoryRule { format: Some("%d.%m.%Y %H:%M %z".into()), ..rule };
+        let from: ArrayRef =
+            Arc::new(StringArray::from(vec!["02.01.1970 02:00 +0200", "02.01.1970 00:00", " 01.01.1970 22:30 -01:30", "x"]));
+        let found: Vec<i64> = periods(&rule, from, to).iter().map(|period| period.0).collect();
+        assert_eq!(found, [DAY, 77, DAY, 77]);
     }
 
     #[test]
     fn rows_without_a_period_are_told_apart() {
         let rule = HistoryRule { valid_time: Some("f".into()), valid_to: Some("t".into()), ..HistoryRule::default() };
-        let from: ArrayRef = Arc::new(Date32Array::from(vec![Some(1), None, Some(5), Some(2_932_896), Some(1)]));
+        let from: ArrayRef = Arc::new(Date32Array::from(vec![Some(1), None, Some(5), Some(2_932_897), Some(1)]));
         let to: ArrayRef = Arc::new(StringArray::from(vec![None, None, Some("1970-01-02"), None, Some("nonsense")]));
         let rows = RecordBatch::try_from_iter([("f", from), ("t", to)]).unwrap();
         let times = ValidTimes::new(&rule, &rows).unwrap();
         let found: Vec<_> = (0..5).map(|row| times.unreadable(row)).collect();
         assert_eq!(found, [None, Some("f"), Some("t"), Some("f"), Some("t")]);
+        // on the last of all days: not yet
+        let from: ArrayRef = Arc::new(Date32Array::from(vec![Some(2_932_896)]));
+        let to: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
+        assert_eq!(periods(&rule, from, to), [(LAST_DAY, OPEN_END)]);
     }
 
     #[test]
