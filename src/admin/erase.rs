@@ -3,7 +3,7 @@
 use super::server::Admin;
 use crate::error::Kind;
 use crate::event::TableId;
-use crate::pipeline::{EraseProgress, SeenErasure};
+use crate::pipeline::{EraseProgress, SeenErasure, joined_key};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, State};
@@ -19,16 +19,35 @@ use std::net::SocketAddr;
 pub(super) struct EraseBody {
     /// The table, as `database.table`.
     table: String,
-    /// Its keys: for each the values of the key's columns, joined by commas.
+    /// Its keys: for each the values of the key's columns, joined by commas, or as a list.
     keys: Vec<Key>,
 }
 
-/// A key, as text or as a number.
+/// A key.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a key is text, a number, or a list of these for the key's columns")]
+enum Key {
+    One(KeyValue),
+    Columns(Vec<KeyValue>),
+}
+
+/// A value of a key's column.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Key {
+enum KeyValue {
+    Flag(bool),
     Number(serde_json::Number),
     Text(String),
+}
+
+impl KeyValue {
+    fn text(self) -> String {
+        match self {
+            KeyValue::Flag(flag) => flag.to_string(),
+            KeyValue::Number(number) => number.to_string(),
+            KeyValue::Text(text) => text,
+        }
+    }
 }
 
 /// Asks the service that has the table.
@@ -63,8 +82,8 @@ pub(super) async fn erase(
         Err(error) => return no(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
     let key = |key: Key| match key {
-        Key::Number(number) => number.to_string(),
-        Key::Text(text) => text,
+        Key::One(value) => value.text(),
+        Key::Columns(values) => joined_key(&values.into_iter().map(KeyValue::text).collect::<Vec<_>>()),
     };
     let keys: Vec<String> = body.keys.into_iter().map(key).collect();
     match desk.ask(&table, &keys).await {

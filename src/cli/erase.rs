@@ -33,11 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(4);
 #[command(after_help = "\
 Examples:
   binlake erase shop.customers 4711
-  binlake erase shop.seats A,17 A,18        a key of two columns")]
+  binlake erase shop.seats A,17 A,18        a key of two columns
+  binlake erase shop.seats '\"A, left\",17'   a value with a comma")]
 pub(super) struct Erase {
     /// The table: database.table, or table alone where only one database has it
     table: String,
-    /// The keys: for each the values of the key's columns, joined by commas
+    /// The keys: for each the values of the key's columns, in the key's order,
+    /// joined by commas; a value that has commas in double quotes; bytes as 0x…
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
 }

@@ -4,13 +4,14 @@
 //! or statistic of theirs is copied. Two empty commits later everything of before is no longer retained, and is deleted at once. Dead letters that are about the
 //! keys go with them, also where there is nothing else: see `erase_letters`.
 
+use super::erase_keys::{key_columns, split_keys};
 use super::erase_letters::WantedLetters;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::dead_letter_table;
 use crate::merge::{
-    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, ENDS_KEY, FIRST_WINDOW_KEY, ROW_LETTERS_SUFFIX, erasable, history_of,
-    is_history,
+    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, ENDS_KEY, FIRST_WINDOW_KEY, HISTORY_SUFFIX, ROW_LETTERS_SUFFIX, erasable,
+    history_of, is_history,
 };
 use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
@@ -18,10 +19,7 @@ use crate::table::{
     COMMITTED_WITH, CommitRequest, Follower, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView,
 };
 use crate::time::Timestamp;
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt64Array};
-use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::Schema;
-use arrow::row::{RowConverter, SortField};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -177,6 +175,12 @@ impl Eraser {
                     .with("table", table)
                     .remedy("ask again when the service has made it; one that was killed meanwhile makes it when it is started"));
             }
+            Some(view) if is_history(&view.latest_columns()) => {
+                let of = table.name().strip_suffix(HISTORY_SUFFIX).unwrap_or(table.name());
+                return Err(Error::config("a history's versions are erased with its table's rows")
+                    .with("table", table)
+                    .remedy(format!("name the table: {}", TableId::new(table.database(), of))));
+            }
             Some(view) => {
                 key_columns(&view.record_key(), &view.latest_columns(), keys)?;
                 others.extend([table.clone(), history_of(table)]);
@@ -269,53 +273,6 @@ fn savepoint(table: &TableId) -> Error {
     Error::new(Area::Lake, Kind::Refused, "a savepoint keeps files of before")
         .with("table", table)
         .remedy("delete the table's savepoints first (`call delete_savepoint` in Spark)")
-}
-
-fn no_key(names: &[String], key: &str) -> Error {
-    let names = if names.is_empty() { "unknown".to_owned() } else { names.join(",") };
-    Error::config(format!("`{key}` is no key of the table"))
-        .with("key", names)
-        .remedy("write a value for each column of the key, joined by commas")
-}
-
-/// The values of each key. Where the names of its columns aren't known, it is one value, or several that are joined by commas.
-fn split_keys(names: &[String], keys: &[String]) -> Result<Vec<Vec<String>>> {
-    let mut asked = Vec::new();
-    for key in keys {
-        let parts: Vec<String> = key.split(',').map(|part| part.trim().to_owned()).collect();
-        match names.len() {
-            0 if parts.len() > 1 => asked.extend([vec![key.clone()], parts]),
-            // the only column of a key may have commas in its values
-            0 | 1 => asked.push(vec![key.clone()]),
-            count if count == parts.len() => asked.push(parts),
-            _ => return Err(no_key(names, key)),
-        }
-    }
-    Ok(asked)
-}
-
-/// The values of each key, and all keys as columns of the table's types, sorted, each once.
-fn key_columns(names: &[String], columns: &Schema, keys: &[String]) -> Result<(Vec<Vec<String>>, Vec<ArrayRef>)> {
-    let asked = split_keys(names, keys)?;
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let mut typed: Vec<ArrayRef> = Vec::new();
-    for (i, name) in names.iter().enumerate() {
-        let field = columns.field_with_name(name).map_err(|error| Error::bug("a table lacks its key").caused_by(error))?;
-        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(asked.iter().map(|key| key[i].as_str())));
-        typed.push(
-            cast_with_options(&texts, field.data_type(), &strict)
-                .map_err(|error| no_key(names, &keys.join(" ")).caused_by(error))?,
-        );
-    }
-    let unexpected = |error| Error::bug("keys can't be sorted").caused_by(error);
-    let fields = typed.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let rows = RowConverter::new(fields).and_then(|converter| converter.convert_columns(&typed)).map_err(unexpected)?;
-    let mut order: Vec<usize> = (0..rows.num_rows()).collect();
-    order.sort_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
-    order.dedup_by(|a, b| rows.row(*a) == rows.row(*b));
-    let order = UInt64Array::from_iter_values(order.into_iter().map(|row| row as u64));
-    let sorted = typed.iter().map(|column| take(column, &order, None).map_err(unexpected)).collect::<Result<_>>()?;
-    Ok((asked, sorted))
 }
 
 /// The table's rows whose keys begin with these, by partition.

@@ -356,6 +356,11 @@ mod tests {
         assert_eq!(asked.answer(|_, _| {}).await.unwrap(), erased);
         assert!(state.leases("").await.unwrap().is_empty(), "nothing of it stays");
         looking.abort();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(8).any(|bytes| bytes == b"a person"), "{} has it still", path.display());
+        }
     }
 
     #[tokio::test]

@@ -36,9 +36,11 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(LOCK_TIMEOUT).map_err(failed)?;
-        // a cache: a power cut may cost the last entries, never the file
+        // a cache: a power cut may cost the last entries, never the file. What is removed is overwritten: keys of requests to erase are among it
         connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256;")
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256; PRAGMA secure_delete = ON;",
+            )
             .map_err(failed)?;
         migrations::migrate(&mut connection).map_err(|error| match error {
             migrations::MigrationError::Newer(version) => {

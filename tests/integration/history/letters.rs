@@ -98,7 +98,8 @@ async fn refused(pipeline: &Pipeline, address: &str, members: &str) {
         ("{\"table\": \"members\", \"keys\": [1]}".to_owned(), 400, "members"),
         (body("[\"Zaphod\"]"), 422, "`Zaphod` is no key of the table"),
         (body("[]"), 422, "there is no key to erase"),
-        (body("[[1]]"), 422, "send JSON such as"),
+        (body("[[[1]]]"), 422, "a key is text, a number, or a list of these"),
+        (body("[[1, \"a,b\"]]"), 422, "`1,\"a,b\"` is no key of the table"),
         ("{\"table\": 1}".to_owned(), 422, "send JSON such as"),
         (String::new(), 400, "send JSON such as"),
     ] {
