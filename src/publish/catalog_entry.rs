@@ -18,6 +18,10 @@ pub(super) const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.Parqu
 /// Longest value of a table's parameter that all catalogs take: a longer schema is spread over several.
 const MOST_VALUE_CHARS: usize = 4000;
 
+/// Longest comments that the catalog takes, in bytes, of a table and of a column; a column's has one line. MySQL takes 2,048 and 1,024 characters.
+const MOST_COMMENT_BYTES: usize = 2048;
+const MOST_COLUMN_COMMENT_BYTES: usize = 255;
+
 /// A column, as the catalog has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogColumn {
@@ -106,7 +110,10 @@ impl CatalogEntry {
         let catalog_column = |field: &Field| CatalogColumn {
             name: field.name().to_lowercase(),
             data_type: hive_type(field.data_type()),
-            comment: column_comments.get(field.name()).cloned().unwrap_or_default(),
+            comment: column_comments
+                .get(field.name())
+                .map(|comment| shortened(&comment.replace(|c: char| c.is_control() && c != '\t', " "), MOST_COLUMN_COMMENT_BYTES))
+                .unwrap_or_default(),
         };
         all_parameters.insert("EXTERNAL".into(), "TRUE".into());
         // readers must list the folder: there is no metadata table
@@ -118,7 +125,7 @@ impl CatalogEntry {
             location: location.to_owned(),
             columns: others.into_iter().map(catalog_column).collect(),
             partition_keys: keys.into_iter().map(catalog_column).collect(),
-            comment: comment.to_owned(),
+            comment: shortened(&comment.replace(|c: char| c.is_control() && !"\t\r\n".contains(c), " "), MOST_COMMENT_BYTES),
             parameters: all_parameters,
             partitions,
         })
@@ -135,6 +142,16 @@ impl CatalogEntry {
     pub fn partition_location(&self, path: &str) -> String {
         format!("{}/{path}", self.location)
     }
+}
+
+/// As much of a text as fits.
+fn shortened(text: &str, most_bytes: usize) -> String {
+    const MORE: &str = "…";
+    if text.len() <= most_bytes {
+        return text.to_owned();
+    }
+    let end = (0..=most_bytes - MORE.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{MORE}", &text[..end])
 }
 
 /// The values in a partition's path, `sport=baseball/day=2024-01-05`, without Hive's escapes.
@@ -285,6 +302,31 @@ pub(super) mod tests {
         let schema: Value = serde_json::from_str(&(0..parts).map(part).collect::<String>()).unwrap();
         assert_eq!(schema["fields"].as_array().unwrap().len(), 205);
         assert!(table.partitions.is_empty() && table.partition_keys.is_empty());
+    }
+
+    #[test]
+    fn comments_are_as_long_as_the_catalog_takes_them() {
+        let columns = Schema::new(vec![Field::new("a", DataType::Int32, true), Field::new("b", DataType::Int32, true)]);
+        let none = BTreeMap::new();
+        let long = "ü".repeat(1024);
+        let comments = BTreeMap::from([("a".to_owned(), "two\nlines".to_owned()), ("b".to_owned(), long.clone())]);
+        let described = Described {
+            database: "d",
+            name: "t",
+            location: "s3://b/d/t",
+            columns: &columns,
+            partition_columns: &[],
+            comment: &format!("two\nlines\0 {long}x"),
+            column_comments: &comments,
+            parameters: &none,
+        };
+        let table = CatalogEntry::describe(&described, [""]).unwrap();
+        let of = |name: &str| table.columns.iter().find(|column| column.name == name).unwrap().comment.clone();
+        assert_eq!((of("a").as_str(), of("b").len()), ("two lines", 255));
+        assert!(of("b").ends_with("ü…") && table.comment.starts_with("two\nlines  ü"), "{}", table.comment);
+        assert!(table.comment.len() <= MOST_COMMENT_BYTES && table.comment.ends_with("ü…"));
+        // Spark has them whole
+        assert!(table.parameters["spark.sql.sources.schema.part.0"].contains("two\\nlines"));
     }
 
     #[test]
