@@ -17,7 +17,8 @@ use clap::{Args, ValueEnum};
 /// it up to date. The DuckDB views of all tables are in the lake's views.sql.
 ///
 /// For a history, athena also prints a view of what is true now, and prepared
-/// statements to ask as of other times (EXECUTE … USING '2026-02-10', …).
+/// statements to ask as of other times (EXECUTE … USING '2026-02-10', …), and
+/// duckdb the same as a view and macros.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,10 +54,11 @@ impl Ddl {
             Engine::Athena => {
                 let entry = described(&lake, &config, &table).await?;
                 let mut text = athena_statements(&entry);
-                let columns = TableView::open(lake.store().clone(), lake.table_path(&database, &name)).await?.latest_columns();
+                let view = TableView::open(lake.store().clone(), lake.table_path(&database, &name)).await?;
+                let columns = view.latest_columns();
                 // as the catalog calls them; the questions are named after the table that the history is of
                 if let Some(of) = entry.name.strip_suffix(HISTORY_SUFFIX).filter(|_| is_history(&columns)) {
-                    text += &athena_questions(&entry.database, of, &columns);
+                    text += &athena_questions(&entry.database, of, &columns, &view.record_key());
                 }
                 text
             }
@@ -67,7 +69,8 @@ impl Ddl {
                 if columns.fields().is_empty() {
                     return Err(no_commit(&table));
                 }
-                duckdb_statements(&lake.table_url(&database, &name), &database, &name, &columns, &view.slices(None)?)
+                let (base, key) = (lake.table_url(&database, &name), view.record_key());
+                duckdb_statements(&base, &database, &name, &columns, &key, &view.slices(None)?)
             }
         };
         print!("{text}");

@@ -185,6 +185,16 @@ impl GtidSet {
         part
     }
 
+    /// Whether a set of one kind (MySQL's, MariaDB's, a stream's of records) can have transactions of the other's.
+    pub fn is_like(&self, other: &GtidSet) -> bool {
+        let is_both = |is_empty: fn(&GtidSet) -> bool| !is_empty(self) && !is_empty(other);
+        let is_any_empty = self.is_empty() || other.is_empty();
+        is_any_empty
+            || is_both(|set| set.mysql.is_empty())
+            || is_both(|set| set.mariadb.is_empty())
+            || is_both(|set| set.records.is_empty())
+    }
+
     /// Whether all of this set is in `other`.
     pub fn is_subset(&self, other: &GtidSet) -> bool {
         self.subtract(other).is_empty()

@@ -69,7 +69,7 @@ impl AskedPosition {
             Place::Coordinates(asked) => return Some(checkpoint.position.coordinates.cmp(asked)),
             Place::Gtids(set) => set,
         };
-        let reached = checkpoint.position.gtid_set.as_ref()?.of_sources(set);
+        let reached = checkpoint.position.gtid_set.as_ref().filter(|reached| reached.is_like(set))?.of_sources(set);
         Some(match (reached.is_subset(set), set.is_subset(&reached)) {
             (true, true) => Ordering::Equal,
             (true, false) => Ordering::Less,

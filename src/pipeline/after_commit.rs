@@ -176,7 +176,7 @@ async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, commits: &BTree
         }
     };
     for (table, commit) in commits {
-        publisher.table(table.database(), table.name(), &commit.columns, &commit.slices);
+        publisher.table(table.database(), table.name(), &commit.columns, &commit.record_key, &commit.slices);
     }
     publisher.write().await
 }

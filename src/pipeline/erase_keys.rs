@@ -128,7 +128,7 @@ mod tests {
             ("\"a\"b,8", vec!["\"a\"b", "8"]),
             ("\"open,8", vec!["\"open", "8"]),
         ] {
-            assert_eq!(split_keys(&names(2), &[key.to_owned()]).unwrap(), [wanted.clone()], "{key}");
+            assert_eq!(split_keys(&names(2), &[key.to_owned()]).unwrap(), vec![wanted], "{key}");
         }
         for values in [["a,b", "17"], [" x ", "\"y\""], ["", "z"], ["plain", "8"]] {
             let values = values.map(str::to_owned).to_vec();

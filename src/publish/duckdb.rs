@@ -33,39 +33,61 @@ fn view_statement<'a>(database: &str, table: &str, columns: &Schema, files: impl
 }
 
 /// All that DuckDB needs of a table at `base`, as other readers call its folder: the view over its files, and a history's macros.
-pub fn duckdb_statements(base: &str, database: &str, table: &str, columns: &Schema, slices: &[FileSlice]) -> String {
+pub fn duckdb_statements(
+    base: &str,
+    database: &str,
+    table: &str,
+    columns: &Schema,
+    record_key: &[String],
+    slices: &[FileSlice],
+) -> String {
     let files: Vec<String> = slices.iter().map(|slice| format!("{base}/{}", slice.path())).collect();
     let mut sql = view_statement(database, table, columns, files.iter().map(String::as_str));
     if is_history(columns) {
-        sql.push_str(&history_macros(database, table, columns));
+        sql.push_str(&history_macros(database, table, columns, record_key));
     }
     sql
 }
 
 /// How the open end of a period is written.
 const OPEN_END: &str = "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'";
+/// What is known then is what is known now.
+const BEFORE_OPEN_END: &str = "TIMESTAMPTZ '9999-12-31 23:59:59.999998+00'";
 
-/// Macros for the questions to the history `history`: `<table>_as_of(system, valid)`, `<table>_as_of_system(…)`, `<table>_as_of_valid(…)`,
-/// `<table>_history_of(key …)`, `<table>_changes(first, last)` and `<table>_diff(valid, first, last)`. Each ends with `;` and a newline.
-fn history_macros(database: &str, history: &str, columns: &Schema) -> String {
-    let table = history.strip_suffix(HISTORY_SUFFIX).unwrap_or(history);
-    let questions = Questions::new(format!("{}.{}", identifier(database), identifier(history)), columns);
+/// A time as somebody wrote it, in whatever type: in UTC where it doesn't say otherwise, whatever the session's time zone is.
+fn utc_macro(name: &str) -> String {
+    let text = "_time::VARCHAR";
+    format!(
+        "CREATE OR REPLACE MACRO {name}(_time) AS CASE WHEN regexp_matches({text}, ':[0-9.]+ *([Zz]|[+-][0-9:]+)$') \
+         THEN ({text})::TIMESTAMPTZ ELSE timezone('UTC', ({text})::TIMESTAMP) END;\n"
+    )
+}
+
+/// Macros for the questions to the history `history`: `<table>_as_of(system, valid)` (NULL: what is known now; at any time), `<table>_as_of_system(…)`,
+/// `<table>_as_of_valid(…)`, `<table>_history_of(key …)`, `<table>_changes(first, last)` and `<table>_diff(valid, first, last)`; and a view of what is true now,
+/// `<table>_now`. Each ends with `;` and a newline.
+fn history_macros(database: &str, history: &str, columns: &Schema, record_key: &[String]) -> String {
+    let (table, schema) = (history.strip_suffix(HISTORY_SUFFIX).unwrap_or(history), identifier(database));
+    let questions = Questions::new(format!("{schema}.{}", identifier(history)), columns, record_key);
     let keys: Vec<String> = (1..=questions.key().len()).map(|number| format!("_key{number}")).collect();
-    let (system, valid) = ("_system::TIMESTAMPTZ", "_valid::TIMESTAMPTZ");
-    let (first, last) = ("_first::TIMESTAMPTZ", "_last::TIMESTAMPTZ");
+    let utc = format!("{schema}.\"_binlake_utc\"");
+    let time = |parameter: &str| format!("{utc}({parameter})");
+    let (system, valid, first, last) = (time("_system"), time("_valid"), time("_first"), time("_last"));
+    let known = format!("coalesce({system}, {BEFORE_OPEN_END})");
     let macros = [
-        ("as_of", "_system, _valid", questions.as_of(Some(system), Some(valid), OPEN_END)),
-        ("as_of_system", "_system", questions.as_of(Some(system), None, OPEN_END)),
-        ("as_of_valid", "_valid", questions.as_of(None, Some(valid), OPEN_END)),
+        ("as_of", "_system, _valid", questions.as_of_any(&known, &valid)),
+        ("as_of_system", "_system", questions.as_of(Some(&system), None, OPEN_END)),
+        ("as_of_valid", "_valid", questions.as_of(None, Some(&valid), OPEN_END)),
         ("history_of", &keys.join(", "), questions.history(&keys)),
-        ("changes", "_first, _last", questions.changes(first, last)),
-        ("diff", "_valid, _first, _last", questions.diff(valid, first, last)),
+        ("changes", "_first, _last", questions.changes(&first, &last)),
+        ("diff", "_valid, _first, _last", questions.diff(&valid, &first, &last)),
     ];
-    let mut sql = String::new();
+    let named = |suffix: &str| format!("{schema}.{}", identifier(&format!("{table}_{suffix}")));
+    let now = questions.as_of(Some("now()"), Some("now()"), OPEN_END);
+    let mut sql = format!("{}CREATE OR REPLACE VIEW {} AS\n{now};\n", utc_macro(&utc), named("now"));
     for (suffix, parameters, question) in macros {
-        let name = identifier(&format!("{table}_{suffix}"));
         // writing to a String doesn't fail
-        let _ = writeln!(sql, "CREATE OR REPLACE MACRO {}.{name}({parameters}) AS TABLE\n{question};", identifier(database));
+        let _ = writeln!(sql, "CREATE OR REPLACE MACRO {}({parameters}) AS TABLE\n{question};", named(suffix));
     }
     sql
 }
@@ -140,7 +162,7 @@ mod tests {
         let rows = Schema::new(vec![Field::new("id", DataType::Int32, false), Field::new("v", DataType::Utf8, true)]);
         let table = "shop.prices".parse().unwrap();
         let shape = crate::merge::HistoryShape::new(&table, &rows, &["id".to_owned()], None).unwrap();
-        insta::assert_snapshot!(history_macros("shop", "prices_history", shape.columns()));
+        insta::assert_snapshot!(history_macros("shop", "prices_history", shape.columns(), &shape.record_key()));
     }
 
     #[test]

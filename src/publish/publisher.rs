@@ -47,8 +47,8 @@ impl Publisher {
         for (database, table) in &tables {
             let base = self.lake.table_path(database, table);
             let view = TableView::open(self.lake.store().clone(), base).await;
-            match view.and_then(|view| Ok((view.latest_columns(), view.slices(None)?))) {
-                Ok((columns, slices)) if !columns.fields().is_empty() => self.table(database, table, &columns, &slices),
+            match view.and_then(|view| Ok((view.latest_columns(), view.record_key(), view.slices(None)?))) {
+                Ok((columns, key, slices)) if !columns.fields().is_empty() => self.table(database, table, &columns, &key, &slices),
                 // no commit yet
                 Ok(_) => {}
                 Err(error) => tracing::warn!(table = %section_name(database, table), %error, "the table's view stays as it was"),
@@ -58,8 +58,8 @@ impl Publisher {
     }
 
     /// Takes note of what a table is made of now.
-    pub fn table(&mut self, database: &str, table: &str, columns: &Schema, slices: &[FileSlice]) {
-        let view = duckdb_statements(&self.lake.table_url(database, table), database, table, columns, slices);
+    pub fn table(&mut self, database: &str, table: &str, columns: &Schema, record_key: &[String], slices: &[FileSlice]) {
+        let view = duckdb_statements(&self.lake.table_url(database, table), database, table, columns, record_key, slices);
         let name = section_name(database, table);
         if self.views.get(&name) != Some(&view) {
             self.views.insert(name, view);
@@ -148,11 +148,11 @@ mod tests {
         let columns = Schema::new(vec![Field::new("id", DataType::Int32, false)]);
         let slice = |time: &str| FileSlice::parse("", &format!("a-0_0-0-0_{time}.parquet"), 1).unwrap();
         let mut first = Publisher::open(lake.clone()).await.unwrap();
-        first.table("shop", "orders", &columns, &[slice("20260101000000000")]);
-        first.table("shop", "items", &columns, &[]);
+        first.table("shop", "orders", &columns, &[], &[slice("20260101000000000")]);
+        first.table("shop", "items", &columns, &[], &[]);
         first.write().await.unwrap();
         let mut second = Publisher::open(lake.clone()).await.unwrap();
-        second.table("shop", "orders", &columns, &[slice("20260101000000001")]);
+        second.table("shop", "orders", &columns, &[], &[slice("20260101000000001")]);
         second.write().await.unwrap();
         let text = text(&lake).await;
         assert!(text.contains("/lake/shop/orders/a-0_0-0-0_20260101000000001.parquet"), "{text}");

@@ -193,11 +193,8 @@ impl Engine {
                 // before the history began, the table's own commits may still know
                 None if self.options.valid_at.is_none() => return Ok(Arc::new(self.open_as_of(&view, spelling).await?)),
                 None => {
-                    let start = history::start_of(&of_history).map(|start| start.to_string()).unwrap_or_default();
-                    return Err(Error::config("the table's history doesn't go back so far")
-                        .with("table", format!("{database}.{name}"))
-                        .with("history_start", start)
-                        .remedy("ask as of a later time"));
+                    let start = history::start_of(&of_history).unwrap_or_default();
+                    return Err(history::before_start(&database, &name, start));
                 }
             },
         };
@@ -218,11 +215,11 @@ impl Engine {
         if !views.has(database, &history) {
             return Err(no_history(database, name));
         }
-        let columns = views.get(database, &history).await?.latest_columns();
+        let of = views.get(database, &history).await?;
         let sql = if *name == history {
-            asked.versions(database, &history, &columns)
+            asked.versions(database, &history, &of)
         } else {
-            asked.rows(database, &history, &columns, &table.latest_columns())
+            asked.rows(database, &history, &of, &table.latest_columns())
         };
         table.latest_columns().fields().iter().for_each(|field| spelling.add(field.name()));
         self.register_history(context, views, database, &history, None).await?;
@@ -298,8 +295,8 @@ async fn histories(views: &Views, statement: &Statement) -> Result<BTreeMap<Stri
         if !views.has(&database, &name) {
             return Err(no_history(&database, &asked));
         }
-        let columns = views.get(&database, &name).await?.latest_columns();
-        found.insert(asked, history::Found { database, history: name, columns, system: None });
+        let view = views.get(&database, &name).await?;
+        found.insert(asked, history::Found { database, history: name, view, system: None });
     }
     Ok(found)
 }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 /// Most tables that an error lists.
 const LISTED: usize = 20;
 
-/// The table that `database.table` means among those that are there, or `table` alone where only one database has it.
+/// The table that `database.table` means among those that are there, or `table` alone where only one database has it. Capitals count where they tell two apart.
 pub fn find_table(known: &[(String, String)], name: &str) -> Result<(String, String)> {
     // a name without a dot first: it may hold the dot of a database's name
     match name.split_once('.') {
@@ -23,7 +23,17 @@ pub(super) fn find(known: &[(String, String)], database: Option<&str>, table: &s
     };
     match found.as_slice() {
         [one] => Ok((*one).clone()),
-        [] => Err(Error::config(format!("there is no table `{shown}`")).remedy(remedy(known, &shown))),
+        [] => {
+            let is_like = |(d, t): &(String, String)| {
+                let is_database = |database: &str| database.to_lowercase() == d.to_lowercase();
+                t.to_lowercase() == table.to_lowercase() && database.is_none_or(is_database)
+            };
+            match known.iter().filter(|name| is_like(name)).collect::<Vec<_>>().as_slice() {
+                // but for capitals
+                [one] => Ok((*one).clone()),
+                _ => Err(Error::config(format!("there is no table `{shown}`")).remedy(remedy(known, &shown))),
+            }
+        }
         several => {
             Err(Error::config(format!("`{shown}` is in several databases")).remedy(format!("write one of {}", names(several))))
         }
@@ -34,8 +44,8 @@ fn remedy(known: &[(String, String)], shown: &str) -> String {
     if known.is_empty() {
         return "the lake has no table yet".into();
     }
-    let name = shown.rsplit('.').next().unwrap_or(shown);
-    let likeness = |(_, table): &(String, String)| strsim::jaro_winkler(name, table);
+    let name = shown.rsplit('.').next().unwrap_or(shown).to_lowercase();
+    let likeness = |(_, table): &(String, String)| strsim::jaro_winkler(&name, &table.to_lowercase());
     // among tables of one name, the database decides
     let whole = |(database, table): &(String, String)| strsim::jaro_winkler(shown, &format!("{database}.{table}"));
     let nearer =
@@ -66,6 +76,8 @@ mod tests {
         assert_eq!(found("items"), "shop.items");
         assert_eq!(found("store.orders"), "store.orders");
         assert_eq!(found("orders"), "`orders` is in several databases; write one of shop.orders, store.orders");
+        assert_eq!((found("Items"), found("SHOP.items")), ("shop.items".to_owned(), "shop.items".to_owned()));
+        assert!(found("Orders").starts_with("there is no table `Orders`; did you mean"), "{}", found("Orders"));
         assert_eq!(found("shop.zzz"), "there is no table `shop.zzz`; the lake has shop.orders, store.orders, shop.items");
         assert_eq!(
             found("item"),

@@ -6,16 +6,17 @@
 use super::as_of::AsOf;
 use crate::error::{Error, Result};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HISTORY_SUFFIX, OPEN_END, Questions};
-use crate::table::TableView;
+use crate::table::{TableView, hex, key_column};
 use crate::time::Timestamp;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::Schema;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, ObjectName, SetExpr, Statement as Sql, TableAlias, TableFactor, Value, Visit, VisitMut,
-    Visitor, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, ObjectName, SelectItem, SetExpr, Statement as Sql, TableAlias,
+    TableFactor, TableWithJoins, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// The schema under which histories are known to the questions themselves.
 pub(super) const RAW: &str = "_binlake_history";
@@ -45,7 +46,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// The rows of a history (named itself) that answer.
-    pub(super) fn versions(&self, database: &str, history: &str, columns: &Schema) -> String {
+    pub(super) fn versions(&self, database: &str, history: &str, of: &TableView) -> String {
         let (system, valid) = (self.system.map(moment), self.valid.map(moment));
         match (&system, &valid) {
             // what is not asked for isn't left out of a history
@@ -53,7 +54,7 @@ impl Asked {
                 let all = format!("SELECT * FROM {} h", raw(database, history));
                 format!("{all} WHERE h.\"_valid_from\" <= {valid} AND {valid} < h.\"_valid_to\"")
             }
-            _ => Questions::new(raw(database, history), columns).as_of(system.as_deref(), valid.as_deref(), &open_end()),
+            _ => questions(database, history, of).as_of(system.as_deref(), valid.as_deref(), &open_end()),
         }
     }
 
@@ -70,13 +71,16 @@ impl Asked {
     }
 
     /// A table's rows, in its own columns: at one time of validity.
-    pub(super) fn rows(&self, database: &str, history: &str, columns: &Schema, names: &Schema) -> String {
+    pub(super) fn rows(&self, database: &str, history: &str, of: &TableView, names: &Schema) -> String {
         let system = self.system.map(moment);
         let valid = moment(self.valid.or(self.system).unwrap_or_else(Timestamp::now));
         let names = names.fields().iter().map(|field| field.name().as_str());
-        let questions = Questions::new(raw(database, history), columns);
-        questions.rows_as_of(names, system.as_deref(), Some(&valid), &open_end())
+        questions(database, history, of).rows_as_of(names, system.as_deref(), Some(&valid), &open_end())
     }
+}
+
+fn questions(database: &str, history: &str, of: &TableView) -> Questions {
+    Questions::new(raw(database, history), &of.latest_columns(), &of.record_key())
 }
 
 /// Since when a history has every change.
@@ -141,7 +145,7 @@ fn inner_mut(statement: &mut Statement) -> Option<&mut Sql> {
 pub(super) struct Found {
     pub(super) database: String,
     pub(super) history: String,
-    pub(super) columns: SchemaRef,
+    pub(super) view: Arc<TableView>,
     /// What is known now, where that is another moment than the last commit's.
     pub(super) system: Option<Timestamp>,
 }
@@ -168,16 +172,51 @@ pub(super) fn replace_functions(statement: &mut Statement, found: &BTreeMap<Stri
             }
         }
     }
-    match inner_mut(statement).map(|statement| statement.visit(&mut Replace(found))) {
+    let mut statement = inner_mut(statement);
+    if let Some(statement) = &mut statement {
+        in_order(statement);
+    }
+    match statement.map(|statement| statement.visit(&mut Replace(found))) {
         Some(ControlFlow::Break(error)) => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Rows that are nothing but a history's, or its changes, come in their order where the statement names none.
+fn in_order(statement: &mut Sql) {
+    let Sql::Query(query) = statement else { return };
+    let (SetExpr::Select(select), None) = (query.body.as_ref(), &query.order_by) else { return };
+    let [TableWithJoins { relation, joins }] = select.from.as_slice() else { return };
+    let is_plain = |item: &SelectItem| match item {
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => true,
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+            matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        }
+        _ => false,
+    };
+    let is_grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty());
+    let order = match Call::of(relation) {
+        Some(call) if call.alias.is_some_and(|alias| !alias.columns.is_empty()) => return,
+        Some(call) if call.function == "history" => "_system_from, _valid_from",
+        Some(call) if call.function == "changes" => "_changed_at, _change DESC, _valid_from",
+        _ => return,
+    };
+    if !joins.is_empty() || is_grouped || select.distinct.is_some() || !select.projection.iter().all(is_plain) {
+        return;
+    }
+    let parsed = DFParser::parse_sql(&format!("SELECT 1 ORDER BY {order}")).ok().and_then(|mut parsed| parsed.pop_front());
+    if let Some(Statement::Statement(ordered)) = parsed
+        && let Sql::Query(ordered) = *ordered
+    {
+        query.order_by = ordered.order_by;
     }
 }
 
 /// A call of one of the functions.
 struct Call<'a> {
     function: &'static str,
-    arguments: Vec<&'a Expr>,
+    /// `None`: they are not all plain expressions.
+    arguments: Option<Vec<&'a Expr>>,
     alias: Option<&'a TableAlias>,
 }
 
@@ -191,15 +230,19 @@ impl<'a> Call<'a> {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
             _ => None,
         };
-        let arguments = args.args.iter().map(argument).collect::<Option<Vec<_>>>().unwrap_or_default();
-        Some(Self { function, arguments, alias: alias.as_ref() })
+        Some(Self { function, arguments: args.args.iter().map(argument).collect(), alias: alias.as_ref() })
     }
 
-    /// The table's name, as it was written.
+    fn arguments(&self) -> &[&'a Expr] {
+        self.arguments.as_deref().unwrap_or_default()
+    }
+
+    /// The table's name, as it was written; without quotes in small letters.
     fn table(&self) -> Option<String> {
-        match self.arguments.first()? {
-            Expr::Identifier(ident) => Some(ident.value.clone()),
-            Expr::CompoundIdentifier(parts) => Some(parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".")),
+        let of = |ident: &Ident| if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
+        match self.arguments().first()? {
+            Expr::Identifier(ident) => Some(of(ident)),
+            Expr::CompoundIdentifier(parts) => Some(parts.iter().map(of).collect::<Vec<_>>().join(".")),
             expr => text(expr),
         }
     }
@@ -216,47 +259,120 @@ impl<'a> Call<'a> {
 
     /// The time in an argument; `None`: NULL, or left out.
     fn time(&self, number: usize) -> Result<Option<Timestamp>> {
-        let Some(expr) = self.arguments.get(number) else { return Ok(None) };
+        let Some(expr) = self.arguments().get(number) else { return Ok(None) };
         if matches!(expr, Expr::Value(value) if value.value == Value::Null) {
             return Ok(None);
         }
         match text(expr) {
+            _ if is_now(expr) => Ok(Some(Timestamp::now())),
             Some(text) if text.eq_ignore_ascii_case("now") => Ok(Some(Timestamp::now())),
-            Some(text) => Timestamp::parse(&text).map(Some).ok_or_else(|| self.wrong("a function's time can't be read")),
+            Some(text) => Timestamp::parse(text.trim())
+                .map(Some)
+                .ok_or_else(|| self.wrong("a function's time can't be read").with("time", format!("'{text}'"))),
             None => Err(self.wrong("a function takes times as text")),
         }
     }
 
-    fn needed(&self, number: usize) -> Result<String> {
-        self.time(number)?.map(moment).ok_or_else(|| self.wrong("a function lacks a time"))
+    fn needed(&self, number: usize) -> Result<Timestamp> {
+        self.time(number)?.ok_or_else(|| self.wrong("a function lacks a time"))
+    }
+
+    /// A system time of which the history knows.
+    fn known(&self, time: Timestamp, found: &Found) -> Result<String> {
+        match start_of(&found.view).filter(|start| time < *start) {
+            Some(start) => Err(before_start(&found.database, &found.history, start).with("asked", time)),
+            None => Ok(moment(time)),
+        }
     }
 
     fn question(&self, found: &BTreeMap<String, Found>) -> Result<TableFactor> {
+        if self.arguments.is_none() {
+            return Err(self.wrong("a function's arguments have no names"));
+        }
         let table = self.table().ok_or_else(|| self.wrong("a function lacks its table"))?;
         let found = found.get(&table).ok_or_else(|| self.wrong("a function names a table without history"))?;
-        let questions = Questions::new(raw(&found.database, &found.history), &found.columns);
+        let questions = questions(&found.database, &found.history, &found.view);
         let most = match self.function {
             "as_of" | "changes" => 3,
             "diff" => 4,
             _ => questions.key().len() + 1,
         };
-        if self.arguments.len() > most || (self.function == "history" && self.arguments.len() < most) {
-            return Err(self.wrong("a function has the wrong number of arguments"));
+        let count = self.arguments().len();
+        if count > most || (self.function == "history" && count < most) {
+            let what = "a function has the wrong number of arguments";
+            return Err(match self.function {
+                "history" => Error::config(what)
+                    .with("function", self.function)
+                    .remedy(format!("write history('{table}', {})", questions.key().join(", "))),
+                _ => self.wrong(what),
+            });
         }
         let question = match self.function {
             "as_of" => {
-                let (system, valid) = (self.time(1)?.or(found.system).map(moment), self.time(2)?.map(moment));
+                let asked = self.time(1)?.map(|time| self.known(time, found)).transpose()?;
+                let (system, valid) = (asked.or(found.system.map(moment)), self.time(2)?.map(moment));
                 questions.as_of(system.as_deref(), valid.as_deref(), &open_end())
             }
             "history" => {
-                let key: Vec<String> = self.arguments[1..].iter().map(ToString::to_string).collect();
+                let columns = found.view.latest_columns();
+                let values = questions.key().iter().zip(&self.arguments()[1..]);
+                let key = values.map(|(name, value)| self.key_value(name, value, &columns)).collect::<Result<Vec<_>>>()?;
                 questions.history(&key)
             }
-            "changes" => questions.changes(&self.needed(1)?, &self.needed(2)?),
-            _ => questions.diff(&self.needed(1)?, &self.needed(2)?, &self.needed(3)?),
+            "changes" => questions.changes(&moment(self.needed(1)?), &moment(self.needed(2)?)),
+            _ => {
+                let (first, last) = (self.known(self.needed(2)?, found)?, self.known(self.needed(3)?, found)?);
+                questions.diff(&moment(self.needed(1)?), &first, &last)
+            }
         };
         derived(&question, self.alias.cloned())
     }
+
+    /// A value of the key's column `name`, as SQL. What is written as a text or a number must be one of the column's type.
+    fn key_value(&self, name: &str, expr: &Expr, columns: &Schema) -> Result<String> {
+        let number = |expr: &Expr| match expr {
+            Expr::Value(value) => match &value.value {
+                Value::Number(number, _) => Some(number.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let written = match expr {
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr } => number(expr).map(|number| format!("-{number}")),
+            expr => number(expr).or_else(|| text(expr).filter(|_| is_text(expr))),
+        };
+        let (Some(written), Ok(field)) = (written, columns.field_with_name(name)) else { return Ok(expr.to_string()) };
+        key_column(&[&written], field.data_type()).map_err(|error| {
+            Error::config("a key's value can't be read")
+                .with("function", self.function)
+                .with("column", name)
+                .caused_by(error)
+                .remedy("write the values in the order of the key's columns; bytes as X'…'")
+        })?;
+        match hex(&written).filter(|_| field.data_type().is_binary()) {
+            Some(_) => Ok(format!("X'{}'", &written[2..])),
+            None => Ok(expr.to_string()),
+        }
+    }
+}
+
+/// The history begins later than that.
+pub(super) fn before_start(database: &str, name: &str, start: Timestamp) -> Error {
+    Error::config("the table's history doesn't go back so far")
+        .with("table", format!("{database}.{name}"))
+        .with("history_start", start)
+        .remedy("ask as of a later time")
+}
+
+/// `now()`, `current_timestamp`.
+fn is_now(expr: &Expr) -> bool {
+    let Expr::Function(function) = expr else { return false };
+    let name = function.name.to_string();
+    ["now", "current_timestamp"].iter().any(|now| name.eq_ignore_ascii_case(now))
+}
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if !matches!(value.value, Value::HexStringLiteral(_)))
 }
 
 /// The text in an expression: `'…'` or `TIMESTAMP '…'`.

@@ -1,5 +1,7 @@
 //! Statements over tables that were written by commits, and what is said about statements that can't be answered.
 
+mod histories;
+
 use super::{AsOf, Engine, OutputFormat, QueryOptions, write_rows};
 use crate::error::Result;
 use crate::publish::Publisher;
@@ -85,7 +87,7 @@ async fn lake(folder: &std::path::Path) -> (Lake, Vec<String>) {
             let second = table.commit(request(true, &[("golf", 2, 500), ("polo", 4, 40)])).await.unwrap();
             instants = vec![first.instant.to_string(), second.instant.to_string()];
         }
-        publisher.table(database, name, &table.columns(), &table.slices(None).unwrap());
+        publisher.table(database, name, &table.columns(), table.record_key(), &table.slices(None).unwrap());
     }
     publisher.write().await.unwrap();
     // what the commits said is what the tables say

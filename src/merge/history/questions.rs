@@ -14,6 +14,11 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Whether `time` lies in a period.
+fn within(from: &str, time: &str, to: &str) -> String {
+    format!("h.\"{from}\" <= {time} AND {time} < h.\"{to}\"")
+}
+
 /// A history that is asked.
 #[derive(Debug, Clone)]
 pub struct Questions {
@@ -23,15 +28,15 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// `from` is the history as SQL names it, `columns` are the history's.
-    pub fn new(from: impl Into<String>, columns: &Schema) -> Self {
+    /// `from` is the history as SQL names it, `columns` and `record_key` are the history's.
+    pub fn new(from: impl Into<String>, columns: &Schema, record_key: &[String]) -> Self {
         let own = |name: &str| OWN_COLUMNS.contains(&name);
         let rows = columns.fields().iter().filter(|field| !own(field.name()));
-        let key = rows.clone().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect();
+        let key = record_key.iter().filter(|name| !own(name)).cloned().collect();
         Self { from: from.into(), rows: rows.map(|field| field.name().clone()).collect(), key }
     }
 
-    /// Names of the key's columns.
+    /// Names of the key's columns, in the key's order.
     pub fn key(&self) -> &[String] {
         &self.key
     }
@@ -49,6 +54,13 @@ impl Questions {
         format!("SELECT {} FROM {} h WHERE {}", self.versions(), self.from, self.holds(system, valid, open_end))
     }
 
+    /// What was true at `valid`, or at any time where that is NULL, as was known at `system`: for parameters.
+    pub fn as_of_any(&self, system: &str, valid: &str) -> String {
+        let known = self.holds(Some(system), None, "");
+        let holds = within(VALID_FROM, valid, VALID_TO);
+        format!("SELECT {} FROM {} h WHERE {known} AND ({valid} IS NULL OR ({holds}))", self.versions(), self.from)
+    }
+
     /// The same in these columns of the rows alone.
     pub fn rows_as_of<'a>(
         &self,
@@ -61,7 +73,6 @@ impl Questions {
     }
 
     fn holds(&self, system: Option<&str>, valid: Option<&str>, open_end: &str) -> String {
-        let within = |from: &str, time: &str, to: &str| format!("h.\"{from}\" <= {time} AND {time} < h.\"{to}\"");
         let known = match system {
             Some(system) => within(SYSTEM_FROM, system, SYSTEM_TO),
             None => format!("h.\"{SYSTEM_TO}\" = {open_end}"),
@@ -101,19 +112,25 @@ impl Questions {
 }
 
 /// What makes a history's questions easy to ask in Athena: a view of what is true as far as is known, and statements that `EXECUTE … USING` takes times for.
-pub fn athena_questions(database: &str, table: &str, columns: &Schema) -> String {
+///
+/// Athena takes parameters in a WHERE alone, and each for one place: a time is asked for as often as it is compared.
+pub fn athena_questions(database: &str, table: &str, columns: &Schema, record_key: &[String]) -> String {
     let name = |suffix: &str| format!("{table}_{suffix}").replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase();
-    let questions = Questions::new(format!("{}.{}", quoted(database), quoted(&format!("{table}{HISTORY_SUFFIX}"))), columns);
+    let questions =
+        Questions::new(format!("{}.{}", quoted(database), quoted(&format!("{table}{HISTORY_SUFFIX}"))), columns, record_key);
     let open_end = "TIMESTAMP '9999-12-31 23:59:59.999999'";
-    let now = questions.as_of(Some("current_timestamp AT TIME ZONE 'UTC'"), Some("current_timestamp AT TIME ZONE 'UTC'"), open_end);
+    let utc = "current_timestamp AT TIME ZONE 'UTC'";
+    let now = questions.as_of(Some(utc), Some(utc), open_end);
     let mut text = format!("CREATE OR REPLACE VIEW {}.{} AS\n{now};\n", quoted(database), quoted(&name("now")));
     let keys: Vec<String> = questions.key.iter().map(|_| "?".to_owned()).collect();
     let at = "CAST(? AS timestamp)";
     let statements = [
         ("as_of_system", questions.as_of(Some(at), None, open_end)),
+        ("as_of_valid", questions.as_of(Some(utc), Some(at), open_end)),
         ("as_of", questions.as_of(Some(at), Some(at), open_end)),
         ("history_of", questions.history(&keys)),
         ("changes", questions.changes(at, at)),
+        ("diff", questions.diff(at, at, at)),
     ];
     for (suffix, statement) in statements {
         text.push_str(&format!("PREPARE {} FROM\n{statement};\n", name(suffix)));
@@ -139,7 +156,7 @@ mod tests {
             Field::new(COMMIT_TS, DataType::Utf8, true),
         ]);
         let shape = super::super::HistoryShape::new(&"s.t".parse().unwrap(), &rows, &["id".to_owned()], None).unwrap();
-        let questions = Questions::new("h", shape.columns());
+        let questions = Questions::new("h", shape.columns(), &shape.record_key());
         assert_eq!(questions.key(), ["id"]);
         let asked = [
             questions.as_of(Some(":s"), Some(":v"), ":end"),
@@ -147,7 +164,8 @@ mod tests {
             questions.history(&["1".to_owned()]),
             questions.changes(":s1", ":s2"),
             questions.diff(":v", ":s1", ":s2"),
-            athena_questions("s", "t", shape.columns()),
+            athena_questions("s", "t", shape.columns(), &shape.record_key()),
+            questions.as_of_any(":s", ":v"),
         ];
         insta::assert_snapshot!(asked.join("\n\n"));
     }

@@ -8,8 +8,14 @@ use super::{AppliedCommit, Apply, is_past};
 use crate::error::{Kind, Result};
 use crate::event::TableId;
 use crate::merge::Checkpoint;
-use arrow::datatypes::Schema;
+use crate::table::{FileSlice, Table};
+use arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
+
+/// Columns, key and files of a table: what its readers must know of it.
+fn what_it_is(table: &Table) -> Result<(SchemaRef, Vec<String>, Vec<FileSlice>)> {
+    Ok((table.columns(), table.record_key().to_vec(), table.slices(None)?))
+}
 
 /// A task that has ended.
 #[derive(Debug)]
@@ -46,12 +52,13 @@ impl Apply {
     pub(super) fn finish_amend(&mut self, amended: Amended) -> Result<()> {
         let table = amended.table.clone();
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
-        let published = amended.writer.as_ref().map(|open| Ok((open.table.columns(), open.table.slices(None)?))).transpose()?;
+        let published = amended.writer.as_ref().map(|open| what_it_is(&open.table)).transpose()?;
         match applied.amended(&self.status, amended) {
             Ok(None) => {}
             Ok(Some((checkpoint, summary))) => {
-                if let Some((columns, slices)) = published.filter(|_| summary.is_some()) {
-                    let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, columns, slices });
+                if let Some((columns, record_key, slices)) = published.filter(|_| summary.is_some()) {
+                    let commit = AppliedCommit { table, checkpoint, summary, items: None, columns, record_key, slices };
+                    let _ = self.commits_done.send(commit);
                 }
             }
             Err(error) if self.is_given_way(&table, &error) => {}
@@ -73,14 +80,14 @@ impl Apply {
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
-        let published = writer.as_ref().map(|writer| Ok((writer.table.columns(), writer.table.slices(None)?))).transpose()?;
+        let published = writer.as_ref().map(|writer| what_it_is(&writer.table)).transpose()?;
         let items = done.as_ref().and_then(|done| done.items);
         let (summary, of_followers) = done.map_or((None, Vec::new()), |done| (done.table, done.followers));
         let mut followers = Vec::new();
         for (number, (name, follower)) in writer.iter().flat_map(|writer| writer.followers(&table)).enumerate() {
             let summary = of_followers.get(number).cloned();
-            let (columns, slices) = (follower.columns(), follower.slices(None)?);
-            followers.push(AppliedCommit { table: name, checkpoint: checkpoint.clone(), summary, items: None, columns, slices });
+            let ((columns, record_key, slices), checkpoint) = (what_it_is(follower)?, checkpoint.clone());
+            followers.push(AppliedCommit { table: name, checkpoint, summary, items: None, columns, record_key, slices });
         }
         applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
         let resume = checkpoint.resume.clone();
@@ -96,8 +103,8 @@ impl Apply {
         for follower in followers {
             let _ = self.commits_done.send(follower);
         }
-        if let Some((columns, slices)) = published {
-            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, columns, slices });
+        if let Some((columns, record_key, slices)) = published {
+            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, columns, record_key, slices });
         } else if let (Some(delivery), Some(items)) = (self.lake.delivery(), items) {
             let (table, columns) = (delivery.shown().clone(), Arc::new(Schema::empty()));
             let _ = self.commits_done.send(AppliedCommit {
@@ -106,6 +113,7 @@ impl Apply {
                 summary,
                 items: Some(items),
                 columns,
+                record_key: Vec::new(),
                 slices: Vec::new(),
             });
         }

@@ -273,7 +273,7 @@ impl Eraser {
     async fn commit_of(&self, table: &TableId) -> Result<Option<AppliedCommit>> {
         let Some(view) = self.view(table).await? else { return Ok(None) };
         let Some(checkpoint) = view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? else { return Ok(None) };
-        let (columns, slices) = (view.latest_columns(), view.slices(None)?);
-        Ok(Some(AppliedCommit { table: table.clone(), checkpoint, summary: None, items: None, columns, slices }))
+        let (columns, record_key, slices) = (view.latest_columns(), view.record_key(), view.slices(None)?);
+        Ok(Some(AppliedCommit { table: table.clone(), checkpoint, summary: None, items: None, columns, record_key, slices }))
     }
 }

@@ -81,6 +81,8 @@ pub struct AppliedCommit {
     pub items: Option<WrittenItems>,
     /// The table's columns now.
     pub columns: SchemaRef,
+    /// Names of its record key's columns.
+    pub record_key: Vec<String>,
     /// The files that hold its rows now.
     pub slices: Vec<FileSlice>,
 }
