@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::event::{Column, TableId, TableState};
 use crate::format::PlainType;
 use crate::lookup::Lookup;
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, POSITION_KEY};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HISTORY_SUFFIX, POSITION_KEY};
 use crate::pipeline::{delivered_checkpoint, delivery_name, open_stream_to_read, row_letters_of};
-use crate::query::{OutputFormat, row_count};
+use crate::query::{OutputFormat, known_until, left_behind_at, row_count};
 use crate::stream::find_last_cut;
 use crate::table::{Lake, Table, TableView};
 use crate::time::Timestamp;
@@ -23,7 +23,8 @@ use std::sync::Arc;
 /// `lag` is how long ago the source committed the last transaction that the
 /// table is known to have; it grows while the service is stopped. `state` is
 /// live, snapshot (not all rows are read yet) or stopped, with the reason.
-/// Below a history stands since when it has every change.
+/// Below a history stands since when it has every change; and until when, if
+/// it was switched off.
 #[derive(Debug, Args)]
 pub(super) struct Tables {
     /// table (positions are shortened), csv or json
@@ -48,6 +49,8 @@ struct Line {
     inferred: Option<String>,
     /// Of a history: since when it has every change.
     history_start: Option<String>,
+    /// Of a history that was switched off: until when.
+    history_end: Option<String>,
     /// What its rows go through: a transform, lookups, dead letters; of a delivery, where they come from.
     way: Option<String>,
     /// Whether its rows are items elsewhere.
@@ -169,9 +172,23 @@ async fn line(lake: &Lake, database: &str, name: &str) -> Result<Line> {
         reason: None,
         inferred: None,
         history_start: view.extra_metadata(HISTORY_START_KEY).map(str::to_owned),
+        history_end: history_end(lake, database, name, &view).await?,
         way: None,
         is_delivered: false,
     })
+}
+
+/// Until when a history has every change; `None`: it still follows its table, or is none.
+async fn history_end(lake: &Lake, database: &str, name: &str, view: &TableView) -> Result<Option<String>> {
+    let Some(of) = name.strip_suffix(HISTORY_SUFFIX).filter(|_| view.extra_metadata(HISTORY_START_KEY).is_some()) else {
+        return Ok(None);
+    };
+    let base = lake.table_path(database, of);
+    if !Table::exists(lake.store(), &base).await? {
+        return Ok(None);
+    }
+    let table = TableView::open(lake.store().clone(), base).await?;
+    Ok(left_behind_at(&table, view).await?.map(|last| known_until(&last).to_string()))
 }
 
 fn batch(lines: &[Line]) -> Result<RecordBatch> {
@@ -190,6 +207,7 @@ fn batch(lines: &[Line]) -> Result<RecordBatch> {
         ("inferred", text(|line| line.inferred.as_deref()), true),
         ("way", text(|line| line.way.as_deref()), true),
         ("history_start", text(|line| line.history_start.as_deref()), true),
+        ("history_end", text(|line| line.history_end.as_deref()), true),
     ])
     .map_err(|error| Error::bug("the list can't be made").caused_by(error))
 }
@@ -226,7 +244,8 @@ fn text(lines: &[Line]) -> String {
             out.push_str(&format!("  inferred: {inferred}\n"));
         }
         if let Some(start) = &line.history_start {
-            out.push_str(&format!("  every change since {start}\n"));
+            let until = line.history_end.as_ref().map(|end| format!(" until {end}")).unwrap_or_default();
+            out.push_str(&format!("  every change since {start}{until}\n"));
         }
         if let Some(way) = &line.way {
             out.push_str(&format!("  {way}\n"));

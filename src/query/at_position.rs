@@ -6,6 +6,7 @@
 use super::by_history::system_time;
 use super::engine::Engine;
 use super::history;
+use super::kept::left_behind_at;
 use super::views::{Name, Views};
 use crate::error::{Error, Result};
 use crate::merge::{AskedPosition, CHECKPOINT_KEY, Checkpoint, CommitPlace, HISTORY_SUFFIX};
@@ -75,6 +76,8 @@ pub(super) struct Line {
     pub(super) commits: Vec<(InstantTime, CommitPlace)>,
     /// Since when its history knows all, where it has one.
     history_start: Option<Timestamp>,
+    /// Up to where its history knows all, where it was switched off.
+    history_end: Option<Checkpoint>,
 }
 
 /// Whether a source's clock tells transactions of one second apart.
@@ -94,15 +97,18 @@ impl Line {
             futures::stream::iter(read).buffered(READ_AT_ONCE).try_collect().await?;
         let commits = read.into_iter().filter_map(|(instant, place)| Some((instant, place?)));
         let history = history::history_name(name);
-        let history_start = match views.has(database, &history) {
-            true => history::start_of(&*views.get(database, &history).await?),
-            false => None,
+        let (history_start, history_end) = match views.has(database, &history) {
+            true => {
+                let history = views.get(database, &history).await?;
+                (history::start_of(&history), left_behind_at(&view, &history).await?)
+            }
+            false => (None, None),
         };
         // a commit that can't be read any more says when the table changed all the same, to its history
         let is_of_use =
             |instant: &InstantTime| history_start.is_some() || earliest.as_ref().is_none_or(|earliest| instant >= earliest);
         let commits = commits.filter(|(instant, _)| is_of_use(instant)).collect();
-        Ok(Self { name: (database.clone(), name.clone()), commits, history_start })
+        Ok(Self { name: (database.clone(), name.clone()), commits, history_start, history_end })
     }
 
     fn table(&self) -> String {
@@ -131,7 +137,8 @@ impl Line {
         }
         // something came since the last commit; that it is in the lake, a later commit says
         let is_in = self.commits.iter().any(|(_, place)| place.checkpoint.at() > cut.at());
-        let known = self.history_start.is_some_and(|start| start <= cut.source_commit_time);
+        let known = self.history_start.is_some_and(|start| start <= cut.source_commit_time)
+            && self.history_end.as_ref().is_none_or(|end| end.stream_id == cut.stream_id && cut.at() <= end.at());
         (is_in && known && is_exact(cut.source_commit_time))
             .then(|| Seen { system: Some(cut.source_commit_time), ..Seen::default() })
     }

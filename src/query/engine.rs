@@ -4,6 +4,7 @@ use super::AsOf;
 use super::at_position::{self, AtPosition, Seen, base_of};
 use super::find_table::{find, find_table};
 use super::history;
+use super::kept::{known_until, left_behind_at, not_kept};
 use super::lake_table::LakeTable;
 use super::views::{Name, Views};
 use crate::error::{Area, Error, Kind, Result};
@@ -186,10 +187,19 @@ impl Engine {
             return Ok(Arc::new(self.open_as_of(&view, spelling).await?));
         }
         let of_history = views.get(&database, &history::history_name(&name)).await?;
+        let until = until(views, &database, &history::history_name(&name)).await?;
         let system = match &self.options.as_of {
-            None => None,
+            None => match until {
+                Some(until) => return Err(not_kept(&database, &history::history_name(&name), until)),
+                None => None,
+            },
             Some(as_of) => match history::system_time(as_of, &view, &of_history).await? {
-                Some(time) => Some(time),
+                Some(time) if until.is_none_or(|until| time <= until) => Some(time),
+                // where it is over, the table's own commits know
+                Some(_) if self.options.valid_at.is_none() && !is_history => {
+                    return Ok(Arc::new(self.open_as_of(&view, spelling).await?));
+                }
+                Some(_) => return Err(not_kept(&database, &history::history_name(&name), until.unwrap_or_default())),
                 // before the history began, the table's own commits may still know
                 None if self.options.valid_at.is_none() => return Ok(Arc::new(self.open_as_of(&view, spelling).await?)),
                 None => {
@@ -296,9 +306,20 @@ async fn histories(views: &Views, statement: &Statement) -> Result<BTreeMap<Stri
             return Err(no_history(&database, &asked));
         }
         let view = views.get(&database, &name).await?;
-        found.insert(asked, history::Found { database, history: name, view, system: None });
+        let until = until(views, &database, &name).await?;
+        found.insert(asked, history::Found { database, history: name, view, system: None, until });
     }
     Ok(found)
+}
+
+/// The last moment of which a history knows; `None`: it follows its table.
+async fn until(views: &Views, database: &str, history: &str) -> Result<Option<Timestamp>> {
+    let (database, base) = base_of(views, &(database.to_owned(), history.to_owned()));
+    if base == history {
+        return Ok(None);
+    }
+    let (table, history) = (views.get(&database, &base).await?, views.get(&database, history).await?);
+    Ok(left_behind_at(&table, &history).await?.map(|last| known_until(&last)))
 }
 
 fn parse(context: &SessionContext, sql: &str) -> Result<Statement> {

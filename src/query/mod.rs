@@ -6,9 +6,11 @@
 mod as_of;
 mod at_position;
 mod by_history;
+mod call;
 mod engine;
 mod find_table;
 mod history;
+mod kept;
 mod lake_table;
 mod output;
 mod row_count;
@@ -20,5 +22,6 @@ pub use as_of::AsOf;
 pub use at_position::AtPosition;
 pub use engine::{Engine, QueryOptions};
 pub use find_table::find_table;
+pub use kept::{known_until, left_behind_at};
 pub use output::{OutputFormat, write_rows};
 pub use row_count::row_count;
