@@ -2,10 +2,11 @@
 
 use super::{Answer, Global};
 use crate::error::{Error, Result};
-use crate::query::{AsOf, AtPosition, Engine, OutputFormat, QueryOptions, write_rows};
+use crate::query::{AsOf, AtPosition, Engine, OutputFormat, QueryOptions, write_rows_within};
 use crate::table::Lake;
 use crate::time::Timestamp;
 use clap::Args;
+use std::io::IsTerminal;
 
 /// Answers SQL over the lake
 ///
@@ -51,7 +52,8 @@ pub(super) struct Query {
     /// file:offset, or latest
     #[arg(long, value_name = "POSITION", conflicts_with = "as_of")]
     at_position: Option<String>,
-    /// How the rows are written: table, csv (NULL is empty) or json (an array)
+    /// How the rows are written: table (on a terminal that is too narrow for it:
+    /// a value a line), csv (NULL is empty) or json (an array)
     #[arg(long, value_name = "FORMAT", default_value = "table", hide_possible_values = true)]
     format: OutputFormat,
     /// Show Hudi's own _hoodie_… columns too
@@ -67,9 +69,19 @@ impl Query {
         let lake = Lake::open(&global.lake_config()?.lake.url)?;
         let engine = Engine::new(lake, QueryOptions { as_of, at_position, valid_at, meta_columns: self.meta_columns });
         let (schema, rows) = engine.query(&self.sql).await?;
-        write_rows(schema, rows, self.format, &mut std::io::BufWriter::new(std::io::stdout())).await?;
+        let width = if std::io::stdout().is_terminal() { terminal_width() } else { None };
+        write_rows_within(width, schema, rows, self.format, &mut std::io::BufWriter::new(std::io::stdout())).await?;
         Ok(Answer::Done)
     }
+}
+
+/// The terminal's columns, as `stty size` says.
+fn terminal_width() -> Option<usize> {
+    let terminal = std::fs::File::open("/dev/tty").ok()?;
+    let said = std::process::Command::new("stty").arg("size").stdin(terminal).output().ok()?.stdout;
+    let columns = String::from_utf8(said).ok()?.split_whitespace().nth(1)?.parse().ok()?;
+    // a terminal that doesn't know says 0
+    (columns > 0).then_some(columns)
 }
 
 fn valid_time(text: &str) -> Result<Timestamp> {

@@ -23,5 +23,5 @@ pub use at_position::AtPosition;
 pub use engine::{Engine, QueryOptions};
 pub use find_table::find_table;
 pub use kept::{known_until, left_behind_at};
-pub use output::{OutputFormat, write_rows};
+pub use output::{OutputFormat, write_rows, write_rows_within};
 pub use row_count::row_count;

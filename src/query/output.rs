@@ -31,7 +31,18 @@ pub async fn write_rows(
     format: OutputFormat,
     out: &mut (impl Write + Send),
 ) -> Result<()> {
-    match write_all(schema, rows, format, out).await {
+    write_rows_within(None, schema, rows, format, out).await
+}
+
+/// The same for a terminal of so many columns: a table that is wider is written row by row, a value a line.
+pub async fn write_rows_within(
+    width: Option<usize>,
+    schema: SchemaRef,
+    rows: impl Stream<Item = Result<RecordBatch>>,
+    format: OutputFormat,
+    out: &mut (impl Write + Send),
+) -> Result<()> {
+    match write_all(width, schema, rows, format, out).await {
         // `binlake query … | head`: the reader has enough
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(Failure::Output(error)) => {
@@ -60,6 +71,7 @@ impl From<std::io::Error> for Failure {
 }
 
 async fn write_all(
+    width: Option<usize>,
     schema: SchemaRef,
     rows: impl Stream<Item = Result<RecordBatch>>,
     format: OutputFormat,
@@ -72,8 +84,12 @@ async fn write_all(
             while let Some(batch) = rows.next().await {
                 batches.push(batch?);
             }
-            let text = pretty_format_batches_with_schema(schema, &batches).map_err(unprintable)?;
-            writeln!(out, "{text}")?;
+            let text = pretty_format_batches_with_schema(schema, &batches).map_err(unprintable)?.to_string();
+            let is_wide = |width| text.lines().next().is_some_and(|line| line.chars().count() > width);
+            match width.is_some_and(is_wide) && batches.iter().any(|rows| rows.num_rows() > 0) {
+                true => write_lines(&batches, out)?,
+                false => writeln!(out, "{text}")?,
+            }
         }
         OutputFormat::Csv => {
             // the header also stands above no rows
@@ -95,6 +111,27 @@ async fn write_all(
         }
     }
     out.flush()?;
+    Ok(())
+}
+
+/// A value a line.
+fn write_lines(batches: &[RecordBatch], out: &mut impl Write) -> Result<(), Failure> {
+    let options = FormatOptions::default();
+    let mut number = 0;
+    for rows in batches {
+        let schema = rows.schema();
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let width = names.clone().map(|name| name.chars().count()).max().unwrap_or(0);
+        let columns = rows.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).map_err(unprintable));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        for row in 0..rows.num_rows() {
+            number += 1;
+            writeln!(out, "-- row {number}")?;
+            for (name, column) in names.clone().zip(&columns) {
+                writeln!(out, "{}", format!("{name:width$}  {}", column.value(row)).trim_end())?;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -173,6 +210,23 @@ mod tests {
         let schema = batch().schema();
         write_rows(schema, futures::stream::iter(rows.into_iter().map(Ok)), format, &mut out).await.unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_table_that_is_too_wide_is_written_by_lines() {
+        let within = async |width: usize, rows: Vec<RecordBatch>| {
+            let mut out = Vec::new();
+            let rows = futures::stream::iter(rows.into_iter().map(Ok));
+            write_rows_within(Some(width), batch().schema(), rows, OutputFormat::Table, &mut out).await.unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let lines = within(79, vec![batch(), batch().slice(1, 1)]).await;
+        assert!(lines.starts_with("-- row 1\nid      9007199254740993\nname    a, \"b\"\nprice   12.30\n"), "{lines}");
+        assert!(lines.contains("-- row 2\nid      2\nname\n") && lines.contains("-- row 3\n"), "{lines}");
+        let table = written(OutputFormat::Table, vec![batch()]).await;
+        let width = table.lines().next().unwrap().chars().count();
+        assert_eq!(within(width, vec![batch()]).await, table);
+        assert!(within(10, vec![]).await.starts_with("+--"), "without rows there is the head");
     }
 
     #[tokio::test]
