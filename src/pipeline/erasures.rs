@@ -147,6 +147,7 @@ impl Asked {
                 Some((lease, EraseProgress::Waiting)) if tokio::time::Instant::now() >= until => {
                     // who takes it at this very moment wins
                     if self.state.delete_lease(&self.key, lease.counter).await? {
+                        self.state.forget_removed().await?;
                         return Ok(false);
                     }
                 }
@@ -169,10 +170,9 @@ impl Asked {
                 EraseProgress::Waiting => Err((0, None)),
                 EraseProgress::Taken { steps, waits, .. } => Err((steps, waits)),
                 EraseProgress::Done { erased } => Ok(Ok(erased)),
-                EraseProgress::Failed { reason } => {
-                    Ok(Err(Error::new(Area::Lake, Kind::Refused, "the service can't erase it")
-                        .caused_by(std::io::Error::other(reason))))
-                }
+                EraseProgress::Failed { reason } => Ok(Err(Error::new(Area::Lake, Kind::Refused, "the service can't erase it")
+                    .caused_by(std::io::Error::other(reason))
+                    .remedy("ask again then"))),
             };
             match outcome {
                 Err((steps, waits)) => {
@@ -277,7 +277,9 @@ impl Erasures {
             let is_over = progress.is_over();
             let keys = if is_over { Vec::new() } else { open.request.keys.clone() };
             lease.checkpoint = encoded(&EraseRequest { progress, keys, ..open.request.clone() })?;
-            self.state.update_lease(&lease, expected).await.map(|_| ())
+            self.state.update_lease(&lease, expected).await?;
+            // the keys don't stay
+            if is_over { self.state.forget_removed().await } else { Ok(()) }
         };
         if let Err(error) = noted.await {
             tracing::warn!(%error, "what became of a request to erase can't be written down");
@@ -353,14 +355,14 @@ mod tests {
         let done = EraseProgress::Done { erased: erased.clone() };
         assert_eq!((open.len(), seen[0].key_count, &seen[0].progress), (0, 1, &done));
         assert!(!state.leases("").await.unwrap()[0].checkpoint.contains("a person"), "the keys aren't kept");
-        assert_eq!(asked.answer(|_, _| {}).await.unwrap(), erased);
-        assert!(state.leases("").await.unwrap().is_empty(), "nothing of it stays");
-        looking.abort();
         for entry in std::fs::read_dir(folder.path()).unwrap() {
             let path = entry.unwrap().path();
             let bytes = std::fs::read(&path).unwrap();
             assert!(!bytes.windows(8).any(|bytes| bytes == b"a person"), "{} has it still", path.display());
         }
+        assert_eq!(asked.answer(|_, _| {}).await.unwrap(), erased);
+        assert!(state.leases("").await.unwrap().is_empty(), "nothing of it stays");
+        looking.abort();
     }
 
     #[tokio::test]

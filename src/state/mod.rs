@@ -126,6 +126,14 @@ impl StateStore {
         on!(self, store => store.delete_lease(key, expected))
     }
 
+    /// Leaves nothing of what was removed or replaced in the store's own files, as far as others don't read it at this moment. (DynamoDB has none.)
+    pub async fn forget_removed(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Sqlite(store) => store.forget_removed().await,
+            Backend::DynamoDb(_) => Ok(()),
+        }
+    }
+
     /// The newest revision's number, and how it stands: a cheap look, which may be a moment behind.
     pub async fn newest_rules(&self, pipeline: &str) -> Result<Option<(u64, RulesStatus)>> {
         on!(self, store => store.newest_rules(pipeline))

@@ -80,6 +80,12 @@ impl SqliteStore {
         .await
     }
 
+    /// Empties the log of what was written: the file itself is overwritten where something was removed.
+    pub(super) async fn forget_removed(&self) -> Result<()> {
+        // where another reads it, the log's next turn overwrites it
+        self.with(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))).await
+    }
+
     /// Runs statements with the connection, off the runtime's threads.
     async fn with<T: Send + 'static>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T> {
         let store = self.clone();
