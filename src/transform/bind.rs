@@ -1,15 +1,16 @@
 //! The statement for one shape of a table: names resolved, types known, expressions compiled.
 
 use super::engine::{Fault, session};
+use super::function;
 use super::join::Join;
 use super::lake_type::lake_type;
 use super::reapply::Reapply;
 use super::spelling::Spelling;
-use super::statement::{INPUT, OnError, Transform, nearest};
+use super::statement::{INPUT, OnError, Transform, given_name, nearest};
 use crate::error::Result;
 use crate::lookup::Missing;
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
-use datafusion::common::tree_node::Transformed as Rewritten;
+use datafusion::common::tree_node::{Transformed as Rewritten, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as EngineResult, TableReference};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::empty::EmptyTable;
@@ -18,10 +19,12 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, JoinType, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::SqlToRel;
 use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Spanned, Statement as SqlStatement};
+use datafusion::sql::sqlparser::tokenizer::Location;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -117,17 +120,24 @@ impl Transform {
             if passes.as_deref() == Some(field.name()) && own.contains(&field.name().as_str()) {
                 continue;
             }
-            let compiled = compile(&plain, wide)?;
+            let located = |fault: Fault| match place_of(&statement, field.name()) {
+                Some(at) => fault.at_place(at),
+                None => fault,
+            };
+            let compiled = compile(&plain, wide).map_err(located)?;
             let given = compiled.data_type(wide.as_arrow()).map_err(|error| Fault::of_engine(&error))?;
             let data_type = lake_type(&given).map_err(|remedy| {
-                Fault::new(format!("the column `{}` has a type that the lake doesn't: {given}", field.name())).remedy(remedy)
+                located(Fault::new(format!("the column `{}` has a type that the lake doesn't: {given}", field.name())).remedy(remedy))
             })?;
             let passes = passes.filter(|_| given == data_type);
             let is_key = key.contains(field.name());
             let field = Field::new(field.name(), data_type, !is_key);
             outputs.push((OutputColumn { field, passes, is_of_row: is_of_row(&plain) }, compiled));
         }
-        check_outputs(&outputs, key, own)?;
+        check_outputs(&outputs, key, own).map_err(|(column, fault)| match column.and_then(|name| place_of(&statement, &name)) {
+            Some(at) => fault.at_place(at),
+            None => fault,
+        })?;
         let wide = Arc::new(wide.as_arrow().clone());
         let mut bound = BoundTransform {
             input: input.clone(),
@@ -145,29 +155,57 @@ impl Transform {
     }
 }
 
-fn check_outputs(outputs: &[(OutputColumn, Arc<dyn PhysicalExpr>)], key: &[String], own: &[&str]) -> Result<(), Fault> {
+/// What is wrong with the columns that a transform gives, and with which.
+fn check_outputs(
+    outputs: &[(OutputColumn, Arc<dyn PhysicalExpr>)],
+    key: &[String],
+    own: &[&str],
+) -> Result<(), (Option<String>, Fault)> {
+    const ANOTHER_NAME: &str = "give it another name with AS";
     for name in key {
         let Some((column, _)) = outputs.iter().find(|(column, _)| column.field.name() == name) else {
-            return Err(Fault::new(format!("the transform doesn't give the key's column `{name}`"))
-                .remedy(format!("add {name} to the SELECT")));
+            let fault = Fault::new(format!("the transform doesn't give the key's column `{name}`"));
+            return Err((None, fault.remedy(format!("add {name} to the SELECT"))));
         };
         if column.passes.as_ref() != Some(name) {
-            return Err(Fault::new(format!("the transform changes the key's column `{name}`"))
-                .remedy("pass it as it is, and compute under another name"));
+            let fault = Fault::new(format!("the transform changes the key's column `{name}`"));
+            return Err((Some(name.clone()), fault.remedy("pass it as it is, and compute under another name")));
         }
     }
     let mut seen = HashSet::new();
     for (column, _) in outputs {
         let name = column.field.name();
-        if !seen.insert(name.to_lowercase()) {
-            return Err(Fault::new(format!("the transform gives two columns called `{name}` (case aside)"))
-                .remedy("give one another name with AS, or list the columns"));
-        }
-        if own.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-            return Err(Fault::new(format!("`{name}` is Binlake's own column")).remedy("give it another name with AS"));
-        }
+        let fault = if !seen.insert(name.to_lowercase()) {
+            Fault::new(format!("the transform gives two columns called `{name}` (case aside)"))
+                .remedy("give one another name with AS, or list the columns")
+        } else if own.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+            Fault::new(format!("`{name}` is Binlake's own column")).remedy(ANOTHER_NAME)
+        } else if name.to_lowercase().starts_with("_hoodie_") {
+            Fault::new(format!("`{name}` is called as Hudi's own columns are")).remedy(ANOTHER_NAME)
+        } else if !is_readable(name) {
+            Fault::new(format!("the column `{name}` has a name that readers of the lake can't read"))
+                .remedy("give it another name, with AS or by the table's `columns` rules: letters, digits and _ only, no digit first")
+        } else {
+            continue;
+        };
+        return Err((Some(name.clone()), fault));
     }
     Ok(())
+}
+
+/// Where in the SELECT's list a column is named.
+fn place_of(statement: &Statement, name: &str) -> Option<Location> {
+    let Statement::Statement(sql) = statement else { return None };
+    let SqlStatement::Query(query) = sql.as_ref() else { return None };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let is_it = |item: &&SelectItem| given_name(item).is_some_and(|given| given.value.eq_ignore_ascii_case(name));
+    select.projection.iter().find(is_it).map(item_start)
+}
+
+/// As the lake's tables have names: Avro has no others.
+fn is_readable(name: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.chars().next().is_some_and(is_letter) && name.chars().all(|c| is_letter(c) || c.is_ascii_digit())
 }
 
 /// Without the names that it goes by.
@@ -181,7 +219,22 @@ fn compiled(expr: &Expr, schema: &DFSchema) -> EngineResult<Arc<dyn PhysicalExpr
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone()));
     let context = context.with_config_options(Arc::clone(session().config_options())).build();
     let simplified = ExprSimplifier::new(context).simplify(expr.clone())?;
-    session().create_physical_expr(simplified, schema)
+    checked(session().create_physical_expr(simplified, schema)?)
+}
+
+/// An expression whose calls of our own functions have what these need, and whose sums, differences and products fail where they don't fit their type: SQL would have them begin again at the other end.
+fn checked(expr: Arc<dyn PhysicalExpr>) -> EngineResult<Arc<dyn PhysicalExpr>> {
+    let checked = expr.transform_up(|expr| {
+        if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
+            let second = call.args().get(1).map(|arg| arg.downcast_ref::<Literal>().map(Literal::value));
+            function::check(call.fun().name(), second)?;
+        }
+        Ok(match expr.downcast_ref::<BinaryExpr>() {
+            Some(binary) => Rewritten::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>),
+            None => Rewritten::no(expr),
+        })
+    })?;
+    Ok(checked.data)
 }
 
 fn plan(tables: &Tables, statement: &Statement) -> EngineResult<LogicalPlan> {
@@ -218,7 +271,7 @@ fn located(tables: &Tables, statement: &Statement, error: &DataFusionError) -> F
     }
 }
 
-fn item_start(item: &SelectItem) -> datafusion::sql::sqlparser::tokenizer::Location {
+fn item_start(item: &SelectItem) -> Location {
     item.span().start
 }
 

@@ -72,6 +72,7 @@ pub(super) fn reason(error: &DataFusionError) -> Option<&'static str> {
             ArrowError::DivideByZero => Some("division by zero"),
             ArrowError::ArithmeticOverflow(_) => Some("a number is too large"),
             ArrowError::CastError(_) | ArrowError::ParseError(_) => Some("a value can't be cast to the type"),
+            ArrowError::InvalidArgumentError(why) if why.starts_with("Encountered non") => Some("the bytes are no text in UTF-8"),
             _ => None,
         },
         _ => None,

@@ -1,7 +1,7 @@
 //! Functions of our own: masking and hashing, as text that people can compare.
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -42,28 +42,46 @@ impl Own {
         };
         Self { kind, signature: Signature::new(arguments, Volatility::Immutable) }
     }
+}
 
-    /// Bytes to leave as they are, or the secret: the second argument, which must be a constant.
-    fn constant(&self, args: &ScalarFunctionArgs) -> Result<Option<ScalarValue>> {
-        match args.args.get(1) {
-            None => Ok(None),
-            Some(ColumnarValue::Scalar(value)) if !value.is_null() => Ok(Some(value.clone())),
-            Some(_) => Err(wrong(format!("the second argument of {} must be a constant", self.name()))),
-        }
+/// What a call of one of them has as its second argument is a constant that it can use: else the configuration is wrong, and not a row.
+pub(super) fn check(name: &str, second: Option<Option<&ScalarValue>>) -> Result<()> {
+    let kind = [Kind::Mask, Kind::HmacSha256].into_iter().find(|kind| kind.name() == name);
+    let (Some(kind), Some(second)) = (kind, second) else { return Ok(()) };
+    let Some(second) = second else { return Err(wrong(format!("the second argument of {name} must be a constant"))) };
+    match kind {
+        Kind::Mask => keep(second).map(|_| ()),
+        _ => secret(second).map(|_| ()),
     }
+}
+
+fn keep(value: &ScalarValue) -> Result<usize> {
+    let digits = if value.data_type().is_integer() { value.to_string() } else { String::new() };
+    digits.parse().map_err(|_| wrong("how many characters mask keeps must be a whole number, from 0 on".into()))
+}
+
+fn secret(value: &ScalarValue) -> Result<&str> {
+    let text = value.try_as_str().flatten().filter(|secret| !secret.is_empty());
+    text.ok_or_else(|| wrong("the secret of hmac_sha256 must be a text that isn't empty".into()))
 }
 
 fn wrong(what: String) -> DataFusionError {
     DataFusionError::Plan(what)
 }
 
-impl ScalarUDFImpl for Own {
-    fn name(&self) -> &str {
-        match self.kind {
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
             Kind::Mask => "mask",
             Kind::Sha256Hex => "sha256_hex",
             Kind::HmacSha256 => "hmac_sha256",
         }
+    }
+}
+
+impl ScalarUDFImpl for Own {
+    fn name(&self) -> &str {
+        self.kind.name()
     }
 
     fn signature(&self) -> &Signature {
@@ -75,23 +93,20 @@ impl ScalarUDFImpl for Own {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = self.constant(&args)?;
+        let constant = match args.args.get(1) {
+            Some(ColumnarValue::Scalar(value)) => Some(value),
+            _ => None,
+        };
         let values = args.args[0].to_array(args.number_rows)?;
         let made: StringArray = match self.kind {
             Kind::Mask => {
-                let keep = match constant.map(|keep| keep.cast_to(&DataType::UInt32)).transpose()? {
-                    Some(ScalarValue::UInt32(Some(keep))) => keep as usize,
-                    _ => 0,
-                };
-                let values = cast(&values, &DataType::Utf8)?;
+                let keep = constant.map_or(Ok(0), keep)?;
+                let values = strictly(&values, &DataType::Utf8)?;
                 values.as_string::<i32>().iter().map(|value| value.map(|value| mask(value, keep))).collect()
             }
             Kind::Sha256Hex => hexed(&values, |bytes| Sha256::digest(bytes).to_vec())?,
             Kind::HmacSha256 => {
-                let secret = match constant {
-                    Some(ScalarValue::Utf8(Some(secret))) if !secret.is_empty() => secret,
-                    _ => return Err(wrong("the secret of hmac_sha256 must be a text that isn't empty".into())),
-                };
+                let secret = secret(constant.unwrap_or(&ScalarValue::Null))?;
                 let keyed = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
                     .map_err(|_| wrong("the secret of hmac_sha256 can't be used".into()))?;
                 hexed(&values, |bytes| {
@@ -105,6 +120,11 @@ impl ScalarUDFImpl for Own {
     }
 }
 
+/// Bytes that are no text are an error, not NULL.
+fn strictly(values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    Ok(cast_with_options(values, wanted, &CastOptions { safe: false, ..CastOptions::default() })?)
+}
+
 fn mask(value: &str, keep: usize) -> String {
     let hidden = value.chars().count().saturating_sub(keep);
     value.chars().enumerate().map(|(i, c)| if i < hidden { '*' } else { c }).collect()
@@ -116,7 +136,7 @@ fn hexed(values: &ArrayRef, digest: impl Fn(&[u8]) -> Vec<u8>) -> Result<StringA
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         _ => DataType::Utf8,
     };
-    let values = cast(values, &wanted)?;
+    let values = strictly(values, &wanted)?;
     let mut made = StringBuilder::with_capacity(values.len(), values.len() * 64);
     for i in 0..values.len() {
         if values.is_null(i) {

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, Function, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select,
     SelectItem, SetExpr, Spanned, Statement as SqlStatement, TableFactor, Visit, Visitor,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -186,7 +186,24 @@ fn check(statement: &Statement) -> Result<Vec<Ident>, Fault> {
             return Err(Fault::at("a computed column has no name", item.span().start).remedy("add AS and a name to it"));
         }
     }
+    let mut seen = HashSet::new();
+    for name in select.projection.iter().filter_map(given_name) {
+        if !seen.insert(name.value.to_lowercase()) {
+            let fault = Fault::at(format!("two columns are called `{}` (case aside)", name.value), name.span.start);
+            return Err(fault.remedy("give one another name with AS"));
+        }
+    }
     check_from(select)
+}
+
+/// What an item of the SELECT's list is called, where it says so.
+pub(super) fn given_name(item: &SelectItem) -> Option<&Ident> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last(),
+        _ => None,
+    }
 }
 
 fn not_row_wise(what: &str, remedy: &'static str) -> Fault {
@@ -256,6 +273,10 @@ fn check_from(select: &Select) -> Result<Vec<Ident>, Fault> {
         let Some(name) = table_name(&join.relation) else {
             return Err(Fault::at("only lookups can be joined", at).remedy("declare [lookup.NAME], and join it by its name"));
         };
+        if name.value.eq_ignore_ascii_case(INPUT) {
+            return Err(Fault::at("`input` can't be joined with itself: a transform sees one row at a time", at)
+                .remedy("declare a [lookup.NAME] with url = 'table:DATABASE.TABLE', and LEFT JOIN it"));
+        }
         joined.push(name.clone());
     }
     Ok(joined)

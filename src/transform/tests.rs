@@ -104,6 +104,13 @@ fn every_error_says_what_where_and_the_remedy() {
         "SELECT id, Name,\n       upper(price, 1) AS p FROM input",
         "SELECT id FROM input WHERE price + 1",
         "SELECT id, sha256_hex() AS h FROM input",
+        "SELECT id,\n       Name AS a, price AS A FROM input",
+        "SELECT id, Name AS _hoodie_record_key FROM input",
+        "SELECT id, Name AS \"full name\" FROM input",
+        "SELECT t.id, i.price FROM input t LEFT JOIN input i ON t.id = i.id",
+        "SELECT id, mask(Name, price) AS m FROM input",
+        "SELECT id, mask(Name, -1) AS m FROM input",
+        "SELECT id,\n       hmac_sha256(Name, '') AS m FROM input",
     ];
     let mut shown = String::new();
     for sql in cases {
@@ -162,6 +169,27 @@ fn a_row_whose_expression_fails_is_named_without_its_values() {
     let cast = super::tests::bound("SELECT id, CAST(Name AS INT) AS n FROM input");
     let said = run(&cast, &sample(), &[false; 3]).unwrap_err().to_string();
     assert!(said.contains("can't be cast") && said.contains("key=id:1") && !said.contains("India"), "{said}");
+}
+
+/// Sums that would begin again at the other end, and bytes that are no text, are no values.
+#[test]
+fn nothing_is_altered_that_does_not_fit() {
+    let large = rows(&[1, 2], &[None, None], &[Some(3), Some(2_000_000_000)]);
+    for computed in ["price * price", "price + price", "price - CAST(-2000000000 AS INT)"] {
+        let bound = bound(&format!("SELECT id, CAST(price AS INT) AS same, {computed} AS n FROM input"));
+        let made = run(&bound, &large, &[false; 2]);
+        let Err(error) = made else { panic!("{computed}: {}", made.unwrap().0) };
+        assert!(error.to_string().starts_with("a row's transform fails: a number is too large column=n key=id:2"), "{error}");
+    }
+    for computed in ["mask(decode(Name, 'hex'))", "CAST(decode(Name, 'hex') AS VARCHAR)"] {
+        let said = run(
+            &bound(&format!("SELECT id, {computed} AS n FROM input")),
+            &rows(&[1, 2], &[Some("41"), Some("ff")], &[None, None]),
+            &[false; 2],
+        );
+        let said = said.unwrap_err().to_string();
+        assert!(said.starts_with("a row's transform fails: the bytes are no text in UTF-8 column=n key=id:2"), "{said}");
+    }
 }
 
 #[test]
