@@ -47,7 +47,7 @@ pub use large::ClaimCheck;
 pub use mark::Mark;
 pub use plain::{
     BadValues, ChildSpec, ChildSpecs, ChildTable, ColumnSpec, DeclaredColumns, Element, INDEX, PlainColumn, PlainTable, PlainType,
-    Unreadable, declare_lists,
+    Unreadable, declare_lists, narrowest,
 };
 pub use row::{Change, DecodedRecord, RowImage};
 pub use translate::ChunkTranslator;

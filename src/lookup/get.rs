@@ -4,12 +4,13 @@
 //! is tried again later. So a throttled item is never taken for one that is missing.
 
 use super::content::Item;
+use super::key_text::{attribute, canonical};
 use super::read::ItemValue;
 use crate::cloud::{AwsUrl, Calls, Failure, error_of, sdk_config};
 use crate::error::{Area, Error, Kind, Result};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ScalarAttributeType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -24,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// … to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The values of a table's key, as text, in the order of its attributes.
+/// The values of a table's key, as text (binary in base64), in the order of its attributes.
 pub type LookupKey = Vec<String>;
 
 /// What is known of keys that were asked for.
@@ -72,13 +73,15 @@ impl Getter {
     pub(super) fn get(&self, keys: &[LookupKey]) -> Result<Vec<Item>> {
         let now = Instant::now();
         let mut found = Vec::new();
+        // several spellings may be one key, which a call must not name twice
+        let keys: HashSet<LookupKey> = keys.iter().filter_map(|key| self.canonical(key)).collect();
         let mut unknown = Vec::new();
         {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             for key in keys {
-                match kept.get(key).filter(|known| known.until > now) {
+                match kept.get(&key).filter(|known| known.until > now) {
                     Some(known) => found.extend(known.item.clone()),
-                    None => unknown.push(key.clone()),
+                    None => unknown.push(key),
                 }
             }
         }
@@ -96,6 +99,11 @@ impl Getter {
         Ok(found)
     }
 
+    /// `None`: no item has such a key.
+    fn canonical(&self, key: &LookupKey) -> Option<LookupKey> {
+        self.key.iter().zip(key).enumerate().map(|(place, ((_, kind), text))| canonical(kind, place, text)).collect()
+    }
+
     /// Forgets what is too old, and if that isn't enough, what will be first.
     fn make_room(&self, kept: &mut HashMap<LookupKey, Known>, wanted: usize) {
         if kept.len() + wanted <= self.most_kept {
@@ -110,7 +118,7 @@ impl Getter {
     async fn fetch(&self, keys: &[LookupKey]) -> Result<HashMap<LookupKey, Item>> {
         let mut asked = KeysAndAttributes::builder().consistent_read(true);
         for key in keys {
-            asked = asked.keys(self.key.iter().zip(key).map(|((name, kind), text)| (name.clone(), value(kind, text))).collect());
+            asked = asked.keys(self.key.iter().zip(key).map(|((name, kind), text)| (name.clone(), attribute(kind, text))).collect());
         }
         let asked = asked.build().map_err(|error| Error::bug("a call of DynamoDB can't be described").caused_by(error))?;
         let mut asked = Some(HashMap::from([(self.table.clone(), asked)]));
@@ -124,7 +132,9 @@ impl Getter {
             })?;
             for item in answer.responses.iter().flat_map(HashMap::values).flatten() {
                 let key = self.key.iter().map(|(name, _)| item.get(name).map(text_of).unwrap_or_default()).collect();
-                items.insert(key, super::read::item_of(item));
+                if let Some(key) = self.canonical(&key) {
+                    items.insert(key, super::read::item_of(item));
+                }
             }
             match answer.unprocessed_keys.filter(|left| !left.is_empty()) {
                 None => return Ok(items),
@@ -142,14 +152,7 @@ fn throttled() -> Error {
         .remedy("it is asked again; if it stays, raise the table's read capacity, or read it whole (`mode = \"scan\"`)")
 }
 
-fn value(kind: &ScalarAttributeType, text: &str) -> AttributeValue {
-    match kind {
-        ScalarAttributeType::N => AttributeValue::N(text.to_owned()),
-        _ => AttributeValue::S(text.to_owned()),
-    }
-}
-
-/// A key's attribute as it was asked for.
+/// A key's attribute: numbers with their digits, binary in base64.
 fn text_of(value: &AttributeValue) -> String {
     let json = value.to_json();
     json.as_str().map_or_else(|| json.to_string(), str::to_owned)

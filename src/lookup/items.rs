@@ -2,12 +2,11 @@
 
 use super::content::{Content, Item};
 use crate::error::{Area, Error, Kind, Result};
-use crate::event::SourceType;
-use crate::format::{Cell, CellColumns, PlainColumn, PlainType};
+use crate::format::{Cell, CellColumns, PlainColumn, PlainType, narrowest};
 use arrow::array::RecordBatch;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The columns that a lookup's items become.
@@ -20,22 +19,15 @@ impl ItemColumns {
         Self(columns.into())
     }
 
-    /// As the items show them: each attribute of any item, with the narrowest type that holds all of its values.
+    /// As the items show them: each attribute of any item, with the narrowest type that holds all of its values with every digit.
     pub fn inferred(items: &[Item]) -> Self {
-        let mut seen: Vec<(&str, Guess)> = Vec::new();
-        for item in items {
-            for (name, value) in item {
-                let guess = Guess::of(value);
-                match seen.iter_mut().find(|(known, _)| known == name) {
-                    Some((_, known)) => *known = known.or(guess),
-                    None => seen.push((name, guess)),
-                }
-            }
-        }
-        let columns = seen.into_iter().map(|(name, guess)| PlainColumn {
-            path: vec![name.to_owned()],
-            name: name.to_owned(),
-            kind: guess.kind(),
+        let mut names: Vec<&String> = Vec::new();
+        let mut seen = HashSet::new();
+        names.extend(items.iter().flat_map(Item::keys).filter(|name| seen.insert(*name)));
+        let columns = names.into_iter().map(|name| PlainColumn {
+            path: vec![name.clone()],
+            name: name.clone(),
+            kind: PlainType::of(narrowest(items.iter().filter_map(|item| item.get(name)))),
             bad_values: None,
         });
         Self(columns.collect())
@@ -47,6 +39,12 @@ impl ItemColumns {
         let seen = Self::inferred(items);
         let is_new = |column: &&PlainColumn| !self.0.iter().any(|known| known.name == column.name);
         Self(self.0.iter().chain(seen.0.iter().filter(is_new)).cloned().collect())
+    }
+
+    /// What an item goes by: the first column that it has a value for. Where columns are declared, that is the one that was written first.
+    fn key_of(&self, item: &Item) -> String {
+        let first = self.0.iter().find_map(|column| Some((column.path.join("."), column.value(item).filter(|value| !value.is_null())?)));
+        first.map(|(name, value)| format!("{name}:{}", value.as_str().map_or(value.to_string(), str::to_owned))).unwrap_or_default()
     }
 
     /// As Arrow has them.
@@ -69,7 +67,7 @@ impl ItemColumns {
                     Error::new(Area::Lake, Kind::Data, "an item's attribute doesn't have its column's type")
                         .caused_by(std::io::Error::other(why))
                         .with("lookup", lookup)
-                        .with("item", key_of(item))
+                        .with("item", self.key_of(item))
                         .with("attribute", column.path.join("."))
                         .with("type", column.kind.source_type().lake_type())
                         .remedy("correct the item, or declare the column with another type in [lookup] columns")
@@ -126,50 +124,37 @@ fn lake_type(data_type: &DataType) -> Option<DataType> {
     })
 }
 
-/// What an item goes by: its first attribute.
-fn key_of(item: &Item) -> String {
-    item.iter()
-        .next()
-        .map(|(name, value)| format!("{name}:{}", value.as_str().map_or(value.to_string(), str::to_owned)))
-        .unwrap_or_default()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What values of an attribute may all be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Guess {
-    Nothing,
-    Boolean,
-    Whole,
-    Number,
-    Text,
-}
+    fn items(text: &str) -> Vec<Item> {
+        serde_json::from_str(text).unwrap()
+    }
 
-impl Guess {
-    fn of(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::Nothing,
-            Value::Bool(_) => Self::Boolean,
-            Value::Number(number) if number.as_i64().is_some() => Self::Whole,
-            Value::Number(_) => Self::Number,
-            _ => Self::Text,
+    #[test]
+    fn a_type_is_inferred_that_keeps_every_digit() {
+        let items = items(
+            r#"[{"a": 1, "b": 1.5, "c": 12345678901234567890123456789012345678, "d": 0.1234567890123456789, "e": true, "f": [1], "g": null},
+                {"a": null, "b": 9007199254740993, "c": 2, "e": "yes", "h": 1}, {"a": 9007199254740993}]"#,
+        );
+        let content = ItemColumns::inferred(&items).content("l", &items).unwrap();
+        let shown = arrow::util::pretty::pretty_format_batches(&[content.rows().clone()]).unwrap().to_string();
+        let schema = content.rows().schema();
+        let types: Vec<String> = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+        let expected = ["a Int64", "b Utf8", "c Decimal128(38, 0)", "d Utf8", "e Utf8", "f Utf8", "g Utf8", "h Int64"];
+        assert_eq!(types, expected);
+        for digits in ["9007199254740993", "12345678901234567890123456789012345678", "0.1234567890123456789"] {
+            assert!(shown.contains(digits), "{shown}");
         }
     }
 
-    fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (a, b) if a == b => a,
-            (Self::Nothing, other) | (other, Self::Nothing) => other,
-            (Self::Whole, Self::Number) | (Self::Number, Self::Whole) => Self::Number,
-            _ => Self::Text,
-        }
-    }
-
-    fn kind(self) -> PlainType {
-        PlainType::of(match self {
-            Self::Boolean => SourceType::Bool,
-            Self::Whole => SourceType::BigInt { unsigned: false },
-            Self::Number => SourceType::Double,
-            Self::Nothing | Self::Text => SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 },
-        })
+    #[test]
+    fn an_item_goes_by_the_column_that_was_declared_first() {
+        let declared: crate::lookup::LookupConfig =
+            toml::from_str("url = 'file:a.json'\ncolumns = { code = 'string', a = 'int' }").unwrap();
+        let columns = ItemColumns::declared(declared.columns.unwrap());
+        let error = columns.content("l", &items(r#"[{"a": "x", "code": "IN"}]"#)).unwrap_err().to_string();
+        assert!(error.contains("item=code:IN attribute=a type=Int32"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! Keeping lookups fresh while a service runs.
 
-use super::Lookup;
+use super::{Lookup, LookupUrl};
 use super::read::{Stamp, pause, stamp};
 use crate::error::Result;
 use crate::metrics as names;
@@ -17,10 +17,15 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn keep_fresh<F: Future<Output = Result<()>>>(lookup: Arc<Lookup>, read: impl Fn() -> F) {
     let mut seen = None;
     let mut said = None;
+    let mut settling = Settling::default();
     loop {
         let now = stamp(&lookup.config().url);
         if now.is_some() && now == seen {
             lookup.is_fresh();
+            tokio::time::sleep(pause(lookup.config())).await;
+            continue;
+        }
+        if lookup.content().is_some() && settling.may_be_written(&lookup.config().url, now.as_ref()) {
             tokio::time::sleep(pause(lookup.config())).await;
             continue;
         }
@@ -44,5 +49,56 @@ pub async fn keep_fresh<F: Future<Output = Result<()>>>(lookup: Arc<Lookup>, rea
                 tokio::time::sleep(AGAIN.min(lookup.config().refresh)).await;
             }
         }
+    }
+}
+
+/// A file that looks otherwise each time may be being written, and half of it is read without an error: it is read once it looks the same twice.
+#[derive(Debug, Default)]
+struct Settling {
+    last: Option<Stamp>,
+    looks: u32,
+}
+
+impl Settling {
+    /// One that never comes to rest is read every so many looks.
+    const MOST_LOOKS: u32 = 10;
+
+    fn may_be_written(&mut self, url: &LookupUrl, now: Option<&Stamp>) -> bool {
+        // a database shows whole transactions
+        if !matches!(url, LookupUrl::File(_)) || now == self.last.as_ref() || self.looks == Self::MOST_LOOKS {
+            (self.last, self.looks) = (now.cloned(), 0);
+            return false;
+        }
+        (self.last, self.looks) = (now.cloned(), self.looks + 1);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_alone_for_a_while() {
+        let (folder, mut settling) = (tempfile::tempdir().unwrap(), Settling::default());
+        let path = folder.path().join("a.csv");
+        let url = LookupUrl::File(path.clone());
+        let mut look = |path: &Path, text: &str| {
+            std::fs::write(path, text).unwrap();
+            settling.may_be_written(&url, stamp(&url).as_ref())
+        };
+        assert!(look(&path, "a"));
+        assert!(look(&path, "a,b"));
+        let now = stamp(&url);
+        assert!(!settling.may_be_written(&url, now.as_ref()), "it looks the same");
+        assert!(!settling.may_be_written(&url, now.as_ref()));
+        let mut looks = (0..30).map(|i| {
+            std::fs::write(&path, "x".repeat(10 + i)).unwrap();
+            settling.may_be_written(&url, stamp(&url).as_ref())
+        });
+        assert_eq!(looks.position(|waits| !waits), Some(Settling::MOST_LOOKS as usize));
+        let sqlite = LookupUrl::Sqlite(path.clone(), "t".into());
+        assert!(!Settling::default().may_be_written(&sqlite, now.as_ref()));
     }
 }

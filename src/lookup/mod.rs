@@ -10,6 +10,7 @@ mod content;
 mod get;
 mod items;
 mod keep;
+mod key_text;
 mod read;
 mod ring;
 

@@ -6,11 +6,13 @@ use super::fault::Failing;
 use crate::error::{Area, Error, Kind, Result};
 use crate::lookup::{Content, Duplicates, Lookup, Missing};
 use crate::metrics as names;
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
@@ -248,7 +250,10 @@ impl Join {
         for i in 0..keys.rows.num_rows() {
             let Some(key) = keys.get(i) else { continue };
             if let Entry::Vacant(place) = wanted.entry(key) {
-                let text = |array: &ArrayRef| array_value_to_string(array, i).map_err(engine_bug);
+                let text = |array: &ArrayRef| match array.as_binary_opt::<i32>() {
+                    Some(bytes) => Ok(STANDARD.encode(bytes.value(i))),
+                    None => array_value_to_string(array, i).map_err(engine_bug),
+                };
                 place.insert(keys.arrays.iter().map(text).collect::<Result<_>>()?);
             }
         }

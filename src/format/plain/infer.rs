@@ -9,6 +9,8 @@ use crate::format::number::parse_decimal;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Whole numbers up to here are doubles without loss.
+const EXACT_IN_DOUBLE: u64 = 1 << 53;
 /// More columns than these aren't inferred: the names are then rather data.
 const MOST_COLUMNS: usize = 1000;
 /// Objects that lie deeper are JSON text.
@@ -144,6 +146,8 @@ impl Fields {
 enum Guess {
     Bool,
     BigInt,
+    /// The same, some of which no double holds exactly.
+    LongInt,
     /// Whole numbers, some of which are no bigint.
     Whole,
     /// Numbers that a double holds exactly, as far as they are written.
@@ -154,11 +158,21 @@ enum Guess {
     List(Option<Item>),
 }
 
+/// The narrowest type that holds all of these values with every digit; NULLs say nothing, and lists and objects are text.
+pub fn narrowest<'a>(values: impl Iterator<Item = &'a Value>) -> SourceType {
+    let given = values.filter(|value| !value.is_null()).map(Guess::of);
+    match given.reduce(Guess::and) {
+        None | Some(Guess::Json | Guess::List(_)) => Guess::Text.source_type(),
+        Some(guess) => guess.source_type(),
+    }
+}
+
 /// What all items of a list are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Item {
     Bool,
     BigInt,
+    LongInt,
     Whole,
     Double,
     Text,
@@ -169,6 +183,7 @@ impl Item {
         match self {
             Self::Bool => Guess::Bool,
             Self::BigInt => Guess::BigInt,
+            Self::LongInt => Guess::LongInt,
             Self::Whole => Guess::Whole,
             Self::Double => Guess::Double,
             Self::Text => Guess::Text,
@@ -179,6 +194,7 @@ impl Item {
         Some(match guess {
             Guess::Bool => Self::Bool,
             Guess::BigInt => Self::BigInt,
+            Guess::LongInt => Self::LongInt,
             Guess::Whole => Self::Whole,
             Guess::Double => Self::Double,
             Guess::Text => Self::Text,
@@ -194,7 +210,8 @@ impl Guess {
             Value::Number(number) => {
                 let text = number.to_string();
                 match parse_decimal(&text, 38, 0).map(i64::try_from) {
-                    Some(Ok(_)) => Self::BigInt,
+                    Some(Ok(whole)) if whole.unsigned_abs() <= EXACT_IN_DOUBLE => Self::BigInt,
+                    Some(Ok(_)) => Self::LongInt,
                     Some(Err(_)) => Self::Whole,
                     None if is_exact(&text) => Self::Double,
                     None => Self::Text,
@@ -215,7 +232,7 @@ impl Guess {
     }
 
     fn and(self, other: Self) -> Self {
-        use Guess::{BigInt, Double, Json, List, Text, Whole};
+        use Guess::{BigInt, Double, Json, List, LongInt, Text, Whole};
         match (self, other) {
             (a, b) if a == b => a,
             (List(a), List(b)) => match (a, b) {
@@ -223,7 +240,8 @@ impl Guess {
                 (Some(a), Some(b)) => Item::of(a.guess().and(b.guess())).map_or(Json, |item| List(Some(item))),
             },
             (Json | List(_), _) | (_, Json | List(_)) => Json,
-            (BigInt, Whole) | (Whole, BigInt) => Whole,
+            (BigInt, LongInt) | (LongInt, BigInt) => LongInt,
+            (BigInt | LongInt, Whole) | (Whole, BigInt | LongInt) => Whole,
             (BigInt, Double) | (Double, BigInt) => Double,
             _ => Text,
         }
@@ -232,7 +250,7 @@ impl Guess {
     fn source_type(self) -> SourceType {
         match self {
             Self::Bool => SourceType::Bool,
-            Self::BigInt => SourceType::BigInt { unsigned: false },
+            Self::BigInt | Self::LongInt => SourceType::BigInt { unsigned: false },
             Self::Whole => SourceType::Decimal { precision: 38, scale: 0 },
             Self::Double => SourceType::Double,
             Self::Text => SourceType::Text { charset: "utf8mb4".into(), max_bytes: 0 },

@@ -20,6 +20,7 @@ mod table;
 
 pub use child_spec::{ChildSpec, ChildSpecs, DeclaredColumns, declare_lists};
 pub use children::{ChildTable, Element, INDEX};
+pub use infer::narrowest;
 pub use kind::PlainType;
 pub use table::{PlainTable, Unreadable};
 
