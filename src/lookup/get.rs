@@ -118,7 +118,8 @@ impl Getter {
     async fn fetch(&self, keys: &[LookupKey]) -> Result<HashMap<LookupKey, Item>> {
         let mut asked = KeysAndAttributes::builder().consistent_read(true);
         for key in keys {
-            asked = asked.keys(self.key.iter().zip(key).map(|((name, kind), text)| (name.clone(), attribute(kind, text))).collect());
+            asked =
+                asked.keys(self.key.iter().zip(key).map(|((name, kind), text)| (name.clone(), attribute(kind, text))).collect());
         }
         let asked = asked.build().map_err(|error| Error::bug("a call of DynamoDB can't be described").caused_by(error))?;
         let mut asked = Some(HashMap::from([(self.table.clone(), asked)]));

@@ -43,7 +43,8 @@ impl ItemColumns {
 
     /// What an item goes by: the first column that it has a value for. Where columns are declared, that is the one that was written first.
     fn key_of(&self, item: &Item) -> String {
-        let first = self.0.iter().find_map(|column| Some((column.path.join("."), column.value(item).filter(|value| !value.is_null())?)));
+        let first =
+            self.0.iter().find_map(|column| Some((column.path.join("."), column.value(item).filter(|value| !value.is_null())?)));
         first.map(|(name, value)| format!("{name}:{}", value.as_str().map_or(value.to_string(), str::to_owned))).unwrap_or_default()
     }
 

@@ -1,7 +1,7 @@
 //! Keeping lookups fresh while a service runs.
 
-use super::{Lookup, LookupUrl};
 use super::read::{Stamp, pause, stamp};
+use super::{Lookup, LookupUrl};
 use crate::error::Result;
 use crate::metrics as names;
 use std::future::Future;

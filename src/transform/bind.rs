@@ -127,7 +127,9 @@ impl Transform {
             let compiled = compile(&plain, wide).map_err(located)?;
             let given = compiled.data_type(wide.as_arrow()).map_err(|error| Fault::of_engine(&error))?;
             let data_type = lake_type(&given).map_err(|remedy| {
-                located(Fault::new(format!("the column `{}` has a type that the lake doesn't: {given}", field.name())).remedy(remedy))
+                located(
+                    Fault::new(format!("the column `{}` has a type that the lake doesn't: {given}", field.name())).remedy(remedy),
+                )
             })?;
             let passes = passes.filter(|_| given == data_type);
             let is_key = key.contains(field.name());
@@ -183,8 +185,9 @@ fn check_outputs(
         } else if name.to_lowercase().starts_with("_hoodie_") {
             Fault::new(format!("`{name}` is called as Hudi's own columns are")).remedy(ANOTHER_NAME)
         } else if !is_readable(name) {
-            Fault::new(format!("the column `{name}` has a name that readers of the lake can't read"))
-                .remedy("give it another name, with AS or by the table's `columns` rules: letters, digits and _ only, no digit first")
+            Fault::new(format!("the column `{name}` has a name that readers of the lake can't read")).remedy(
+                "give it another name, with AS or by the table's `columns` rules: letters, digits and _ only, no digit first",
+            )
         } else {
             continue;
         };

@@ -106,7 +106,9 @@ mod tests {
         let csv = b"\xef\xbb\xbfcode, name\r\nIN,\"India, \"\"Bharat\"\"\"\r\nTD,\"two\nlines\"\r\nXX,\r\n";
         let expected = r#"[{"code":"IN","name":"India, \"Bharat\""},{"code":"TD","name":"two\nlines"},{"code":"XX","name":null}]"#;
         assert_eq!(shown("a.csv", csv), expected);
-        for (name, json) in [("a.json", r#"[{"a":1}, {"a":2}]"#), ("a.jsonl", "{\"a\":1}\n\n{\"a\":2}"), ("a.json", "{\"a\":1}{\"a\":2}")] {
+        for (name, json) in
+            [("a.json", r#"[{"a":1}, {"a":2}]"#), ("a.jsonl", "{\"a\":1}\n\n{\"a\":2}"), ("a.json", "{\"a\":1}{\"a\":2}")]
+        {
             let marked = format!("\u{feff}{json}");
             assert_eq!(shown(name, marked.as_bytes()), r#"[{"a":1},{"a":2}]"#, "{name}");
         }
@@ -115,12 +117,21 @@ mod tests {
     /// A file that was emptied to be written is no lookup without items.
     #[test]
     fn what_is_half_written_is_an_error() {
-        let half: [(&str, &str); 6] =
-            [("a.csv", ""), ("a.csv", "a,b\n1,2\n3"), ("a.json", " "), ("a.json", r#"[{"a":1},"#), ("a.jsonl", r#"{"a":"#), ("a.json", "[1]")];
+        let half: [(&str, &str); 6] = [
+            ("a.csv", ""),
+            ("a.csv", "a,b\n1,2\n3"),
+            ("a.json", " "),
+            ("a.json", r#"[{"a":1},"#),
+            ("a.jsonl", r#"{"a":"#),
+            ("a.json", "[1]"),
+        ];
         for (name, text) in half {
             let error = read_as(name, text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("a lookup's file can't be read: "), "{error}");
         }
-        assert_eq!((shown("a.csv", b"a,b\n"), shown("a.jsonl", b""), shown("a.json", b"[]")), ("[]".into(), "[]".into(), "[]".into()));
+        assert_eq!(
+            (shown("a.csv", b"a,b\n"), shown("a.jsonl", b""), shown("a.json", b"[]")),
+            ("[]".into(), "[]".into(), "[]".into())
+        );
     }
 }
