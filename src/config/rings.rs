@@ -28,7 +28,16 @@ impl Config {
                     return Err(wrong(
                         "tables join each other in a ring, and one waits there for the other's rows: none would ever begin",
                     )
-                    .remedy("set `missing = \"null\"` or \"dead_letter\" for the lookup"));
+                    .remedy("set `missing = \"null\"` for the lookup"));
+                }
+                let is_letter =
+                    |(lookup, other): (Arc<Lookup>, TableId)| (lookup.missing() == Missing::DeadLetter).then_some(other);
+                let letters = |table: &TableId| self.joins(table).into_iter().filter_map(is_letter).collect();
+                if lookup.missing() == Missing::DeadLetter && leads_to(&other, table, letters) {
+                    return Err(wrong(
+                        "tables join each other in a ring, and rows of each are dead letters until the other has its own: they would stay so for ever",
+                    )
+                    .remedy("set `missing = \"null\"` for one of the lookups"));
                 }
                 if lookup.config().declared().is_none() {
                     return Err(wrong(

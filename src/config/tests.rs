@@ -117,6 +117,7 @@ fn every_error_says_what_where_and_the_remedy() {
         ("wrong lookup policy", with("[lookup.country]\nurl = 'file:c.csv'\nmissing = 'nul'")),
         ("wrong lookup type", with("[lookup.country]\nurl = 'file:c.csv'\ncolumns = { code = 'varchar' }")),
         ("a ring that waits for itself", ring("columns = { id = 'int' }\nmissing = 'hold'", "source = 's.b'")),
+        ("a ring of dead letters", ring("columns = { id = 'int' }\nmissing = 'dead_letter'", "source = 's.b'").replace("url = 'table:s.a'", "url = 'table:s.a'\nmissing = 'dead_letter'")),
         ("a ring of unknown columns", ring("", "source = 's.b'")),
         ("a ring of two streams", ring("columns = { id = 'int' }", "stream = 'jsonl:b/'\nname = 's.b'\nkey = ['id']\ncolumns = { id = 'int' }")),
         ("a delivery to nowhere", with("[[deliver]]\nsource = 'a.b'")),

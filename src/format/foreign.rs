@@ -163,7 +163,8 @@ impl ForeignDecoder {
     fn fields(&self, bytes: &[u8]) -> Result<Map<String, Value>, String> {
         match &self.format {
             ForeignFormat::Changes(_) => Ok(Map::new()),
-            ForeignFormat::Plain(_) => match serde_json::from_slice(bytes) {
+            // a file may begin with a mark of its byte order
+            ForeignFormat::Plain(_) => match serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)) {
                 Ok(Value::Object(fields)) => Ok(fields),
                 Ok(_) => Err("it is not a JSON object".into()),
                 Err(error) => Err(format!("it is not JSON: {error}")),

@@ -42,7 +42,9 @@ pub async fn keep_fresh<F: Future<Output = Result<()>>>(lookup: Arc<Lookup>, rea
                 let text = error.to_string();
                 // once, not every two seconds
                 if said.as_ref() != Some(&text) {
-                    tracing::warn!(lookup = lookup.name(), %error, "a lookup can't be read; what was read before stays in use");
+                    let until_then =
+                        if lookup.is_ready() { "what was read before stays in use" } else { "the tables that join it wait" };
+                    tracing::warn!(lookup = lookup.name(), %error, "a lookup can't be read; {until_then}");
                 }
                 lookup.failed(text.clone());
                 said = Some(text);

@@ -20,6 +20,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What is said of rows whose lookup holds them back.
+pub const ROWS_WAIT: &str = "rows wait for items that their lookup lacks";
+
 /// A join, compiled.
 #[derive(Debug)]
 pub(super) struct Join {
@@ -164,7 +167,7 @@ impl Join {
                     )
                     .with("lookup", self.lookup.name())
                     .with("item", content.item_key(i))
-                    .remedy("remove one, or set `duplicates = \"first\"` or \"last\" for the lookup"));
+                    .remedy("remove one and restart the service, or set `duplicates = \"first\"` or \"last\" for the lookup by `binlake apply`"));
                 }
             }
         }
@@ -187,7 +190,7 @@ impl Join {
         metrics::counter!(names::LOOKUP_MISSES, "lookup" => self.lookup.name().to_owned()).increment(misses.len() as u64);
         self.lookup.count(hits as u64, misses.len() as u64);
         if !misses.is_empty() && self.lookup.missing() == Missing::Hold {
-            return Err(Error::new(Area::Lake, Kind::Transient, "rows wait for items that their lookup lacks")
+            return Err(Error::new(Area::Lake, Kind::Transient, ROWS_WAIT)
                 .with("lookup", self.lookup.name())
                 .with("rows", misses.len())
                 .remedy("add the items, or set `missing = \"null\"` for the lookup"));

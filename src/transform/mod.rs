@@ -20,6 +20,7 @@ mod function;
 mod join;
 mod lake_type;
 mod of_row;
+mod outputs;
 mod reapply;
 mod rows;
 mod spelling;
@@ -29,6 +30,7 @@ mod statement;
 mod tests;
 
 pub use bind::{BoundTransform, OutputColumn};
+pub use join::ROWS_WAIT;
 pub use reapply::Reapplied;
 pub use rows::{Failure, Frozen, Transformed};
 pub(crate) use spelling::Spelling;

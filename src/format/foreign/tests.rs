@@ -129,7 +129,8 @@ fn a_dead_letter_that_can_be_read_later_goes() {
         ForeignFormat::Plain(vec![table])
     };
     let mut decoder = ForeignDecoder::new(plain("int"), BTreeMap::new());
-    let batch = decoder.decode(&[record(r#"{"id": 1, "n": 2}"#), record(r#"{"id": 7, "n": "x"}"#)]).unwrap();
+    // a mark of byte order, as editors put it at a file's start, is no part of a record
+    let batch = decoder.decode(&[record("\u{feff}{\"id\": 1, \"n\": 2}"), record(r#"{"id": 7, "n": "x"}"#)]).unwrap();
     assert_eq!(
         lines(&batch),
         [

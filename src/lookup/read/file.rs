@@ -20,7 +20,7 @@ fn unread(path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>
     Error::new(Area::Lake, Kind::Refused, "a lookup's file can't be read")
         .caused_by(error)
         .with("path", path.display())
-        .remedy("correct the file or the lookup's `url`; what was read before stays in use")
+        .remedy("correct the file or the lookup's `url`")
 }
 
 /// Reads the file as its ending says.

@@ -16,8 +16,10 @@ use crate::merge::{
     TRANSFORMED_KEY,
 };
 use crate::table::{CommitRequest, Table, is_taken};
+use crate::transform::ROWS_WAIT;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The pauses between attempts grow from this …
@@ -46,6 +48,8 @@ pub(super) struct Job {
     pub(super) first_window: CutPoint,
     /// Tables that it joins, as of the cut.
     pub(super) joined: Vec<JoinedTable>,
+    /// Becomes true when the loop ends: what waits for items then needn't be waited for. `None`: it never does.
+    pub(super) let_go: Option<watch::Receiver<bool>>,
 }
 
 /// What became of a [`Job`].
@@ -93,7 +97,9 @@ impl Job {
             match self.attempt().await {
                 Err(Failed::Again(error)) => {
                     tracing::warn!(table = %self.table, %error, "a commit is tried again");
-                    tokio::time::sleep(pause).await;
+                    if self.is_let_go(&error, pause).await {
+                        break Err(error);
+                    }
                     // it may have failed for want of an item
                     self.fold.look_again();
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -103,6 +109,21 @@ impl Job {
             }
         };
         Outcome { table: self.table, checkpoint: self.checkpoint, took: started.elapsed(), done, fold: self.fold }
+    }
+
+    /// Waits before the next attempt. Says whether there is none: rows that wait for items may do so for ever, and the loop that is to end waits for them.
+    async fn is_let_go(&mut self, error: &Error, pause: Duration) -> bool {
+        match self.let_go.as_mut().filter(|_| error.what() == ROWS_WAIT) {
+            Some(let_go) => tokio::select! {
+                biased;
+                ends = let_go.wait_for(|ends| *ends) => ends.is_ok(),
+                () = tokio::time::sleep(pause) => false,
+            },
+            None => {
+                tokio::time::sleep(pause).await;
+                false
+            }
+        }
     }
 
     async fn attempt(&mut self) -> Result<(Option<OpenTable>, Option<Done>), Failed> {

@@ -77,6 +77,12 @@ impl Apply {
             Ok(done) => done,
             Err(error) if self.is_given_way(&table, &error) => return Ok(()),
             Err(error) if error.kind() == Kind::Data && self.outlives(&table, &checkpoint) => return Ok(()),
+            // the loop ends, and the rows wait for items
+            Err(error) if error.is_transient() => {
+                tracing::info!(%table, "what waits for items is read again by the next loop");
+                self.tables.get_mut(&table).into_iter().for_each(AppliedTable::let_go);
+                return Ok(());
+            }
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };

@@ -115,6 +115,8 @@ pub struct Apply {
     new_rules: Option<NewRules>,
     /// Ends the loop at its last cut.
     turn: Option<Turn>,
+    /// Told when the loop ends.
+    let_go: watch::Sender<bool>,
 }
 
 /// How long a worker that is told to stop may go on reading: others go on where it stops.
@@ -135,7 +137,9 @@ impl Apply {
             let is_last = (stopping && is_at_end) || self.is_outdated() || self.must_turn();
             self.leave_tables()?;
             self.make_room(is_last)?;
-            if !is_last {
+            if is_last {
+                self.let_go.send_replace(true);
+            } else {
                 self.start_erasures()?;
             }
             self.start_commits(is_last)?;
@@ -241,7 +245,7 @@ impl Apply {
         let stream_id = &self.log.identity().stream_id;
         match applied.job(table, &self.lake, cut, resume, stream_id, &self.config.spill) {
             Ok(Some(job)) => {
-                let job = Job { joined, ..job };
+                let job = Job { joined, let_go: Some(self.let_go.subscribe()), ..job };
                 self.running.spawn(async { Ended::Commit(Box::new(Box::pin(job.run()).await)) });
                 Ok(())
             }

@@ -12,7 +12,7 @@ use crate::pipeline::status::Status;
 use crate::stream::{EventLog, find_last_cut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 impl Apply {
@@ -104,6 +104,7 @@ impl Apply {
             edge,
             new_rules: None,
             turn,
+            let_go: watch::Sender::new(false),
         }
     }
 }

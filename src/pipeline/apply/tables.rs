@@ -150,6 +150,14 @@ impl AppliedTable {
         is_committed
     }
 
+    /// What waits isn't committed by this loop: the next one reads it again.
+    pub(super) fn let_go(&mut self) {
+        self.standing = Standing::Failed(self.first_window());
+        self.is_running = false;
+        self.revival = None;
+        self.pending.forget_rows();
+    }
+
     /// A commit at `at` can't be done. Says whether a new snapshot that replaces all rows has begun behind it meanwhile: then that is waited for.
     pub(super) fn outlives(&mut self, at: CutPoint) -> bool {
         let Some((window, lanes)) = self.pending.snapshot_after(at) else { return false };
@@ -388,6 +396,7 @@ impl AppliedTable {
             checkpoint,
             first_window,
             joined: Vec::new(),
+            let_go: None,
         }))
     }
 

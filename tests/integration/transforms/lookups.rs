@@ -53,6 +53,32 @@ async fn rows_wait_for_their_items_where_the_lookup_says_so() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
 }
 
+/// Rows that wait for their items keep neither the service from ending nor other rules from counting.
+#[tokio::test]
+async fn nothing_waits_for_rows_that_wait() {
+    let (server, database, _) = sales("lookup_let_go").await;
+    let lookup = "[lookup.country]\nurl = 'file:country.json'\nmissing = 'hold'\n";
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = '{database}.sales'\n{JOIN}{lookup}"));
+    std::fs::write(pipeline.path().join("country.json"), r#"{"countryname": "India", "combinedname": "IN-India"}"#).unwrap();
+    let waits = async |times: usize| {
+        eventually("rows wait", async || pipeline.log().matches("rows wait for items that their lookup lacks").count() >= times)
+            .await;
+    };
+    let let_go = || pipeline.log().matches("what waits for items is read again by the next loop").count();
+    let service = pipeline.run();
+    waits(1).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    assert_eq!(let_go(), 1, "{}", pipeline.log_tail());
+    let before = pipeline.log().matches("rows wait for items").count();
+    let service = pipeline.run();
+    waits(before + 1).await;
+    pipeline.set_config(&pipeline.config().replace("missing = 'hold'", "missing = 'null'"));
+    pipeline.ok(&["apply"]);
+    let columns = ["id", "combinedname"];
+    comes_to(&pipeline, &database, "sales", &columns, &["1 IN-India", "2 NULL", "3 NULL", "4 NULL", "5 IN-India"]).await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+}
+
 #[tokio::test]
 async fn items_of_a_large_table_are_got_by_their_key() {
     let endpoint = DynamoDb::shared().await.endpoint();
