@@ -49,6 +49,7 @@ impl Backfill {
         let address = config.admin.address();
         let status = Status::new();
         let progress = tokio::spawn(show(status.clone()));
+        let asked = self.table.clone();
         let request = BackfillRequest { tables: self.table, filter: self.filter };
         let outcome = Box::pin(backfill(config, request, status.clone(), stopped)).await;
         progress.abort();
@@ -56,7 +57,16 @@ impl Backfill {
         let view = status.view();
         let committed: u64 = view.tables.values().map(|table| table.inserted + table.updated).sum();
         tracing::info!(tables = view.tables.len(), rows = committed, "backfill done");
-        Ok(Answer::Done)
+        let is_asked = |table: &TableId| asked.is_empty() || asked.contains(table);
+        let stopped =
+            view.tables.iter().filter(|(table, status)| is_asked(table) && matches!(status.stage, TableStage::Stopped { .. }));
+        match stopped.count() {
+            0 => Ok(Answer::Done),
+            count => {
+                tracing::error!(tables = count, "tables were stopped, and are not copied: see above");
+                Ok(Answer::No)
+            }
+        }
     }
 }
 
