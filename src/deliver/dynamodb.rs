@@ -1,13 +1,14 @@
 //! Items in tables of DynamoDB. Each call of `write` is a transaction that holds only for the target's owner.
 
 use super::item::{Attribute, AttributeKind, ItemChange, ItemKey, KeyKinds};
+use super::limits;
 use super::sqlite::overtaken;
 use super::store::ItemStore;
 use crate::cloud::{AwsUrl, Calls, Failure, error_of, sdk_config};
 use crate::error::{Area, Error, Kind, Result};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, ConditionCheck, Delete, KeySchemaElement, KeyType, Put, ReturnValue,
@@ -65,11 +66,17 @@ impl DynamoItems {
             };
             match known {
                 Some(found) if matches!(found.table_status, Some(TableStatus::Active | TableStatus::Updating)) => {
-                    let named: Vec<&str> = found.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
-                    let wanted: Vec<&str> =
-                        std::iter::once(&key.partition).chain(&key.sort).map(|(name, _)| name.as_str()).collect();
+                    let kind_of = |name: &str| {
+                        let definition = found.attribute_definitions().iter().find(|other| other.attribute_name() == name);
+                        definition.map_or("?", |definition| definition.attribute_type().as_str())
+                    };
+                    let named = found.key_schema().iter().map(|element| element.attribute_name());
+                    let named: Vec<String> = named.map(|name| format!("{name} {}", kind_of(name))).collect();
+                    let wanted = std::iter::once(&key.partition).chain(&key.sort);
+                    let wanted: Vec<String> =
+                        wanted.map(|(name, kind)| format!("{name} {}", scalar_type(*kind).as_str())).collect();
                     if named != wanted {
-                        return Err(Error::new(Area::Lake, Kind::Refused, "the table of items has another key")
+                        return Err(Error::new(Area::Lake, Kind::Data, "the table of items has another key")
                             .with("target", table)
                             .with("found", named.join(","))
                             .with("wanted", wanted.join(","))
@@ -94,12 +101,8 @@ impl DynamoItems {
     async fn create(&self, table: &str, key: &KeyKinds) -> Result<()> {
         let mut create = self.client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
         for ((name, kind), role) in std::iter::once(&key.partition).chain(&key.sort).zip([KeyType::Hash, KeyType::Range]) {
-            let kind = match kind {
-                AttributeKind::Number => ScalarAttributeType::N,
-                AttributeKind::Bytes => ScalarAttributeType::B,
-                AttributeKind::Text | AttributeKind::Boolean => ScalarAttributeType::S,
-            };
-            let definition = AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().map_err(invalid)?;
+            let definition =
+                AttributeDefinition::builder().attribute_name(name).attribute_type(scalar_type(*kind)).build().map_err(invalid)?;
             let element = KeySchemaElement::builder().attribute_name(name).key_type(role).build().map_err(invalid)?;
             create = create.attribute_definitions(definition).key_schema(element);
         }
@@ -119,7 +122,7 @@ impl DynamoItems {
         match known {
             Some(known) if known == attribute => return Ok(()),
             Some(known) => {
-                return Err(Error::new(Area::Lake, Kind::Refused, "the items expire by another attribute")
+                return Err(Error::new(Area::Lake, Kind::Data, "the items expire by another attribute")
                     .with("target", table)
                     .with("found", known)
                     .with("wanted", attribute)
@@ -164,6 +167,15 @@ impl DynamoItems {
     }
 }
 
+/// A key's attribute as DynamoDB declares it.
+fn scalar_type(kind: AttributeKind) -> ScalarAttributeType {
+    match kind {
+        AttributeKind::Number => ScalarAttributeType::N,
+        AttributeKind::Bytes => ScalarAttributeType::B,
+        AttributeKind::Text | AttributeKind::Boolean => ScalarAttributeType::S,
+    }
+}
+
 fn key_of(kinds: &KeyKinds, key: &ItemKey) -> HashMap<String, AttributeValue> {
     let sort = kinds.sort.iter().zip(&key.sort).map(|((name, _), value)| (name.clone(), value.to_dynamodb()));
     std::iter::once((kinds.partition.0.clone(), key.partition.to_dynamodb())).chain(sort).collect()
@@ -183,8 +195,20 @@ fn written(target: &str, kinds: &KeyKinds, change: &ItemChange) -> Result<Transa
     })
 }
 
+/// An item that can't be stops its delivery; `key` is its key's text.
+fn no_item(target: &str, key: Option<String>, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let error = Error::new(Area::Lake, Kind::Data, "an item can't be in DynamoDB").caused_by(why).with("target", target);
+    let error = match key {
+        Some(key) => error.with("item", key),
+        None => error,
+    };
+    error.remedy(
+        "correct the row at the source or the table mapping (exclude-columns, a filter), then run `binlake backfill --table`",
+    )
+}
+
 /// Why a transaction didn't happen. The owner's condition is its last part.
-fn refused(error: &SdkError<TransactWriteItemsError>, target: &str) -> Error {
+fn refused(error: &SdkError<TransactWriteItemsError>, target: &str, changes: &[&ItemChange]) -> Error {
     let reasons = match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
         _ => &[],
@@ -192,15 +216,18 @@ fn refused(error: &SdkError<TransactWriteItemsError>, target: &str) -> Error {
     if reasons.iter().any(|reason| reason.code() == Some("ConditionalCheckFailed")) {
         return overtaken().with("target", target);
     }
-    let other = reasons.iter().filter_map(|reason| reason.code()).find(|code| *code != "None");
+    let other = reasons.iter().enumerate().filter_map(|(at, reason)| Some((at, reason.code()?))).find(|(_, code)| *code != "None");
     match other {
-        Some(code @ ("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")) => {
+        None if error.code() == Some("ValidationException") => {
+            no_item(target, None, error.message().unwrap_or_default().to_owned())
+        }
+        Some((_, code @ ("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"))) => {
             Error::new(Area::Lake, Kind::Transient, "items can't be written now").with("reason", code).with("target", target)
         }
-        Some(code) => Error::new(Area::Lake, Kind::Data, "an item is refused by DynamoDB")
-            .with("reason", code)
-            .with("target", target)
-            .remedy("look at the item's size (400 KB) and its key"),
+        Some((at, code)) => {
+            let why = reasons.get(at).and_then(|reason| reason.message()).unwrap_or(code);
+            no_item(target, changes.get(at).map(|change| change.key().to_string()), why.to_owned())
+        }
         None => error_of(Area::Lake, "items can't be written", error).with("target", target),
     }
 }
@@ -255,11 +282,20 @@ impl ItemStore for DynamoItems {
         changes: &[ItemChange],
         checkpoint: Option<&str>,
     ) -> Result<()> {
-        let mut items = changes.iter().map(|change| written(target, key, change)).collect::<Result<Vec<_>>>()?;
+        let mut sent = Vec::with_capacity(changes.len());
+        for change in changes {
+            match (limits::refusal(change), change) {
+                (None, _) => sent.push(change),
+                (Some(why), ItemChange::Put(item)) => return Err(no_item(target, Some(item.key.to_string()), why)),
+                // there is nothing of this key
+                (Some(_), ItemChange::Delete(_)) => {}
+            }
+        }
+        let mut items = sent.iter().map(|change| written(target, key, change)).collect::<Result<Vec<_>>>()?;
         items.push(self.for_owner(target, owner, checkpoint)?);
         let token = uuid::Uuid::new_v4().to_string();
         let call = self.client.transact_write_items().set_transact_items(Some(items)).client_request_token(token);
-        call.send().await.map(|_| ()).map_err(|error| refused(&error, target))
+        call.send().await.map(|_| ()).map_err(|error| refused(&error, target, &sent))
     }
 
     async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>> {

@@ -89,6 +89,18 @@ pub struct ItemKey {
     pub sort: Option<Attribute>,
 }
 
+/// For messages.
+impl std::fmt::Display for ItemKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |attribute: &Attribute| match attribute.to_json() {
+            Value::String(text) => text.chars().take(100).collect(),
+            other => other.to_string(),
+        };
+        f.write_str(&text(&self.partition))?;
+        self.sort.as_ref().map_or(Ok(()), |sort| write!(f, ",{}", text(sort)))
+    }
+}
+
 /// An item: attributes by name, those of its key included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {

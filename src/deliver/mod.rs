@@ -12,6 +12,7 @@
 mod config;
 mod dynamodb;
 mod item;
+mod limits;
 mod mapping;
 mod sqlite;
 mod store;

@@ -31,9 +31,15 @@ fn mapping(action: &str, parameters: Value) -> Result<ItemMapping, String> {
 
 fn shown(mapping: &ItemMapping, row: Value, is_delete: bool) -> String {
     let row: Map<String, Value> = row.as_object().unwrap().clone();
-    match mapping.shaped(&customer()).unwrap().changes_of(vec![(row, is_delete)]).map(|mut changes| changes.remove(0)) {
-        Ok(ItemChange::Put(item)) => Value::Object(item.to_json()).to_string(),
-        Ok(ItemChange::Delete(key)) => format!("delete {:?}", key),
+    match mapping
+        .shaped(&customer())
+        .unwrap()
+        .changes_of(vec![(row, is_delete)], |_| Some("gtid:7".into()))
+        .map(|mut changes| changes.pop())
+    {
+        Ok(None) => "nothing".to_owned(),
+        Ok(Some(ItemChange::Put(item))) => Value::Object(item.to_json()).to_string(),
+        Ok(Some(ItemChange::Delete(key))) => format!("delete {:?}", key),
         Err(error) => error.to_string(),
     }
 }
@@ -57,8 +63,10 @@ fn records_become_records() {
     assert!(shown(&mapping, row, true).contains("Ada,L"));
     let row = json!({"FirstName": "Bo", "LastName": null, "Age": null});
     assert_eq!(shown(&mapping, row, false), r#"{"ContactDetails":{"Home":{}},"CustomerName":"Bo,"}"#, "NULL is left out");
-    let row = json!({"FirstName": null, "LastName": null});
-    assert!(shown(&mapping, row, false).starts_with("a row can't be an item: the key is NULL attribute=CustomerName"));
+    let row = json!({"FirstName": null, "LastName": null, "HomePhone": "1"});
+    let said = shown(&mapping, row.clone(), false);
+    assert!(said.starts_with("a row can't be an item: the key is NULL attribute=CustomerName target=customer_t key=FirstName:null,LastName:null position=gtid:7"), "{said}");
+    assert_eq!(shown(&mapping, row, true), "nothing", "it never was an item");
 }
 
 #[test]
@@ -103,6 +111,22 @@ fn mappings_that_cannot_be_followed_are_refused() {
             json!({"partition-key-name": "k", "attribute-mappings": attribute(KEY), "condition-expression": {"expression": "attribute_not_exists(k)"}}),
         ),
     ];
+    let twice = json!([{"target-attribute-name": "k", "value": KEY}, {"target-attribute-name": "k", "value": "x"}]);
+    let spelled = json!([{"target-attribute-name": "k", "atribute-type": "scalar", "value": KEY}]);
+    let of_file = r#"{"rules": [], "settings": {}}"#;
+    let of_rule = r#"{"rules": [{"rule-type": "selection", "rule-name": "s", "rule-action": "include", "object-locater": {}}]}"#;
+    let of_locator =
+        r#"{"rules": [{"rule-type": "transformation", "rule-name": "t", "object-locator": {"schema-name": "a", "table": "b"}}]}"#;
+    let parse = |text: &str| ItemMapping::parse(text, &"a.b".parse().unwrap());
+    let wrong = wrong.into_iter().chain([
+        mapping("map-record-to-record", json!({"partition-key-name": "k", "attribute-mappings": twice})),
+        mapping("map-record-to-record", json!({"partition-key-name": "k", "attribute-mappings": spelled})),
+        mapping("map-record-to-record", json!({"partition-key": "k", "attribute-mappings": attribute(KEY)})),
+        mapping("map-record-to-record", json!({"partition-key-name": "k", "attribute-mapping": attribute(KEY)})),
+        parse(of_file),
+        parse(of_rule),
+        parse(of_locator),
+    ]);
     let mut said = String::new();
     for wrong in wrong {
         writeln!(said, "{}", wrong.unwrap_err()).unwrap();

@@ -3,9 +3,9 @@
 //! Rows of an earlier shape are mapped all the same, so this is asked of the source's catalog, not of rows. Rules that name their table by a wildcard may mean
 //! columns of other tables.
 
-use super::ItemMapping;
 use super::expression::header_columns;
 use super::selection::is_like;
+use super::{AttributeKind, ItemMapping};
 use crate::error::{Error, Result};
 use crate::event::TableSchema;
 use std::collections::BTreeSet;
@@ -40,6 +40,25 @@ impl ItemMapping {
         errors
     }
 
+    /// Whether items can expire by an attribute: DynamoDB wants a number there, the second of the time of Unix.
+    pub fn expires_by(&self, attribute: &str, schema: &TableSchema) -> Result<()> {
+        let kind = if self.is_document && !self.attributes.contains_key(attribute) {
+            None
+        } else {
+            self.kind_of_attribute(attribute, schema)
+        };
+        let what = match kind {
+            Some(AttributeKind::Number) => return Ok(()),
+            Some(_) => "the attribute by which items expire is no number, so none ever would",
+            None => "nothing makes the attribute by which items expire",
+        };
+        Err(Error::config(what)
+            .with("rule", &self.rule)
+            .with("ttl_attribute", attribute)
+            .with("source", &self.source)
+            .remedy("map it as a scalar of the sub-type number: seconds since 1970, in UTC"))
+    }
+
     /// Whether rules make the column: templates read it as they read columns.
     fn adds(&self, column: &str) -> bool {
         let added = &self.transformations.added;
@@ -70,6 +89,13 @@ impl ItemMapping {
             if schema.index_of(column).is_none() {
                 return Err(self.nothing_makes(name));
             }
+        }
+        if let Some(name) = self.unusable_key(schema) {
+            return Err(Error::config("a key is text, a number or bytes, and this one is not")
+                .with("rule", &self.rule)
+                .with("attribute", name)
+                .with("source", &self.source)
+                .remedy("map it as a scalar of the sub-type string in attribute-mappings"));
         }
         let of_table: BTreeSet<String> = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
         let of_items = self.key_columns();

@@ -7,6 +7,7 @@
 mod expression;
 mod filter;
 mod fit;
+mod known;
 mod selection;
 mod shaped;
 mod target_type;
@@ -21,6 +22,7 @@ use crate::event::{SourceType, TableId, TableSchema};
 use arrow::datatypes::DataType;
 use filter::Filter;
 use fit::NamedColumn;
+use known::{ensure_file_known, ensure_known};
 use selection::{Locator, Selection};
 use serde::Deserialize;
 use serde_json::Value;
@@ -119,11 +121,15 @@ impl ItemMapping {
 
     /// The same of its text; `Err` is what is wrong, and what to do.
     pub(super) fn parse(text: &str, source: &TableId) -> Result<Self, String> {
-        let file: MappingFile = serde_json::from_str(text).map_err(|error| format!("the table mapping can't be read: {error}"))?;
+        let unread = |error: serde_json::Error| format!("the table mapping can't be read: {error}");
+        let file: Value = serde_json::from_str(text).map_err(unread)?;
+        ensure_file_known(&file)?;
+        let file: MappingFile = serde_json::from_value(file).map_err(unread)?;
         let (mut selection, mut transformations, mut found) = (Selection::default(), Transformations::default(), None);
         for rule in file.rules {
             let name = ["rule-name", "rule-id"].iter().find_map(|key| rule.get(key)).map(text_of).unwrap_or_default();
             let at = |what: String| format!("the rule `{name}`: {what}");
+            ensure_known(&rule).map_err(at)?;
             match rule.get("rule-type").and_then(Value::as_str).unwrap_or_default() {
                 "selection" => selection.take(&name, rule.clone(), source)?,
                 "transformation" => transformations.take(&name, rule.clone(), source).map_err(at)?,
@@ -183,7 +189,9 @@ impl ItemMapping {
             let template = template(mapping.attribute_type.as_deref(), mapping.attribute_sub_type.as_deref(), &mapping.value)
                 .map_err(|what| format!("the attribute `{name}`: {what}"))?;
             named.extend(template.columns().into_iter().map(named_here));
-            attributes.insert(name, template);
+            if attributes.insert(name.clone(), template).is_some() {
+                return Err(format!("two attribute-mappings make the attribute `{name}`; leave one out"));
+            }
         }
         let sort = parameters.sort_key_name.filter(|name| !name.is_empty());
         let (partition, sort) = match (parameters.partition_key_name, &transformations.key) {
@@ -250,6 +258,33 @@ impl ItemMapping {
         }
     }
 
+    /// An attribute of the key that can't be one, as it is neither text nor a number nor bytes.
+    pub fn unusable_key(&self, schema: &TableSchema) -> Option<&String> {
+        let is_plain = |name: &String| match self.attributes.get(name) {
+            Some(Template::Scalar(kind, _)) => *kind != AttributeKind::Boolean,
+            Some(_) => false,
+            None => self.kind_of_attribute(name, schema) != Some(AttributeKind::Boolean),
+        };
+        self.key_names().find(|name| !is_plain(name))
+    }
+
+    /// What an attribute is, for a source of this shape; `None`: a document, or nothing makes it.
+    fn kind_of_attribute(&self, name: &str, schema: &TableSchema) -> Option<AttributeKind> {
+        if let Some(template) = self.attributes.get(name) {
+            return match template {
+                Template::Scalar(kind, _) => Some(*kind),
+                Template::Map(_) | Template::List(_) => None,
+            };
+        }
+        if let Some(added) = self.transformations.added.iter().find(|added| added.name == name) {
+            return Some(added.target_type.kind());
+        }
+        let called = |column: &&crate::event::Column| self.transformations.column_name(&column.name).as_deref() == Some(name);
+        let column = schema.columns.iter().filter(|column| !self.excluded.contains(&column.name)).find(called)?;
+        let changed = self.transformations.column_type(&column.name).map(target_type::TargetType::kind);
+        Some(changed.unwrap_or_else(|| kind_of(&column.source_type)))
+    }
+
     fn key_names(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.partition).chain(&self.sort)
     }
@@ -265,18 +300,7 @@ impl ItemMapping {
 
     /// The attributes of the key, for a source of this shape.
     pub fn key_kinds(&self, schema: &TableSchema) -> KeyKinds {
-        let of = |name: &String| {
-            let kind = match self.attributes.get(name) {
-                Some(Template::Scalar(kind, _)) => *kind,
-                _ => {
-                    let column = self.transformations.column_called(name).unwrap_or(name);
-                    let changed = self.transformations.column_type(column).map(target_type::TargetType::kind);
-                    let of_source = || schema.index_of(column).map(|i| kind_of(&schema.columns[i].source_type));
-                    changed.or_else(of_source).unwrap_or(AttributeKind::Text)
-                }
-            };
-            (name.clone(), kind)
-        };
+        let of = |name: &String| (name.clone(), self.kind_of_attribute(name, schema).unwrap_or(AttributeKind::Text));
         KeyKinds { partition: of(&self.partition), sort: self.sort.as_ref().map(of) }
     }
 

@@ -8,12 +8,14 @@ use crate::deliver::item::{Attribute, Item, ItemChange, ItemKey};
 use crate::deliver::template::{RowValues, scalar, text_of};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Column, TableSchema, row_values};
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::DataType;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The attribute that holds all columns of a document.
 const DOCUMENT: &str = "_doc";
+/// The column in which rows carry the position of their transaction.
+const POSITION: &str = "_position";
 
 /// A mapping for rows of one shape.
 #[derive(Debug)]
@@ -76,12 +78,17 @@ impl<'a> ShapedMapping<'a> {
     /// # Errors
     /// `Data` for a value that isn't of its attribute's type, and for a key that is NULL or empty.
     pub fn changes(&self, rows: &RecordBatch, is_delete: &BooleanArray) -> Result<Vec<ItemChange>> {
-        let rows = (0..rows.num_rows()).map(|row| (row_values(&self.read, rows, row), is_delete.value(row)));
-        self.changes_of(rows.collect())
+        let position = rows.column_by_name(POSITION).and_then(|column| column.as_string_opt::<i32>());
+        let values = (0..rows.num_rows()).map(|row| (row_values(&self.read, rows, row), is_delete.value(row)));
+        self.changes_of(values.collect(), |row| position.filter(|all| all.is_valid(row)).map(|all| all.value(row).to_owned()))
     }
 
-    /// The same of rows' values by column.
-    pub(in crate::deliver) fn changes_of(&self, mut rows: Vec<(RowValues, bool)>) -> Result<Vec<ItemChange>> {
+    /// The same of rows' values by column, whose positions can be asked for.
+    pub(in crate::deliver) fn changes_of(
+        &self,
+        mut rows: Vec<(RowValues, bool)>,
+        position: impl Fn(usize) -> Option<String>,
+    ) -> Result<Vec<ItemChange>> {
         for (values, is_delete) in &mut rows {
             *is_delete |= !self.filters.iter().all(|filter| filter.passes(values.get(&filter.column)));
         }
@@ -95,12 +102,24 @@ impl<'a> ShapedMapping<'a> {
         }
         let mut added = added.into_iter();
         let mut changes = Vec::with_capacity(rows.len());
-        for (values, is_delete) in rows {
-            changes.push(if is_delete {
-                ItemChange::Delete(self.key(&self.key_attributes(&values)?)?)
+        for (row, (mut values, is_delete)) in rows.into_iter().enumerate() {
+            let change = if is_delete {
+                self.key_if_any(&values).map(|key| key.map(ItemChange::Delete))
             } else {
-                self.item(values, added.next().unwrap_or_default())?
-            });
+                self.item(&mut values, added.next().unwrap_or_default()).map(Some)
+            };
+            changes.extend(change.map_err(|error| {
+                let key = self
+                    .mapping
+                    .key_columns()
+                    .into_iter()
+                    .filter_map(|name| Some(format!("{name}:{}", text_of(values.get(&name)?))));
+                let error = error.with("key", key.collect::<Vec<_>>().join(","));
+                match position(row) {
+                    Some(position) => error.with("position", position),
+                    None => error,
+                }
+            })?);
         }
         Ok(changes)
     }
@@ -147,10 +166,17 @@ impl<'a> ShapedMapping<'a> {
         Ok(ItemKey { partition: of(&self.mapping.partition)?, sort: self.mapping.sort.as_ref().map(of).transpose()? })
     }
 
-    fn item(&self, mut values: RowValues, computed: Vec<Option<String>>) -> Result<ItemChange> {
+    /// The same of a row that goes; `None`: it has none, so it has no item.
+    fn key_if_any(&self, values: &RowValues) -> Result<Option<ItemKey>> {
+        let attributes = self.key_attributes(values)?;
+        let has_one = self.mapping.key_names().all(|name| attributes.get(name).is_some_and(|value| value.bytes() > 0));
+        has_one.then(|| self.key(&attributes)).transpose()
+    }
+
+    fn item(&self, values: &mut RowValues, computed: Vec<Option<String>>) -> Result<ItemChange> {
         let mut of_columns = BTreeMap::new();
         for (column, name, target_type) in &self.columns {
-            let value = self.of_column(column, *target_type, &values)?;
+            let value = self.of_column(column, *target_type, values)?;
             of_columns.extend(value.map(|value| (name.clone(), value)));
         }
         let added = self.mapping.transformations.added.iter().filter(|added| added.expression.is_some());
@@ -164,7 +190,7 @@ impl<'a> ShapedMapping<'a> {
         let mut attributes =
             if self.mapping.is_document { BTreeMap::from([(DOCUMENT.to_owned(), Attribute::Map(of_columns))]) } else { of_columns };
         for (name, template) in &self.mapping.attributes {
-            if let Some(value) = template.of(&values).map_err(|why| self.wrong(name, why))? {
+            if let Some(value) = template.of(values).map_err(|why| self.wrong(name, why))? {
                 attributes.insert(name.clone(), value);
             }
         }

@@ -66,7 +66,7 @@ fn transformed(action: &str, target: &str, column: Option<&str>, more: Value) ->
 fn item_of(mapping: &ItemMapping, row: &Value) -> String {
     let row: Map<String, Value> = row.as_object().unwrap().clone();
     let schema = staff();
-    match mapping.shaped(&schema).and_then(|shaped| shaped.changes_of(vec![(row, false)])) {
+    match mapping.shaped(&schema).and_then(|shaped| shaped.changes_of(vec![(row, false)], |_| None)) {
         Ok(mut changes) => match changes.remove(0) {
             ItemChange::Put(item) => Value::Object(item.to_json()).to_string(),
             ItemChange::Delete(_) => "-".to_owned(),
@@ -421,4 +421,32 @@ fn columns_that_are_not_there_are_named_with_their_rule() {
                  map the table's key, or set `key` in the table's [[table]] to the columns of the items' key";
     assert_eq!(key(json!({"partition-key-name": "no", "attribute-mappings": one("${LAST}")})), [pay.clone(), other.into()]);
     assert_eq!(key(json!({"partition-key-name": "Pre_no"})), [pay]);
+}
+
+/// DynamoDB has no booleans as keys, and lets items expire by numbers alone.
+#[test]
+fn keys_and_expiry_are_of_their_types() {
+    let with = |parameters: Value| {
+        let file = json!({"rules": [include(json!({})), rule("object-mapping", "map-record-to-record", of_table(), json!({"mapping-parameters": parameters}))]});
+        ItemMapping::parse(&file.to_string(), &"Test.Staff".parse().unwrap()).unwrap()
+    };
+    let one = |kind: &str| json!([{"target-attribute-name": "k", "attribute-type": "scalar", "attribute-sub-type": kind, "value": "${Pre_no}"}]);
+    for kind in ["string", "number", "binary"] {
+        let mapping = with(json!({"partition-key-name": "k", "attribute-mappings": one(kind)}));
+        assert_eq!(mapping.misfits(&staff()).len(), 0, "{kind}");
+        let expires = |attribute: &str| mapping.expires_by(attribute, &staff()).map_err(|error| error.what().to_owned());
+        assert_eq!(expires("k").is_ok(), kind == "number", "{kind}");
+        assert_eq!(expires("pay"), Ok(()));
+        assert_eq!(expires("LAST").unwrap_err(), "the attribute by which items expire is no number, so none ever would");
+        assert_eq!(expires("ttl").unwrap_err(), "nothing makes the attribute by which items expire");
+    }
+    let mapping = with(json!({"partition-key-name": "k", "attribute-mappings": one("boolean")}));
+    let said: Vec<String> = mapping.misfits(&staff()).iter().map(Error::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with(
+            "a key is text, a number or bytes, and this one is not rule=map-record-to-record attribute=k source=Test.Staff; "
+        ),
+        "{said:?}"
+    );
 }

@@ -137,6 +137,11 @@ impl Delivery {
 
     /// Rows are told apart by the table's key, items by the mapping's: they must be the same columns, or a row could leave its item behind.
     fn ensure_key(&self, schema: &TableSchema) -> Result<()> {
+        if let Some(name) = self.mapping.unusable_key(schema) {
+            return Err(Error::new(Area::Lake, Kind::Data, "a key is text, a number or bytes, and this one is not")
+                .with("attribute", name)
+                .remedy("map it as a scalar of the sub-type string in attribute-mappings"));
+        }
         let of_table: BTreeSet<String> = schema.key.iter().map(|&i| schema.columns[i].name.clone()).collect();
         let of_items = self.mapping.key_columns();
         if of_table == of_items {

@@ -41,7 +41,10 @@ pub fn misfits_of(delivered: &Delivered, config: &Config, catalog: &Catalog) -> 
     let source = &delivered.mapping.source;
     let refused = catalog.refused.iter().find(|(table, _)| table == source).map(|(_, error)| error.what());
     let errors = match catalog.tables.get(source) {
-        Some(table) => delivered.mapping.misfits(&table.schema),
+        Some(table) => {
+            let expiring = delivered.config.ttl_attribute.as_ref().map(|name| delivered.mapping.expires_by(name, &table.schema));
+            delivered.mapping.misfits(&table.schema).into_iter().chain(expiring.and_then(Result::err)).collect()
+        }
         // one that is only delivered has the key of its items
         None if refused == Some(NO_KEY_COLUMN) && config.tables.rule_for(source).is_none() => vec![delivered.mapping.lacks_key()],
         None => Vec::new(),
@@ -70,6 +73,29 @@ pub(in crate::pipeline) fn ensure_mappings_fit(
         tracing::error!(%error, "a delivery's rules don't fit its table");
     }
     Ok(())
+}
+
+/// The mappings with which a pipeline begins, where the source can be asked; where it can't, the capture does when it can.
+pub(super) async fn ensure_first_fits(config: &Config) -> Result<()> {
+    if config.deliver.is_empty() {
+        return Ok(());
+    }
+    let rules = config.captured();
+    let asked = async {
+        let options = connection_options(config.source.url.expose())?;
+        let mut connection = connect(&options, config.source.connect_timeout).await?;
+        let catalog = load_catalog(&mut connection, |table| wanted(&rules, table)).await?;
+        // the connection is not used again: a failed good-bye means nothing
+        let _ = connection.disconnect().await;
+        Result::<Catalog>::Ok(catalog)
+    };
+    match asked.await {
+        Ok(catalog) => ensure_mappings_fit(config, None, &catalog, true),
+        Err(error) => {
+            tracing::debug!(%error, "the tables can't be compared with the mappings yet");
+            Ok(())
+        }
+    }
 }
 
 /// Whether a table that was captured already must be copied once more: the stream no longer has all of it for whoever reads it anew.

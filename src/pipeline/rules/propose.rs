@@ -3,7 +3,7 @@
 use super::RulesBook;
 use super::behind::in_force;
 use super::book::text_of;
-use super::check::check;
+use super::check::{check, ensure_first_fits};
 use crate::config::{BaseValues, Config, Difference, ensure_same_base, shown_differences};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::CutRules;
@@ -251,6 +251,8 @@ impl RulesBook {
                     (first.content, first.hash) = (before.content, before.hash);
                 }
                 first = first.decided(RulesDecision::InForce { since: None, position: None });
+                // the capture asks the same; rules that it refuses never counted
+                ensure_first_fits(self.own()).await?;
             }
             None => {}
         }

@@ -96,3 +96,31 @@ async fn items_expire_by_the_attribute_that_is_named() {
     let error = open(&to, "ttl_attribute = 'other'").await.prepare(&target, &kinds).await.unwrap_err();
     assert!(error.to_string().contains("the items expire by another attribute"), "{error}");
 }
+
+/// What DynamoDB doesn't take stops its delivery, with the item's name; a table of another key is not written to.
+#[tokio::test]
+async fn what_can_not_be_an_item_is_named() {
+    let to = dynamodb(&DynamoDb::shared().await.endpoint());
+    let (target, kinds) = (format!("refused-{}", uuid::Uuid::new_v4()), kinds());
+    let store = open(&to, "").await;
+    store.claim(&target, "a").await.unwrap();
+    store.prepare(&target, &kinds).await.unwrap();
+    let long = "long".repeat(600);
+    let wrong = [
+        (put("x", "2", &"x".repeat(400 << 10)), "it has more than 400 KB", "item=x,2"),
+        (put("x", &"1".repeat(39), ""), "the attribute `number` is a number of more than 38 digits", "item=x,1111"),
+        (put(&long, "3", ""), "its partition key has more than 2048 bytes", "item=longlong"),
+        // only the server knows
+        (put("x", "NaN", ""), "number", ""),
+    ];
+    for (change, why, item) in wrong {
+        let error = store.write(&target, "a", &kinds, &[put("fine", "1", ""), change], None).await.unwrap_err();
+        let said = error.to_string();
+        assert!(error.kind() == Kind::Data && said.contains(why) && said.contains(item), "{said}");
+    }
+    store.write(&target, "a", &kinds, &[put("y", "1", "y"), delete(&long, "1")], None).await.unwrap();
+    assert_eq!(store.keys(&target, &kinds).await.unwrap(), [put("y", "1", "").key().clone()], "nothing of the others was written");
+    let other = KeyKinds { sort: Some(("number".into(), AttributeKind::Text)), ..kinds };
+    let said = store.prepare(&target, &other).await.unwrap_err().to_string();
+    assert!(said.contains("another key") && said.contains("found=code S,number N wanted=code S,number S"), "{said}");
+}

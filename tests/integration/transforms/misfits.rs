@@ -44,6 +44,13 @@ async fn rules_that_name_what_is_not_there_are_refused_before_anything_is_delive
             if command == "run" {
                 assert!(answer.code == 2 && answer.err.lines().count() == 1, "{} {}", answer.code, answer.err);
                 assert!(answer.err.contains(where_it_is) && answer.err.contains(remedy), "{where_it_is}: {}", answer.err);
+                let rules = pipeline.answer(&["rules"]);
+                assert!(
+                    rules.code == 2 && rules.err.contains("no service has run"),
+                    "they never counted: {} {}",
+                    rules.out,
+                    rules.err
+                );
             } else {
                 let text = answer.out.split_whitespace().collect::<Vec<_>>().join(" ");
                 assert!(answer.code == 1 && text.contains(where_it_is) && text.contains(remedy), "{where_it_is}: {}", answer.out);
