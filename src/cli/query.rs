@@ -6,7 +6,7 @@ use crate::query::{AsOf, AtPosition, Engine, OutputFormat, QueryOptions, write_r
 use crate::table::Lake;
 use crate::time::Timestamp;
 use clap::Args;
-use std::io::IsTerminal;
+use terminal_size::terminal_size_of;
 
 /// Answers SQL over the lake
 ///
@@ -69,19 +69,11 @@ impl Query {
         let lake = Lake::open(&global.lake_config()?.lake.url)?;
         let engine = Engine::new(lake, QueryOptions { as_of, at_position, valid_at, meta_columns: self.meta_columns });
         let (schema, rows) = engine.query(&self.sql).await?;
-        let width = if std::io::stdout().is_terminal() { terminal_width() } else { None };
+        // none where it goes into a file or a pipe
+        let width = terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
         write_rows_within(width, schema, rows, self.format, &mut std::io::BufWriter::new(std::io::stdout())).await?;
         Ok(Answer::Done)
     }
-}
-
-/// The terminal's columns, as `stty size` says.
-fn terminal_width() -> Option<usize> {
-    let terminal = std::fs::File::open("/dev/tty").ok()?;
-    let said = std::process::Command::new("stty").arg("size").stdin(terminal).output().ok()?.stdout;
-    let columns = String::from_utf8(said).ok()?.split_whitespace().nth(1)?.parse().ok()?;
-    // a terminal that doesn't know says 0
-    (columns > 0).then_some(columns)
 }
 
 fn valid_time(text: &str) -> Result<Timestamp> {
