@@ -4,7 +4,7 @@ use super::engine::{Fault, session};
 use super::function;
 use super::join::Join;
 use super::lake_type::lake_type;
-use super::outputs::{check_outputs, item_start, place_of};
+use super::outputs::{check_outputs, doubled, item_start, place_of, two_columns};
 use super::reapply::Reapply;
 use super::spelling::Spelling;
 use super::statement::{INPUT, OnError, Transform, nearest};
@@ -203,6 +203,9 @@ fn located(tables: &Tables, statement: &Statement, error: &DataFusionError) -> F
     let Statement::Statement(sql) = statement else { return fault };
     let SqlStatement::Query(query) = sql.as_ref() else { return fault };
     let SetExpr::Select(select) = query.body.as_ref() else { return fault };
+    if let Some(doubled) = doubled(select, tables.columns()).filter(|_| fault.is_about_names()) {
+        return two_columns(&doubled.value).at_place(doubled.span.start);
+    }
     for item in &select.projection {
         let mut alone = query.clone();
         if let SetExpr::Select(select) = alone.body.as_mut() {

@@ -68,6 +68,13 @@ impl Fault {
         self
     }
 
+    /// Whether two columns seem to have one name.
+    pub(super) fn is_about_names(&self) -> bool {
+        self.what.contains("could be of several tables")
+            || self.what.contains("unique expression names")
+            || self.what.contains("duplicate")
+    }
+
     /// An error of DataFusion's about the statement.
     pub(super) fn of_engine(error: &DataFusionError) -> Self {
         let at = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);

@@ -1,8 +1,8 @@
 //! Which rows of a batch an expression fails for, and why.
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Decimal128Type};
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
@@ -57,12 +57,16 @@ impl Failing {
 
 /// An expression's values, as the lake has them.
 pub(super) fn value_of(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch, wanted: &DataType) -> Result<ArrayRef, DataFusionError> {
-    let values = expr.evaluate(rows)?.into_array(rows.num_rows())?;
-    if values.data_type() == wanted {
-        return Ok(values);
+    let mut values = expr.evaluate(rows)?.into_array(rows.num_rows())?;
+    if values.data_type() != wanted {
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        values = cast_with_options(&values, wanted, &strict)?;
     }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    Ok(cast_with_options(&values, wanted, &strict)?)
+    // arithmetic only sees to it that it fits 128 bits
+    if let DataType::Decimal128(precision, _) = wanted {
+        values.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision)?;
+    }
+    Ok(values)
 }
 
 /// Why an expression failed, without the value.
@@ -72,6 +76,7 @@ pub(super) fn reason(error: &DataFusionError) -> Option<&'static str> {
             ArrowError::DivideByZero => Some("division by zero"),
             ArrowError::ArithmeticOverflow(_) => Some("a number is too large"),
             ArrowError::CastError(_) | ArrowError::ParseError(_) => Some("a value can't be cast to the type"),
+            ArrowError::InvalidArgumentError(why) if why.contains("in a Decimal") => Some("a number is too large"),
             ArrowError::InvalidArgumentError(why) if why.starts_with("Encountered non") => Some("the bytes are no text in UTF-8"),
             _ => None,
         },

@@ -5,7 +5,7 @@ use super::engine::Fault;
 use super::statement::given_name;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Spanned, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{Ident, Select, SelectItem, SetExpr, Spanned, Statement as SqlStatement};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,8 +31,7 @@ pub(super) fn check_outputs(
     for (column, _) in outputs {
         let name = column.field.name();
         let fault = if !seen.insert(name.to_lowercase()) {
-            Fault::new(format!("the transform gives two columns called `{name}` (case aside)"))
-                .remedy("give one another name with AS, or list the columns")
+            two_columns(name)
         } else if own.iter().any(|own| own.eq_ignore_ascii_case(name)) {
             Fault::new(format!("`{name}` is Binlake's own column")).remedy(ANOTHER_NAME)
         } else if name.to_lowercase().starts_with("_hoodie_") {
@@ -47,6 +46,19 @@ pub(super) fn check_outputs(
         return Err((Some(name.clone()), fault));
     }
     Ok(())
+}
+
+pub(super) fn two_columns(name: &str) -> Fault {
+    Fault::new(format!("the transform gives two columns called `{name}` (case aside)"))
+        .remedy("give one another name with AS, or list the columns")
+}
+
+/// What is computed under a name that one of all `columns`, which the list gives as well, has already.
+pub(super) fn doubled<'a, 'b>(select: &'a Select, columns: impl Iterator<Item = &'b str>) -> Option<&'a Ident> {
+    let is_all = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let known: HashSet<String> = columns.map(str::to_lowercase).collect();
+    let mut named = select.projection.iter().filter_map(given_name);
+    named.find(|name| known.contains(&name.value.to_lowercase())).filter(|_| select.projection.iter().any(is_all))
 }
 
 /// Where in the SELECT's list a column is named.

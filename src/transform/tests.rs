@@ -111,6 +111,8 @@ fn every_error_says_what_where_and_the_remedy() {
         "SELECT id, mask(Name, price) AS m FROM input",
         "SELECT id, mask(Name, -1) AS m FROM input",
         "SELECT id,\n       hmac_sha256(Name, '') AS m FROM input",
+        "SELECT *,\n       upper(Name) AS PRICE FROM input",
+        "SELECT t.*, 1 AS price FROM input t",
     ];
     let mut shown = String::new();
     for sql in cases {
@@ -175,7 +177,13 @@ fn a_row_whose_expression_fails_is_named_without_its_values() {
 #[test]
 fn nothing_is_altered_that_does_not_fit() {
     let large = rows(&[1, 2], &[None, None], &[Some(3), Some(2_000_000_000)]);
-    for computed in ["price * price", "price + price", "price - CAST(-2000000000 AS INT)"] {
+    for computed in [
+        "price * price",
+        "price + price",
+        "price - CAST(-2000000000 AS INT)",
+        "CAST(price AS DECIMAL(38, 28)) * CAST(6 AS DECIMAL(38, 0))",
+        "CAST(price AS DECIMAL(9, 0))",
+    ] {
         let bound = bound(&format!("SELECT id, CAST(price AS INT) AS same, {computed} AS n FROM input"));
         let made = run(&bound, &large, &[false; 2]);
         let Err(error) = made else { panic!("{computed}: {}", made.unwrap().0) };
