@@ -122,11 +122,12 @@ pub(super) async fn check(before: &Config, now: &Config, lake: &Lake, strictly: 
     let rules = now.captured();
     let options = connection_options(now.source.url.expose())?;
     let mut connection = connect(&options, now.source.connect_timeout).await?;
+    let was_captured = before.captured();
     let mut catalog = load_catalog(&mut connection, |table| wanted(&rules, table)).await?;
+    let catalog_before = load_catalog(&mut connection, |table| wanted(&was_captured, table)).await?;
     // the connection is not used again: a failed good-bye means nothing
     let _ = connection.disconnect().await;
     ensure_mappings_fit(now, Some(before), &catalog, false)?;
-    let was_captured = before.captured();
     let is_new = |table: &TableId| was_captured.rule_for(table).is_none();
     for table in rules.exact_tables() {
         match catalog.refused.iter().position(|(refused, _)| refused == table) {
@@ -145,7 +146,10 @@ pub(super) async fn check(before: &Config, now: &Config, lake: &Lake, strictly: 
     if strictly {
         for (id, table) in &catalog.tables {
             if let (Some(was), Some(is)) = (was_captured.rule_for(id), rules.rule_for(id)) {
-                refuse_rebuild(id, was, is)?;
+                // a key that is written out may be the primary key, which is the one where none is
+                let has_same_key =
+                    catalog_before.tables.get(id).is_some_and(|before| key_of(&before.schema) == key_of(&table.schema));
+                refuse_rebuild(id, was, is, has_same_key)?;
             }
             if let Some(rule) = now.tables.rule_for(id) {
                 check_columns(id, &table.schema, rule, lake).await?;
@@ -159,10 +163,15 @@ fn rebuild(table: &TableId, key: &str) -> Error {
     Error::config("that can't be changed while the service runs").with("table", table).with("key", key).remedy(REBUILT)
 }
 
-fn refuse_rebuild(table: &TableId, was: &TableRule, is: &TableRule) -> Result<()> {
+/// The names of a table's key, in its order.
+fn key_of(schema: &TableSchema) -> Vec<&str> {
+    schema.key.iter().map(|&i| schema.columns[i].name.as_str()).collect()
+}
+
+fn refuse_rebuild(table: &TableId, was: &TableRule, is: &TableRule, has_same_key: bool) -> Result<()> {
     let is_kept_alike = was.history.iter().zip(&is.history).all(|(was, is)| was.keeps_alike(is));
     let changed = [
-        ("key", was.key != is.key),
+        ("key", was.key != is.key && !has_same_key),
         ("partition_by", was.partition_by != is.partition_by),
         ("tinyint1", was.tinyint1 != is.tinyint1),
         ("ordering", was.ordering != is.ordering),
@@ -177,7 +186,7 @@ fn refuse_rebuild(table: &TableId, was: &TableRule, is: &TableRule) -> Result<()
 fn check_feeds(before: &Config, now: &Config) -> Result<()> {
     for is in &now.fed {
         let Some(was) = before.fed_table(&is.table) else { continue };
-        refuse_rebuild(&is.table, &was.rule, &is.rule)?;
+        refuse_rebuild(&is.table, &was.rule, &is.rule, false)?;
         if was.format != is.format {
             return Err(rebuild(&is.table, "format"));
         }

@@ -178,8 +178,7 @@ async fn what_had_no_commit_yet_is_made_by_another() {
 /// The only table goes before anybody has begun to merge: it has all up to the cut even so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_table_ends_at_its_cut_though_nobody_had_begun() {
-    let keyed = |database: &str| format!("{}key = ['id']\n", tables(database, &["goes"]));
-    let mut stage = Stage::new("rules_gone_last", &["goes"], keyed).await;
+    let mut stage = Stage::new("rules_gone_last", &["goes"], |database| tables(database, &["goes"])).await;
     let database = stage.database.clone();
     std::fs::write(stage.pipeline.path().join("stock.json"), MAPPING).unwrap();
     let capture = stage.pipeline.start(&["capture"]);
