@@ -12,15 +12,17 @@ use crate::error::Result;
 use crate::lookup::Missing;
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::common::tree_node::{Transformed as Rewritten, TreeNode};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as EngineResult, TableReference};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as EngineResult, ScalarValue, TableReference};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, JoinType, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, JoinType, LogicalPlan, Operator, ScalarUDF, TableSource, WindowUDF,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::SqlToRel;
@@ -167,15 +169,24 @@ fn compiled(expr: &Expr, schema: &DFSchema) -> EngineResult<Arc<dyn PhysicalExpr
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone()));
     let context = context.with_config_options(Arc::clone(session().config_options())).build();
     let simplified = ExprSimplifier::new(context).simplify(expr.clone())?;
-    checked(session().create_physical_expr(simplified, schema)?)
+    checked(session().create_physical_expr(simplified, schema)?, schema)
 }
 
 /// An expression whose calls of our own functions have what these need, and whose sums, differences and products fail where they don't fit their type: SQL would have them begin again at the other end.
-fn checked(expr: Arc<dyn PhysicalExpr>) -> EngineResult<Arc<dyn PhysicalExpr>> {
+fn checked(expr: Arc<dyn PhysicalExpr>, schema: &DFSchema) -> EngineResult<Arc<dyn PhysicalExpr>> {
     let checked = expr.transform_up(|expr| {
         if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
             let second = call.args().get(1).map(|arg| arg.downcast_ref::<Literal>().map(Literal::value));
             function::check(call.fun().name(), second)?;
+        }
+        if let Some(negative) = expr.downcast_ref::<NegativeExpr>() {
+            let of = negative.arg().data_type(schema.as_arrow())?;
+            if of.is_signed_integer() {
+                // the least number has no opposite
+                let zero = Arc::new(Literal::new(ScalarValue::new_zero(&of)?));
+                let minus = BinaryExpr::new(zero, Operator::Minus, Arc::clone(negative.arg()));
+                return Ok(Rewritten::yes(Arc::new(minus.with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>));
+            }
         }
         Ok(match expr.downcast_ref::<BinaryExpr>() {
             Some(binary) => Rewritten::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>),

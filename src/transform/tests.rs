@@ -189,6 +189,10 @@ fn nothing_is_altered_that_does_not_fit() {
         let Err(error) = made else { panic!("{computed}: {}", made.unwrap().0) };
         assert!(error.to_string().starts_with("a row's transform fails: a number is too large column=n key=id:2"), "{error}");
     }
+    let least =
+        run(&bound("SELECT id, -price AS n FROM input"), &rows(&[1, 2], &[None; 2], &[Some(7), Some(i32::MIN)]), &[false; 2]);
+    let said = least.unwrap_err().to_string();
+    assert!(said.starts_with("a row's transform fails: a number is too large column=n key=id:2"), "{said}");
     for computed in ["mask(decode(Name, 'hex'))", "CAST(decode(Name, 'hex') AS VARCHAR)"] {
         let said = run(
             &bound(&format!("SELECT id, {computed} AS n FROM input")),
