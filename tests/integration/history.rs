@@ -320,13 +320,19 @@ async fn soft_deleted_rows() {
     let service = scene.pipeline.run();
     scene.catches_up(&["t"]).await;
     for (time, statement) in [
-        ("2035-01-10", "INSERT INTO t VALUES (1, 10, NULL), (2, 20, '2026-05-05')"),
+        ("2035-01-10", "INSERT INTO t VALUES (1, 10, NULL), (2, 20, '2026-05-05'), (3, 30, '2035-06-01')"),
         // known late: it was gone since the first of the month, and an update of what is gone says nothing
         ("2035-02-15", "UPDATE t SET deleted_at = '2035-02-01' WHERE id = 1"),
+        // one that goes later is there, and changes
+        ("2035-02-16", "UPDATE t SET v = 31 WHERE id = 3"),
         ("2035-02-20", "UPDATE t SET v = 11 WHERE id = 1"),
         // back again
         ("2035-03-01", "UPDATE t SET v = 12, deleted_at = NULL WHERE id = 1"),
+        // it goes later than was said
+        ("2035-03-02", "UPDATE t SET deleted_at = '2035-08-01' WHERE id = 3"),
         ("2035-04-01", "DELETE FROM t WHERE id = 1"),
+        // it has gone
+        ("2035-04-02", "UPDATE t SET v = 32, deleted_at = '2035-03-15' WHERE id = 3"),
     ] {
         at(&mut scene, time).await;
         scene.run(&[statement]).await;
@@ -335,13 +341,19 @@ async fn soft_deleted_rows() {
     scene.ends_well(service);
     let time = |text: &str| if text == "∞" { OPEN_END.to_owned() } else { format!("2035-{text} 00:00:00") };
     let expected: Vec<Values> = [
-        ("10", "01-10", "02-01", "02-15", "∞"),
-        ("10", "01-10", "∞", "01-10", "02-15"),
-        ("12", "03-01", "04-01", "04-01", "∞"),
-        ("12", "03-01", "∞", "03-01", "04-01"),
+        ("1", "10", "01-10", "02-01", "02-15", "∞"),
+        ("1", "10", "01-10", "∞", "01-10", "02-15"),
+        ("1", "12", "03-01", "04-01", "04-01", "∞"),
+        ("1", "12", "03-01", "∞", "03-01", "04-01"),
+        ("3", "30", "01-10", "02-16", "02-16", "∞"),
+        ("3", "30", "01-10", "06-01", "01-10", "02-16"),
+        ("3", "31", "02-16", "03-02", "03-02", "∞"),
+        ("3", "31", "02-16", "06-01", "02-16", "03-02"),
+        ("3", "31", "03-02", "03-15", "04-02", "∞"),
+        ("3", "31", "03-02", "08-01", "03-02", "04-02"),
     ]
     .iter()
-    .map(|(v, from, to, known, until)| some(&["1", v, &time(from), &time(to), &time(known), &time(until)]))
+    .map(|(id, v, from, to, known, until)| some(&[id, v, &time(from), &time(to), &time(known), &time(until)]))
     .collect();
     assert_eq!(versions(&scene, "t", &["id", "v"]), expected, "and nothing of what came deleted");
     let listed = scene.pipeline.ok(&["tables", "--format", "csv"]);

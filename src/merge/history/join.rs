@@ -100,6 +100,16 @@ impl Fact {
     fn first(&self) -> i64 {
         self.deleted.map_or(self.from, |deleted| deleted.min(self.from))
     }
+
+    /// Since when the row is gone, if it is an update of one that says so of itself. One that goes later is there until then, and says what it is.
+    fn gone(&self) -> Option<i64> {
+        self.deleted.filter(|deleted| self.operation == Operation::Update && has_come(*deleted, self.at))
+    }
+}
+
+/// Whether a time has come at another, or comes within its second: some servers tell the time of a commit in seconds.
+fn has_come(time: i64, at: i64) -> bool {
+    time.div_euclid(1_000_000) <= at.div_euclid(1_000_000)
 }
 
 impl Join {
@@ -165,7 +175,7 @@ impl Join {
                 let (from, to) = match (operation, deleted) {
                     (Operation::Delete, _) => (at, OPEN_END),
                     // what it was before the flag is known already
-                    (Operation::Update, Some(deleted)) => (deleted, OPEN_END),
+                    (Operation::Update, Some(deleted)) if has_come(deleted, at) => (deleted, OPEN_END),
                     _ => periods.of(row, at)?,
                 };
                 Ok(Fact { at, from, to, operation, is_snapshot: order.is_snapshot(), deleted })
@@ -336,9 +346,9 @@ impl<'a> KeyFold<'a> {
                 // the row has moved to another partition of the table: one update
                 Operation::Delete if following.is_some_and(|next| next.operation == Operation::Update && next.at == fact.at) => {}
                 Operation::Delete => self.versions.delete(at, at),
-                Operation::Update if fact.deleted.is_some() => self.versions.delete(fact.deleted.unwrap_or(at), at),
+                Operation::Update if fact.gone().is_some() => self.versions.delete(fact.gone().unwrap_or(at), at),
                 _ => {
-                    // a row that comes with the flag was true until then
+                    // a row that comes with the flag was true until then, or will be
                     let fact = Fact { to: fact.deleted.map_or(fact.to, |deleted| deleted.min(fact.to)), ..fact };
                     let row = RowRef { source: CHANGED, row: u32::try_from(first + self.order[place]).unwrap_or(u32::MAX) };
                     let same = &mut self.same;
