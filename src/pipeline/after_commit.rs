@@ -122,12 +122,10 @@ pub(super) async fn follow_commits(
     let mut publisher = None;
     let mut waiting: BTreeMap<TableId, AppliedCommit> = BTreeMap::new();
     // what a crash kept from being published
-    if let Err(error) = publish(&lake, &mut publisher, &waiting).await {
-        tracing::warn!(%error, "the views can't be written");
-    }
+    let mut is_sure = publish(&lake, &mut publisher, &mut waiting).await;
     loop {
-        // a failed attempt isn't the end: the views would stay behind until the next commit
-        let next = if waiting.is_empty() { commits.recv().await } else { soon(&mut commits).await };
+        // a failed attempt isn't the end, nor one that another worker may undo: the views would stay behind until the next commit
+        let next = if is_sure { commits.recv().await } else { soon(&mut commits).await };
         let is_over = next.is_none() && commits.is_closed();
         let mut arrived: Vec<AppliedCommit> = next.into_iter().collect();
         while let Ok(more) = commits.try_recv() {
@@ -143,10 +141,7 @@ pub(super) async fn follow_commits(
                 waiting.insert(commit.table.clone(), commit);
             }
         }
-        match publish(&lake, &mut publisher, &waiting).await {
-            Ok(()) => waiting.clear(),
-            Err(error) => tracing::warn!(%error, "the views can't be written"),
-        }
+        is_sure = publish(&lake, &mut publisher, &mut waiting).await;
         if is_over {
             break;
         }
@@ -166,11 +161,29 @@ async fn soon(commits: &mut mpsc::UnboundedReceiver<AppliedCommit>) -> Option<Ap
     tokio::time::timeout(RETRY_PAUSE, commits.recv()).await.unwrap_or_default()
 }
 
-async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, commits: &BTreeMap<TableId, AppliedCommit>) -> Result<()> {
+/// Publishes these commits. Whether nothing is left to do, or to look after, until the next one.
+async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, commits: &mut BTreeMap<TableId, AppliedCommit>) -> bool {
+    match try_to_publish(lake, publisher, commits).await {
+        Ok(is_sure) => {
+            commits.clear();
+            is_sure
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the views can't be written");
+            false
+        }
+    }
+}
+
+async fn try_to_publish(
+    lake: &Lake,
+    publisher: &mut Option<Publisher>,
+    commits: &BTreeMap<TableId, AppliedCommit>,
+) -> Result<bool> {
     let publisher = match publisher {
         Some(publisher) => publisher,
         none => {
-            let mut publisher = Publisher::open(lake.clone()).await?;
+            let mut publisher = Publisher::open(lake.clone());
             publisher.refresh().await?;
             none.insert(publisher)
         }

@@ -214,9 +214,9 @@ impl Eraser {
     /// # Errors
     /// If the lake can't be read or written.
     pub async fn publish(&self) -> Result<()> {
-        let mut publisher = Publisher::open(self.lake.clone()).await?;
+        let mut publisher = Publisher::open(self.lake.clone());
         publisher.refresh().await?;
-        publisher.write().await
+        publisher.write().await.map(drop)
     }
 
     /// All tables that something could be erased from: those that there are, and those of which there are dead letters alone.

@@ -77,7 +77,7 @@ async fn lake(folder: &std::path::Path) -> (Lake, Vec<String>) {
         ordering_field: "_commit_ts".into(),
         partition_columns: vec!["sport".into()],
     };
-    let mut publisher = Publisher::open(lake.clone()).await.unwrap();
+    let mut publisher = Publisher::open(lake.clone());
     let mut instants = Vec::new();
     for (database, name) in [("Shop", "Tickets"), ("shop", "orders"), ("store", "orders")] {
         let base = lake.table_path(database, name);
@@ -94,9 +94,13 @@ async fn lake(folder: &std::path::Path) -> (Lake, Vec<String>) {
     let views = std::path::Path::new(lake.url()).join("views.sql");
     let written = std::fs::read_to_string(&views).unwrap();
     std::fs::write(&views, "lost").unwrap();
-    let mut publisher = Publisher::open(lake.clone()).await.unwrap();
+    let mut publisher = Publisher::open(lake.clone());
     publisher.refresh().await.unwrap();
     publisher.write().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&views).unwrap(), written);
+    // undone by a worker that had read the file before: the lake says what it is to be
+    std::fs::write(&views, written.split("\n-- table: store.orders").next().unwrap()).unwrap();
+    assert!(!publisher.write().await.unwrap());
     assert_eq!(std::fs::read_to_string(&views).unwrap(), written);
     (lake, instants)
 }

@@ -62,7 +62,7 @@ async fn lake(folder: &std::path::Path) -> Lake {
         ]),
     };
     table.commit(request).await.unwrap();
-    let mut publisher = Publisher::open(lake.clone()).await.unwrap();
+    let mut publisher = Publisher::open(lake.clone());
     publisher.refresh().await.unwrap();
     publisher.write().await.unwrap();
     lake
