@@ -370,5 +370,8 @@ fn clean(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
+#[path = "config/documented_tests.rs"]
+mod documented_tests;
+#[cfg(test)]
 #[path = "config/tests.rs"]
 mod tests;

@@ -150,3 +150,19 @@ pub fn describe() {
     describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Memory of the process");
     describe_gauge!(BUILD_INFO, Unit::Count, "The version that runs");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_page_has_each_metric_and_no_other() {
+        let names = |text: &'static str, quote: char| -> BTreeSet<&'static str> {
+            text.split(quote).filter(|part| part.starts_with("binlake_") && !part.contains([' ', '\n'])).collect()
+        };
+        let (all, documented) = (names(include_str!("metrics.rs"), '"'), names(include_str!("../docs/metrics.md"), '`'));
+        let all: BTreeSet<&str> = all.into_iter().filter(|name| *name != "binlake_").collect();
+        assert!(all.len() > 40, "{all:?}");
+        assert_eq!(documented, all);
+    }
+}
