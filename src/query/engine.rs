@@ -270,6 +270,7 @@ impl Engine {
         let context = SessionContext::new_with_config(config);
         let url = ObjectStoreUrl::parse(STORE).map_err(sql_error)?;
         context.register_object_store(url.as_ref(), self.lake.store().clone());
+        super::calendar::functions().for_each(|function| context.register_udf(function));
         Ok(context)
     }
 

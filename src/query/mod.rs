@@ -6,6 +6,7 @@
 mod as_of;
 mod at_position;
 mod by_history;
+mod calendar;
 mod call;
 mod engine;
 mod find_table;

@@ -142,6 +142,22 @@ async fn a_statement_sees_the_table_as_of_one_commit() {
 }
 
 #[tokio::test]
+async fn parts_of_dates_and_times_have_the_names_that_people_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::create(&LakeUrl::File(folder.path().join("lake"))).unwrap();
+    let time = "TIMESTAMP '2026-11-21 14:05:09.5'";
+    let utc = format!("arrow_cast({time}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
+    for of in [time, &utc, "'2026-11-21 14:05:09'"] {
+        let sql = format!("SELECT year({of}), quarter({of}), month({of}), day({of}), hour({of}), minute({of}), second({of})");
+        assert!(ask(&lake, QueryOptions::default(), &sql).await.unwrap().ends_with("\n2026,4,11,21,14,5,9\n"), "{of}");
+    }
+    let sql = "SELECT month(DATE '1969-12-31') AS m, hour(NULL) AS h";
+    assert_eq!(ask(&lake, QueryOptions::default(), sql).await.unwrap(), "m,h\n12,\n");
+    let wrong = ask(&lake, QueryOptions::default(), "SELECT hour(14)").await.unwrap_err().to_string();
+    assert!(wrong.contains("hour is of a date or a time, not of Int64"), "{wrong}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_answered_is_said_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, instants) = lake(folder.path()).await;
