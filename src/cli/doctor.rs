@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{GtidSet, SourcePosition, TableId};
 use crate::merge::{TableRules, TinyInt1};
-use crate::pipeline::{RulesBeside, delivery_name, misfits_of, rules_in_force};
+use crate::pipeline::{RulesBeside, delivery_name, misfits_of, rules_in_force, unfit};
 use crate::source::{
-    Cascade, Catalog, Finding, Flavor, Grants, ServerInfo, Wanted, check_grants, check_server, check_tables, connect,
+    Cascade, Catalog, Finding, Flavor, Grants, ServerInfo, Verdict, Wanted, check_grants, check_server, check_tables, connect,
     connection_options, ensure_position_is_kept, load_catalog, read_cascades, source_error,
 };
 use crate::table::Lake;
@@ -152,7 +152,7 @@ async fn check_source(
     let catalog = load_catalog(&mut conn, select).await?;
     let named: Vec<TableId> = catalog.tables.keys().chain(catalog.refused.iter().map(|(table, _)| table)).cloned().collect();
     let grants = check_grants(&info, &Grants::read(&mut conn).await?, &named);
-    if grants.iter().any(|finding| finding.verdict != crate::source::Verdict::Ok) {
+    if grants.iter().any(|finding| finding.verdict != Verdict::Ok) {
         report.user_sql = Some(match info.flavor {
             Flavor::MySql => MYSQL_USER,
             Flavor::MariaDb => MARIADB_USER,
@@ -185,6 +185,11 @@ async fn check_source(
 
 fn table_findings(both: &[&Config], catalog: &Catalog, missing: &[TableId]) -> Vec<Finding> {
     let mut findings = check_tables(catalog, missing);
+    for (table, error) in both.iter().flat_map(|config| unfit(catalog, &config.tables)) {
+        let finding = Finding::from_error(table.to_string(), &error);
+        findings.retain(|known| known.subject != finding.subject || (known.verdict != Verdict::Ok && *known != finding));
+        findings.push(finding);
+    }
     let mut looked_at = BTreeSet::new();
     let rules = both.iter().flat_map(|config| config.tables.rules());
     for rule in rules.filter(|rule| looked_at.insert(rule.source.to_string())) {

@@ -48,6 +48,20 @@ async fn a_ready_server_gets_0_and_each_lack_a_1_with_its_line() {
     assert!(text.ends_with("All is as it must be (1 warning).\n"), "{text}");
     assert!(!folder.path().join("lake").exists(), "looking makes nothing");
 
+    for (keys, said) in [
+        ("transform = \"SELECT prise, ticketactivity_id FROM input\"", "there is no column `prise`"),
+        ("history = { valid_time = \"since\" }", "`history` names a column that the table"),
+        ("partition_by = \"year(sold)\"", "`partition_by` names a column that the"),
+        ("[table.children.lines]\ncolumns = { sku = \"string\" }", "`children` names a column that the table"),
+    ] {
+        let tables = format!("[[table]]\nsource = \"sports.ticket_activity\"\n{keys}\n");
+        write_config(folder.path(), &server.repl_url(), &tables);
+        let (code, text) = doctor(folder.path());
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(&format!("FAIL  sports.ticket_activity     {said}")), "{text}");
+        assert!(!text.contains("ok    sports.ticket_activity"), "{text}");
+    }
+
     client
         .run_all(
             "CREATE USER poor@'%' IDENTIFIED BY 'secret';\nGRANT SELECT ON sports.* TO poor@'%';\n\

@@ -3,7 +3,7 @@
 use crate::config::{Config, Delivered, FedTable};
 use crate::error::{Error, Result};
 use crate::event::{TableId, TableSchema};
-use crate::merge::{LakeShape, TableRule, TableRules};
+use crate::merge::{ChildShape, LakeShape, TableRule, TableRules};
 use crate::pipeline::capture::wanted;
 use crate::source::{Catalog, NO_KEY_COLUMN, connect, connection_options, load_catalog, no_such_table};
 use crate::table::{Lake, TableView, ensure_evolves};
@@ -21,15 +21,18 @@ fn shape(schema: &TableSchema, rule: &TableRule) -> Result<LakeShape> {
     // where a lookup's columns aren't known, the merge says what is wrong
     let is_known = treatment.transform.as_ref().is_none_or(Transform::is_known);
     treatment.transform = treatment.transform.filter(Transform::is_known);
-    let fits = |shape: LakeShape| match &rule.history {
-        Some(history) if is_known => history.ensure_fits(&shape).map(|()| shape),
-        _ => Ok(shape),
+    let fits = |shape: LakeShape| {
+        if is_known {
+            rule.history.as_ref().map_or(Ok(()), |history| history.ensure_fits(&shape))?;
+            ChildShape::all(&rule.children.0, &shape, None)?;
+        }
+        Ok(shape)
     };
     LakeShape::treated(Arc::new(schema.clone()), &treatment).and_then(fits).map_err(Error::into_config)
 }
 
-/// The tables that can't become lake tables as their rules have them.
-pub(in crate::pipeline) fn unfit(catalog: &Catalog, rules: &TableRules) -> Vec<(TableId, Error)> {
+/// The tables that can't become lake tables as their rules have them: their transform, history, children or partitions don't fit their columns.
+pub fn unfit(catalog: &Catalog, rules: &TableRules) -> Vec<(TableId, Error)> {
     let unfit = |(id, table): (&TableId, &crate::source::CatalogTable)| {
         shape(&table.schema, rules.rule_for(id)?).err().map(|error| (id.clone(), error))
     };

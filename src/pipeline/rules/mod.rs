@@ -32,7 +32,7 @@ pub use book::RulesBook;
 pub use propose::{Outcome, Plan, origin_of, user};
 
 pub(super) use behind::Passed;
-pub use check::misfits_of;
-pub(super) use check::{copied_anew, ensure_mappings_fit, unfit};
+pub(super) use check::{copied_anew, ensure_mappings_fit};
+pub use check::{misfits_of, unfit};
 pub(super) use effect::Target;
 pub(super) use generation::Generation;
