@@ -44,7 +44,7 @@ pub async fn bind(config: &AdminConfig) -> Result<Option<TcpListener>> {
             .caused_by(error)
             .with("key", "admin.listen")
             .with("address", address)
-            .remedy("free the address, or write another one or \"off\"")),
+            .remedy("free the address (another binlake may have it), or write another one or \"off\"")),
         Err(error) => {
             tracing::warn!(%address, %error, "admin interface off: the default address is taken; set admin.listen");
             Ok(None)

@@ -32,7 +32,7 @@ pub(super) struct Backfill {
     /// Only this table, as database.table; may be given more than once
     #[arg(long, value_name = "TABLE")]
     table: Vec<TableId>,
-    /// Only rows that fulfil this SQL condition
+    /// Only rows that fulfil this SQL condition: the others go from the lake until they change
     #[arg(long = "where", value_name = "CONDITION", requires = "table")]
     filter: Option<String>,
 }
