@@ -12,7 +12,7 @@ use crate::admin::grouped;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{SourcePosition, TableId, TableSchema};
-use crate::merge::{Checkpoint, LakeShape, TableRule};
+use crate::merge::{Checkpoint, LakeShape, RowLetter, TableRule};
 use crate::pipeline::read_lookups;
 use crate::setting::parse_duration;
 use crate::source::CatalogTable;
@@ -21,7 +21,7 @@ use crate::transform::BoundTransform;
 use arrow::datatypes::Schema;
 use clap::Args;
 use compare::{Bucket, Difference, Exact, Shape, Sums};
-use rows::{Source, lake_table, read_lake};
+use rows::{Source, lake_table, letter_keys, read_lake};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,11 +172,20 @@ async fn round(config: &Config, source: &Source, lake: &Lake, tables: &mut [Comp
         tables.iter().filter(|table| matches!(table.outcome, Outcome::Open(_))).map(|table| table.table.clone()).collect();
     let index: BTreeMap<TableId, usize> =
         tables.iter().enumerate().map(|(i, table)| (table.table.schema.table.clone(), i)).collect();
+    let mut letters = BTreeMap::new();
+    for table in &open {
+        letters.insert(table.schema.table.clone(), letter_keys(lake, &table.schema.table).await?);
+    }
     let mut sums: BTreeMap<usize, Sums> = BTreeMap::new();
     let mut exact: BTreeMap<usize, Exact> = BTreeMap::new();
     let (position, failed) = source
         .read(config, open, |table, batch| {
             let Some(&i) = index.get(table) else { return Ok(()) };
+            let others = match letters.get(table).filter(|keys| !keys.is_empty()) {
+                Some(keys) => Some(RowLetter::without(keys, &tables[i].table.schema, batch)?),
+                None => None,
+            };
+            let batch = others.as_ref().unwrap_or(batch);
             let transformed = match tables[i].transformed.as_ref().and_then(LakeShape::transform) {
                 Some(transform) => transform.source_rows(batch)?,
                 None => None,

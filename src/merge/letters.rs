@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::event::{TableId, TableSchema, row_values};
 use crate::table::{SortedChanges, TableSpec};
 use crate::transform::Failure;
-use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -117,6 +117,16 @@ impl RowLetter {
         let keys = rows.column_by_name("key").ok_or_else(|| Error::bug("a table of dead letters lacks its key"))?;
         let keys = cast(keys, &DataType::Utf8).map_err(arrow_error)?;
         Ok(keys.as_string::<i32>().iter().flatten().map(str::to_owned).collect())
+    }
+
+    /// Rows of a source's table, without those that have letters with these keys.
+    ///
+    /// # Errors
+    /// `Bug` if the rows aren't of the table.
+    pub fn without(keys: &BTreeSet<String>, schema: &TableSchema, rows: &RecordBatch) -> Result<RecordBatch> {
+        let key = key_schema(schema);
+        let others: BooleanArray = (0..rows.num_rows()).map(|row| Some(!keys.contains(&text_of(&key, rows, row)))).collect();
+        filter_record_batch(rows, &others).map_err(arrow_error)
     }
 
     /// The letters in rows of their table.
@@ -276,7 +286,6 @@ fn letter(schema: &TableSchema, rows: &RecordBatch, failure: &Failure, key: Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::BooleanArray;
 
     fn letter(key: &str, raw: &str) -> (String, RowLetter) {
         let letter = RowLetter {

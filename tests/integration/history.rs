@@ -375,6 +375,8 @@ async fn rows_without_a_valid_time_are_dead_letters_until_they_have_one() {
     crate::mysql::eventually("the row is none", async || ids(&scene) == [some(&["2", "20"])]).await;
     let letters = scene.pipeline.ok(&["dead-letter", "list", "--format", "csv"]);
     assert!(letters.contains("effective") && letters.contains("valid time"), "{letters}");
+    let verified = scene.pipeline.ok(&["verify"]);
+    assert!(verified.contains("equal, 1 rows"), "what is a dead letter is left out: {verified}");
     let ended = |scene: &Scene| {
         let all = versions(scene, "t", &["id"]);
         all.into_iter().filter(|row| row[0].as_deref() == Some("1") && row[4].as_deref() == Some(OPEN_END)).collect::<Vec<_>>()

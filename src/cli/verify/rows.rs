@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{SourcePosition, TableId};
-use crate::merge::{CHECKPOINT_KEY, Checkpoint, TableRules, TinyInt1};
+use crate::merge::{CHECKPOINT_KEY, Checkpoint, RowLetter, TableRules, TinyInt1};
+use crate::pipeline::row_letters_of;
 use crate::query::{Engine, QueryOptions};
 use crate::source::{
     Catalog, CatalogTable, ServerInfo, Snapshot, SnapshotEvent, SnapshotPlan, TablePlan, Wanted, connect, connection_options,
@@ -13,7 +14,7 @@ use crate::table::{Lake, Table, TableView};
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use mysql_async::Opts;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -112,4 +113,19 @@ pub(super) async fn read_lake(
         sink(&batch)?;
     }
     Ok(())
+}
+
+/// The keys of a table's rows that are dead letters.
+pub(super) async fn letter_keys(lake: &Lake, table: &TableId) -> Result<BTreeSet<String>> {
+    let letters = row_letters_of(table);
+    if lake_table(lake, &letters).await?.is_none() {
+        return Ok(BTreeSet::new());
+    }
+    let engine = Engine::new(lake.clone(), QueryOptions::default());
+    let (_, mut rows) = engine.table(letters.database(), letters.name()).await?;
+    let mut keys = BTreeSet::new();
+    while let Some(batch) = rows.try_next().await? {
+        keys.extend(RowLetter::keys(&batch)?);
+    }
+    Ok(keys)
 }
