@@ -81,6 +81,13 @@ impl Error {
         self
     }
 
+    /// Says what the operator does instead of what was said before: who calls knows better.
+    #[must_use]
+    pub fn advise(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        self.inner.remedy = Some(remedy.into());
+        self
+    }
+
     /// Says what the operator does about it; the innermost remedy wins.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {

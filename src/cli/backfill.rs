@@ -9,6 +9,7 @@ use crate::pipeline::{BackfillRequest, Status, TableStage, backfill, rules_in_fo
 use crate::table::Lake;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,11 +50,11 @@ impl Backfill {
         let address = config.admin.address();
         let status = Status::new();
         let progress = tokio::spawn(show(status.clone()));
-        let asked = self.table.clone();
+        let (asked, filter) = (self.table.clone(), self.filter.clone());
         let request = BackfillRequest { tables: self.table, filter: self.filter };
         let outcome = Box::pin(backfill(config, request, status.clone(), stopped)).await;
         progress.abort();
-        outcome.map_err(|error| beside_a_service(error, address))?;
+        outcome.map_err(|error| beside_a_service(error, address, &asked, filter.as_deref()))?;
         let view = status.view();
         let committed: u64 = view.tables.values().map(|table| table.inserted + table.updated).sum();
         tracing::info!(tables = view.tables.len(), rows = committed, "backfill done");
@@ -82,18 +83,24 @@ fn ensure_copyable(config: &Config, tables: &[TableId]) -> Result<()> {
     }
 }
 
-/// A service that runs has the stream; it can be asked.
-fn beside_a_service(error: Error, address: Option<SocketAddr>) -> Error {
+/// A service that runs has the stream; it can be asked for the same.
+fn beside_a_service(error: Error, address: Option<SocketAddr>, tables: &[TableId], filter: Option<&str>) -> Error {
     if (error.area(), error.kind()) != (Area::Stream, Kind::Conflict) {
         return error;
     }
-    let ours = Error::new(Area::Stream, Kind::Conflict, "a service runs on this stream").caused_by(error);
-    ours.remedy(match address {
-        Some(address) => format!(
-            "let it copy the tables anew: curl -X POST http://{address}/backfill -H 'content-type: application/json' -d '{{\"tables\": [\"database.table\"]}}', or stop it first"
-        ),
-        None => "stop it first, or set admin.listen, so that it can be asked by POST /backfill".to_owned(),
-    })
+    let Some(address) = address else {
+        return error.advise("stop it first, or set admin.listen, so that it can be asked by POST /backfill");
+    };
+    let names: Vec<String> = tables.iter().map(TableId::to_string).collect();
+    let mut asked = json!({ "tables": if names.is_empty() { vec!["database.table".to_owned()] } else { names } });
+    if let Some(filter) = filter {
+        asked["where"] = filter.into();
+    }
+    // as a shell takes it between single quotes
+    let asked = asked.to_string().replace('\'', "'\\''");
+    error.advise(format!(
+        "stop it first, or let it copy the tables anew: curl -X POST http://{address}/backfill -H 'content-type: application/json' -d '{asked}'"
+    ))
 }
 
 /// A spinner on a terminal, log lines elsewhere.
@@ -125,5 +132,30 @@ async fn show(status: Status) {
         } else if tables > 0 {
             tracing::info!(tables_left = tables, rows_read = rows, table = first, "backfill");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_service_the_line_says_how_to_ask_it_for_the_same() {
+        let conflict =
+            || Error::new(Area::Stream, Kind::Conflict, "another process works on this pipeline").remedy("stop one of the two");
+        let address = Some(([127, 0, 0, 1], 8300).into());
+        let said = beside_a_service(conflict(), address, &[TableId::new("shop", "orders")], Some("sort = 'a'")).to_string();
+        let (what, body) = said.split_once(" -d ").unwrap();
+        assert_eq!(
+            what,
+            "another process works on this pipeline; stop it first, or let it copy the tables anew: \
+             curl -X POST http://127.0.0.1:8300/backfill -H 'content-type: application/json'"
+        );
+        assert_eq!(body, r#"'{"tables":["shop.orders"],"where":"sort = '\''a'\''"}'"#);
+        let all = beside_a_service(conflict(), address, &[], None).to_string();
+        assert!(all.ends_with(r#" -d '{"tables":["database.table"]}'"#), "{all}");
+        assert!(beside_a_service(conflict(), None, &[], None).to_string().ends_with("asked by POST /backfill"));
+        let other = beside_a_service(Error::config("x").remedy("y"), address, &[], None);
+        assert_eq!(other.to_string(), "x; y");
     }
 }
