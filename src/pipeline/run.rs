@@ -126,7 +126,7 @@ pub(super) async fn run_halves(
     let (erasures, looking) = Erasures::look(&opened.state, opened.lake.url(), &status);
     status.erases_at(EraseDesk::new(&opened.state, &ground.lake, &book));
     ground.lake = ground.lake.erasing(erasures);
-    let named = NamedTables::default();
+    let named = NamedTables::new(book.source_rules());
     let (keeper, share) = match halves {
         Halves::Merge => {
             status.capture(if config.has_source() { CaptureState::Elsewhere } else { CaptureState::NoSource });

@@ -84,6 +84,8 @@ impl NewRules {
 
     /// Tables of the lake that the new rules don't have end here.
     pub(super) async fn end_tables(&self, book: &RulesBook, passed: &Passed) {
+        // another worker's capture may have proposed them a moment ago
+        book.met(&self.rules, (self.rules.since == self.at).then(|| self.position.clone())).await;
         // rules that can't be used here are said where the loop begins by them
         let Ok(config) = book.config_of(self.rules.revision) else { return };
         let ended = self.tables.iter().filter(|table| config.tables.rule_for(table).is_none());

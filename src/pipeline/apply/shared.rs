@@ -78,6 +78,8 @@ pub(in crate::pipeline) async fn apply_shared(
     let mut is_discovered = false;
     let mut newest = book.newest_changes();
     loop {
+        // who has no table follows the rules as well
+        named.set(book.source_rules());
         let assigned = share.assignment();
         // no table is open between two runs
         assigned.leave.iter().for_each(|table| share.note(Note::Left(table.clone())));
@@ -117,6 +119,7 @@ pub(in crate::pipeline) async fn apply_shared(
         // nothing is ours, or not yet: others read
         tokio::select! {
             () = share.changed() => {}
+            changed = newest.changed() => changed.map_err(|_| Error::bug("nobody looks at the rules"))?,
             stopped = stop.changed() => {
                 stopped.map_err(|_| Error::bug("nobody is left to stop the apply loop"))?;
             }
@@ -135,7 +138,7 @@ async fn begin_shared(
     gone: &Gone,
 ) -> Result<(Option<Apply>, Arc<Generation>)> {
     // a table that goes keeps its lease until somebody has seen that it has all up to its cut
-    named.set(book.tables_before(book.newest()).into_iter().map(|(_, rules)| rules).collect());
+    named.set(book.source_rules());
     let had_tables = !assigned.apply.is_empty();
     for (table, at) in &gone.ended {
         book.note_ended(&noted(table), *at).await;

@@ -267,6 +267,11 @@ impl RulesBook {
         known.map_while(|(other, since)| Some((since, Arc::new(self.config_of(other).ok()?.tables.clone())))).collect()
     }
 
+    /// The same by the newest revision and those before it.
+    pub(in crate::pipeline) fn source_rules(&self) -> Vec<Arc<TableRules>> {
+        self.tables_before(self.newest()).into_iter().map(|(_, rules)| rules).collect()
+    }
+
     /// A revision at work; loops that go by it share it.
     pub(in crate::pipeline) fn generation(&self, number: u64, status: &Status) -> Result<Arc<Generation>> {
         let config = self.config_of(number)?;

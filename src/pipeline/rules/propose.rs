@@ -4,7 +4,7 @@ use super::RulesBook;
 use super::behind::in_force;
 use super::book::text_of;
 use super::check::{check, ensure_first_fits};
-use crate::config::{BaseValues, Config, Difference, ensure_same_base, shown_differences};
+use crate::config::{BaseValues, Config, Difference, Needs, ensure_same_base, shown_differences};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::CutRules;
 use crate::pipeline::share::host;
@@ -204,6 +204,11 @@ impl RulesBook {
             self.say_what_counts();
             return Ok(());
         }
+        if is_outdated(&own) {
+            tracing::info!("the file is another now than when this process read it: the rules in force count");
+            self.say_what_counts();
+            return Ok(());
+        }
         let plan = match self.plan(own.clone(), None, false).await {
             // the source is away: the capture asks it when it is back
             Err(error) if error.is_transient() => {
@@ -273,6 +278,13 @@ impl RulesBook {
             tracing::info!(revision = newest, file, "the rules of the last revision count");
         }
     }
+}
+
+/// Whether the file is no longer what this process read, which may have been long ago: a capture that stood by. What was edited since was applied, or waits for
+/// the next start with it.
+fn is_outdated(own: &Config) -> bool {
+    let now = Config::load(Some(&own.file), Needs::All);
+    now.is_ok_and(|now| now.rules_text().hash() != own.rules_text().hash())
 }
 
 fn conflict(what: &'static str, revision: u64) -> Error {

@@ -34,24 +34,31 @@ pub(in crate::pipeline) struct ShareRules {
     pub(in crate::pipeline) lease_duration: Duration,
 }
 
-/// The tables that rules name which are at work in this process: those by which it goes, and those that follow; all, until that is known. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(in crate::pipeline) struct NamedTables(Arc<Mutex<Option<Vec<Arc<TableRules>>>>>);
+/// The tables that rules name which are at work in this process: those by which it goes, and those that follow. Clones share it.
+///
+/// They must be known, and be the same for all workers, before one takes a table: they say which tables go together. Who didn't know would ask for one of
+/// them, whoever has the others would ask for it back, and so on.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct NamedTables(Arc<Mutex<Vec<Arc<TableRules>>>>);
 
 impl NamedTables {
-    /// These rules are at work from now on.
-    pub(in crate::pipeline) fn set(&self, rules: Vec<Arc<TableRules>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    /// These rules are at work.
+    pub(in crate::pipeline) fn new(rules: Vec<Arc<TableRules>>) -> Self {
+        Self(Arc::new(Mutex::new(rules)))
     }
 
-    /// The rules at work; none, until these are known.
+    /// These rules are at work from now on.
+    pub(in crate::pipeline) fn set(&self, rules: Vec<Arc<TableRules>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// The rules at work.
     pub(super) fn rules(&self) -> Vec<Arc<TableRules>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn has(&self, table: &TableId) -> bool {
-        let named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        named.as_ref().is_none_or(|all| all.iter().any(|rules| rules.rule_for(table).is_some()))
+        self.rules().iter().any(|rules| rules.rule_for(table).is_some())
     }
 }
 

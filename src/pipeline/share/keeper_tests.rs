@@ -28,8 +28,7 @@ impl World {
 
     fn worker(&self, name: &str) -> (JoinHandle<()>, Share) {
         let rule: TableRule = toml::from_str("source = \"s.*\"").unwrap();
-        let tables = NamedTables::default();
-        tables.set(vec![Arc::new(TableRules::new(vec![rule]))]);
+        let tables = NamedTables::new(vec![Arc::new(TableRules::new(vec![rule]))]);
         let rules = ShareRules { pipeline: "p".into(), tables, lease_duration: DURATION };
         let (keeper, share) = Keeper::new(self.state.clone(), WorkerId(name.into()), rules);
         (tokio::spawn(keeper.run()), share)

@@ -45,10 +45,10 @@ mod tests {
             });
             rule
         };
-        let named = NamedTables::default();
+        let named = NamedTables::new(Vec::new());
         let tables: Vec<TableId> = "abcdefg".chars().map(|c| TableId::new("s", c.to_string())).collect();
         let heads_of = || heads(&named, &tables.iter().collect::<Vec<_>>());
-        assert_eq!(heads_of(), [0, 1, 2, 3, 4, 5, 6], "no rules yet");
+        assert_eq!(heads_of(), [0, 1, 2, 3, 4, 5, 6], "no rules");
         // of rows that are held back nobody knows at which cut their items come; what nobody replicates has no lease
         let rules = vec![rule("d", Some("c")), rule("b", Some("a")), rule("f", Some("e")), rule("g", Some("z"))];
         named.set(vec![Arc::new(TableRules::new(rules))]);

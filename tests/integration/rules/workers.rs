@@ -29,6 +29,7 @@ async fn change_under_two_workers(topic: &str, state: Option<String>) {
     stage.write(&of_era(&format!("{}.*", stage.database), "one"));
     let capture = stage.pipeline.start(&["capture"]);
     eventually("there is a stream", async || stage.pipeline.path().join("data/stream/stream.json").exists()).await;
+    let standby = stage.pipeline.start(&["capture"]);
     let workers = [stage.pipeline.start(&["merge"]), stage.pipeline.start(&["merge"])];
     for table in tables {
         comes_to(&stage.pipeline, &stage.database, table, &["id", "era"], &["1 one", "2 one"]).await;
@@ -37,6 +38,16 @@ async fn change_under_two_workers(topic: &str, state: Option<String>) {
     stage.write(&of_era(&format!("{}.*", stage.database), "two"));
     let applied = stage.apply(&tables, &[]);
     assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    for table in tables {
+        stage.change(table).await;
+    }
+    let effects = stage.effects();
+    for table in tables {
+        stage.each_row_is_of_its_era(table, &effects, &["one", "two"]).await;
+    }
+    // a capture that stood by has read the file before, and goes on by what was applied since
+    capture.kill();
+    let capture = standby;
     for table in tables {
         stage.change(table).await;
     }
