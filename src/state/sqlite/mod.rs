@@ -10,10 +10,12 @@ use crate::event::Epoch;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a call waits for another process's lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause before a file that another process is making is tried again.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// A store in a file. Each call runs on a thread for blocking work: microseconds to milliseconds, more while another process writes.
 #[derive(Debug, Clone)]
@@ -28,7 +30,18 @@ impl SqliteStore {
         blocking(move || Self::open_file(&path)).await
     }
 
+    /// Several processes may make the file at the same moment. To give it its log SQLite waits for none of the others, so it is tried again.
     fn open_file(path: &Path) -> Result<Self> {
+        let until = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match Self::try_to_open(path) {
+                Err(error) if error.is_transient() && Instant::now() < until => std::thread::sleep(OPEN_PAUSE),
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_to_open(path: &Path) -> Result<Self> {
         let failed = |error: rusqlite::Error| store_error(path, error);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| cannot_be_written(path).caused_by(error))?;
@@ -148,6 +161,23 @@ mod tests {
         // lost: the stream says which epochs there were
         let anew = SqliteStore::open(&path).await.unwrap();
         assert_eq!(anew.take_epoch("s", Some(Epoch(8))).await.unwrap(), Epoch(9));
+    }
+
+    #[test]
+    fn several_may_make_the_file_at_the_same_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..40 {
+            let path = folder.path().join(format!("{round}.db"));
+            let together = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                let open = || {
+                    together.wait();
+                    SqliteStore::open_file(&path).map(|_| ())
+                };
+                let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+        }
     }
 
     #[tokio::test]
