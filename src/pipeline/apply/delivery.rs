@@ -1,6 +1,6 @@
 //! A fold's changes as items: what a commit is for a delivery.
 
-use crate::deliver::{Attribute, ItemChange, ItemKey, ItemMapping, ItemStore};
+use crate::deliver::{Attribute, ItemChange, ItemKey, ItemMapping, ItemStore, KeyKinds};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{TableId, TableSchema};
 use crate::merge::{Checkpoint, Fold};
@@ -25,6 +25,39 @@ fn same(key: &ItemKey) -> String {
         other => format!("{other:?}"),
     };
     format!("{} {}", one(&key.partition), key.sort.as_ref().map(one).unwrap_or_default())
+}
+
+/// Changes of different items, as many as a store takes at once.
+#[derive(Debug)]
+struct Group {
+    changes: BTreeMap<ItemKey, ItemChange>,
+    bytes: usize,
+    most: (usize, usize),
+}
+
+impl Group {
+    fn new(most: (usize, usize)) -> Self {
+        Self { changes: BTreeMap::new(), bytes: 0, most }
+    }
+
+    /// Adds a change, which takes the place of an earlier one of its item; gives those of before, if they and it are more than the store takes.
+    fn add(&mut self, change: ItemChange) -> Option<Vec<ItemChange>> {
+        let key = change.key().clone();
+        if let Some(before) = self.changes.remove(&key) {
+            self.bytes -= before.bytes();
+        }
+        let is_full = self.changes.len() == self.most.0 || self.bytes + change.bytes() > self.most.1;
+        let full = (is_full && !self.changes.is_empty()).then(|| self.take());
+        self.bytes += change.bytes();
+        self.changes.insert(key, change);
+        full
+    }
+
+    /// Those that it has.
+    fn take(&mut self) -> Vec<ItemChange> {
+        self.bytes = 0;
+        std::mem::take(&mut self.changes).into_values().collect()
+    }
 }
 
 /// A source table's way into a store of items.
@@ -67,72 +100,75 @@ impl Delivery {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let key = self.mapping.key_kinds(schema);
         self.store.prepare(target, &key).await?;
-        let (mut puts, mut deletes) = (BTreeMap::new(), BTreeMap::new());
-        self.take(fold, schema, |change| {
-            match change {
-                ItemChange::Put(_) => puts.insert(change.key().clone(), change),
-                ItemChange::Delete(_) => deletes.insert(change.key().clone(), change),
-            };
-        })?;
-        let is_first = before.is_none();
-        if fold.truncate() || (is_first && !deletes.is_empty()) {
-            let there = self.store.keys(target, &key).await?;
-            if is_first {
-                // what a filter leaves out is not there, but for what an attempt that failed has written
-                let there: BTreeSet<String> = there.iter().map(same).collect();
-                deletes.retain(|key, _| there.contains(&same(key)));
-            } else {
-                let stays: BTreeSet<String> = puts.keys().map(same).collect();
-                let gone = there.into_iter().filter(|key| !stays.contains(&same(key)));
-                deletes.extend(gone.map(|key| (key.clone(), ItemChange::Delete(key))));
+        // all rows are looked at before the first item is written: one that can't be an item stops the delivery where it stands
+        let deletes = self.deletes(fold, schema, before.is_none(), &key).await?;
+        let shaped = self.mapping.shaped(schema)?;
+        let mut written = WrittenItems { put: 0, deleted: deletes.len() as u64 };
+        let mut group = Group::new(self.store.most_at_once());
+        // two rows may make one item: it goes with the one and comes again with the other
+        for delete in deletes {
+            if let Some(full) = group.add(ItemChange::Delete(delete)) {
+                self.store.write(target, &owner, &key, &full, None).await?;
             }
         }
-        // two rows may make one item: as long as one of them is there, it stays
-        deletes.retain(|key, _| !puts.contains_key(key));
-        let written = WrittenItems { put: puts.len() as u64, deleted: deletes.len() as u64 };
-        let counts = [("put", written.put), ("delete", written.deleted)];
-        let deletes: Vec<ItemChange> = deletes.into_values().collect();
-        let puts: Vec<ItemChange> = puts.into_values().collect();
-        let mut groups: Vec<&[ItemChange]> = self.groups(&deletes);
-        groups.extend(self.groups(&puts));
-        let last = groups.pop().unwrap_or_default();
-        for group in groups {
-            self.store.write(target, &owner, &key, group, None).await?;
+        for changes in fold.changes() {
+            let changes = changes?;
+            for change in shaped.changes(&changes.rows, &changes.is_delete)? {
+                if matches!(change, ItemChange::Delete(_)) {
+                    continue;
+                }
+                written.put += 1;
+                if let Some(full) = group.add(change) {
+                    self.store.write(target, &owner, &key, &full, None).await?;
+                }
+            }
         }
-        self.store.write(target, &owner, &key, last, Some(&checkpoint.to_json()?)).await?;
-        for (operation, count) in counts {
+        self.store.write(target, &owner, &key, &group.take(), Some(&checkpoint.to_json()?)).await?;
+        for (operation, count) in [("put", written.put), ("delete", written.deleted)] {
             let labels = [("target", target.to_owned()), ("operation", operation.to_owned())];
             metrics::counter!(names::DELIVERED_ITEMS, &labels).increment(count);
         }
         Ok(written)
     }
 
-    /// A fold's changes as those of items.
-    fn take(&self, fold: &Fold, schema: &TableSchema, mut take: impl FnMut(ItemChange)) -> Result<()> {
+    /// The items that go. Only keys are held in memory, and of the first commit only those that are there: what a filter leaves out is not, but for what an
+    /// attempt that failed has written.
+    async fn deletes(&self, fold: &Fold, schema: &TableSchema, is_first: bool, key: &KeyKinds) -> Result<BTreeSet<ItemKey>> {
         let shaped = self.mapping.shaped(schema)?;
+        let is_emptied = fold.truncate() && !is_first;
+        let mut there = None;
+        if is_emptied {
+            there = Some(self.there(key).await?);
+        }
+        let mut deletes = BTreeSet::new();
         for changes in fold.changes() {
             let changes = changes?;
-            shaped.changes(&changes.rows, &changes.is_delete)?.into_iter().for_each(&mut take);
+            for change in shaped.changes(&changes.rows, &changes.is_delete)? {
+                let is_delete = matches!(change, ItemChange::Delete(_));
+                if is_first && is_delete && there.is_none() {
+                    there = Some(self.there(key).await?);
+                }
+                let was_there = match &mut there {
+                    // what comes again stays, and what goes is not to go twice
+                    Some(there) if is_emptied => there.remove(&same(change.key())).is_some(),
+                    Some(there) => there.contains_key(&same(change.key())),
+                    None => true,
+                };
+                if is_delete && (was_there || !is_first) {
+                    deletes.insert(change.key().clone());
+                }
+            }
         }
-        Ok(())
+        if is_emptied {
+            deletes.extend(there.unwrap_or_default().into_values());
+        }
+        Ok(deletes)
     }
 
-    /// As many changes as the store takes at once.
-    fn groups<'a>(&self, changes: &'a [ItemChange]) -> Vec<&'a [ItemChange]> {
-        let (most, most_bytes) = self.store.most_at_once();
-        let mut groups = Vec::new();
-        let (mut first, mut bytes) = (0, 0);
-        for (i, change) in changes.iter().enumerate() {
-            if i > first && (i - first == most || bytes + change.bytes() > most_bytes) {
-                groups.push(&changes[first..i]);
-                (first, bytes) = (i, 0);
-            }
-            bytes += change.bytes();
-        }
-        if first < changes.len() {
-            groups.push(&changes[first..]);
-        }
-        groups
+    /// The keys of all items, by the text that is the same for the same key.
+    async fn there(&self, key: &KeyKinds) -> Result<BTreeMap<String, ItemKey>> {
+        let keys = self.store.keys(&self.mapping.target, key).await?;
+        Ok(keys.into_iter().map(|key| (same(&key), key)).collect())
     }
 
     /// Rows are told apart by the table's key, items by the mapping's: they must be the same columns, or a row could leave its item behind.
@@ -152,5 +188,33 @@ impl Delivery {
             .with("table_key", joined(of_table))
             .with("item_key", joined(of_items))
             .remedy("set `key` in the table's [[table]] to the columns of the items' key, or map the table's key"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::Item;
+
+    fn key(name: &str) -> ItemKey {
+        ItemKey { partition: Attribute::Text(name.into()), sort: None }
+    }
+
+    fn put(name: &str, value: &str) -> ItemChange {
+        ItemChange::Put(Item { key: key(name), attributes: [("v".to_owned(), Attribute::Text(value.into()))].into() })
+    }
+
+    #[test]
+    fn a_group_has_an_item_once_and_no_more_than_the_store_takes() {
+        let mut group = Group::new((2, 10));
+        assert_eq!(group.add(ItemChange::Delete(key("a"))), None);
+        assert_eq!(group.add(put("a", "1")), None, "it comes again");
+        assert_eq!(group.add(put("b", "2")), None);
+        assert_eq!(group.add(put("b", "3")), None, "the later one counts");
+        assert_eq!(group.add(put("c", "12345678")), Some(vec![put("a", "1"), put("b", "3")]));
+        assert_eq!(group.add(put("d", "4")), Some(vec![put("c", "12345678")]), "by bytes");
+        assert_eq!(group.add(put("e", "longer than all that a store takes")), Some(vec![put("d", "4")]), "alone");
+        assert_eq!(group.take(), [put("e", "longer than all that a store takes")]);
+        assert!(group.take().is_empty());
     }
 }
