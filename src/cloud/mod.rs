@@ -5,9 +5,11 @@
 //! and patience as [`Calls`] says. A server on this machine (`endpoint=http://127.0.0.1:…`) is given made-up ones, unless there are some in the environment. [`Failure::of`] tells why a call failed, as far as a caller must know.
 
 mod aws_url;
+mod dynamodb;
 mod failure;
 
 pub use aws_url::AwsUrl;
+pub use dynamodb::{DynamoNumber, MOST_KEY_BYTES};
 pub use failure::{Failure, error_of};
 
 use crate::error::{Error, Result};

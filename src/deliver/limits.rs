@@ -1,17 +1,10 @@
 //! What DynamoDB takes: one item beyond it stops its delivery, and no more.
 
 use super::item::{Attribute, ItemChange, ItemKey};
+use crate::cloud::{DynamoNumber, MOST_KEY_BYTES};
 
 /// Bytes of an item, names and values.
 const MOST_ITEM: usize = 400 << 10;
-/// Bytes of a key's first attribute, and of its second.
-const MOST_PARTITION: usize = 2048;
-const MOST_SORT: usize = 1024;
-/// Digits of a number that matter.
-const MOST_DIGITS: usize = 38;
-/// A number's first digit stands at most so far before its point; and so far behind it.
-const MAGNITUDE: std::ops::RangeInclusive<i64> = -129..=126;
-
 /// Why DynamoDB would refuse the change; `None`: as far as can be seen it wouldn't.
 pub(super) fn refusal(change: &ItemChange) -> Option<String> {
     if let Some(why) = of_key(change.key()) {
@@ -26,27 +19,20 @@ pub(super) fn refusal(change: &ItemChange) -> Option<String> {
 
 fn of_key(key: &ItemKey) -> Option<&'static str> {
     let is_long = |attribute: &Attribute, most: usize| !matches!(attribute, Attribute::Number(_)) && attribute.bytes() > most;
-    if is_long(&key.partition, MOST_PARTITION) {
+    if is_long(&key.partition, MOST_KEY_BYTES[0]) {
         return Some("its partition key has more than 2048 bytes");
     }
-    key.sort.as_ref().is_some_and(|sort| is_long(sort, MOST_SORT)).then_some("its sort key has more than 1024 bytes")
+    key.sort.as_ref().is_some_and(|sort| is_long(sort, MOST_KEY_BYTES[1])).then_some("its sort key has more than 1024 bytes")
 }
 
 fn of_number(value: &Attribute) -> Option<&'static str> {
     match value {
         Attribute::Number(text) => {
-            let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-            let (whole, fraction) =
-                mantissa.trim_start_matches(['-', '+']).split_once('.').unwrap_or((mantissa.trim_start_matches(['-', '+']), ""));
-            let all = format!("{whole}{fraction}");
-            let leading = all.len() - all.trim_start_matches('0').len();
-            let digits = all.trim_matches('0').len();
-            let magnitude =
-                i64::try_from(whole.len()).ok()? - i64::try_from(leading).ok()? + exponent.parse::<i64>().unwrap_or(i64::MAX / 2);
-            if digits > MOST_DIGITS {
+            let number = DynamoNumber::parse(text);
+            if number.as_ref().is_some_and(DynamoNumber::is_too_long) {
                 return Some("is a number of more than 38 digits");
             }
-            (digits > 0 && !MAGNITUDE.contains(&magnitude)).then_some("is a number beyond 10^125 or below 10^-130")
+            number.is_none_or(|number| number.is_out_of_range()).then_some("is a number beyond 10^125 or below 10^-130")
         }
         Attribute::Map(attributes) => attributes.values().find_map(of_number),
         Attribute::List(values) => values.iter().find_map(of_number),

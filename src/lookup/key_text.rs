@@ -1,18 +1,14 @@
 //! The values of a key as DynamoDB compares them: `1.50` and `1.5` are one number, and what no key can be has no item.
 
+use crate::cloud::{DynamoNumber, MOST_KEY_BYTES};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ScalarAttributeType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Digits that a number of DynamoDB has at most.
-const MOST_DIGITS: usize = 38;
-/// Bytes of a key's first attribute, and of its second one.
-const MOST_BYTES: [usize; 2] = [2048, 1024];
-
 /// A value of the key's attribute number `place` in the one spelling that it is known by; binary comes in base64. `None`: no item has such a key.
 pub(super) fn canonical(kind: &ScalarAttributeType, place: usize, text: &str) -> Option<String> {
-    let fits = |bytes: usize| (1..=MOST_BYTES[place.min(1)]).contains(&bytes);
+    let fits = |bytes: usize| (1..=MOST_KEY_BYTES[place.min(1)]).contains(&bytes);
     match kind {
         ScalarAttributeType::N => number(text),
         ScalarAttributeType::B => {
@@ -32,33 +28,8 @@ pub(super) fn attribute(kind: &ScalarAttributeType, canonical: &str) -> Attribut
     }
 }
 
-/// Digits without zeros around them, and a power of ten: `15e-1`.
 fn number(text: &str) -> Option<String> {
-    let (sign, text) = match text.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", text.strip_prefix('+').unwrap_or(text)),
-    };
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = format!("{whole}{fraction}");
-    if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let digits = all.trim_end_matches('0');
-    let zeros = i64::try_from(all.len() - digits.len()).ok()?;
-    let digits = digits.trim_start_matches('0');
-    if digits.is_empty() {
-        return Some("0".to_owned());
-    }
-    let exponent = exponent.checked_add(zeros)?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
-    let magnitude = exponent.checked_add(i64::try_from(digits.len()).ok()?)?;
-    (digits.len() <= MOST_DIGITS && (-129..=126).contains(&magnitude)).then(|| match exponent {
-        0 => format!("{sign}{digits}"),
-        _ => format!("{sign}{digits}e{exponent}"),
-    })
+    DynamoNumber::parse(text).filter(|number| !number.is_too_long() && !number.is_out_of_range()).map(|number| number.to_string())
 }
 
 #[cfg(test)]

@@ -148,13 +148,16 @@ impl Delivery {
                 if is_first && is_delete && there.is_none() {
                     there = Some(self.there(key).await?);
                 }
-                let was_there = match &mut there {
+                let may_go = match &mut there {
                     // what comes again stays, and what goes is not to go twice
-                    Some(there) if is_emptied => there.remove(&same(change.key())).is_some(),
+                    Some(there) if is_emptied => {
+                        there.remove(&same(change.key()));
+                        true
+                    }
                     Some(there) => there.contains_key(&same(change.key())),
                     None => true,
                 };
-                if is_delete && (was_there || !is_first) {
+                if is_delete && may_go {
                     deletes.insert(change.key().clone());
                 }
             }

@@ -71,21 +71,19 @@ pub struct NewRules {
 
 impl NewRules {
     /// The loop ended in order, or has met a cut of rules that count since an earlier one: then what it collected is read again.
-    pub(in crate::pipeline) async fn pass(self, book: &RulesBook, passed: &Passed, has_all: bool) {
+    pub(in crate::pipeline) async fn pass(&self, book: &RulesBook, passed: &Passed, has_all: bool) {
         let is_orderly = self.rules.since == self.at;
-        book.met(&self.rules, is_orderly.then_some(self.position)).await;
+        book.met(&self.rules, is_orderly.then(|| self.position.clone())).await;
         if is_orderly && has_all {
             passed.all(self.at);
         } else if is_orderly {
-            passed.tables(self.tables, self.at);
+            passed.tables(self.tables.iter().cloned(), self.at);
         }
         tracing::info!(revision = self.rules.revision, cut = %self.rules.since, "the merge goes on by these rules");
     }
 
-    /// Tables of the lake that the new rules don't have end here.
+    /// Tables of the lake that the new rules don't have end here. These must have been [passed](Self::pass): then they were read.
     pub(super) async fn end_tables(&self, book: &RulesBook, passed: &Passed) {
-        // another worker's capture may have proposed them a moment ago
-        book.met(&self.rules, (self.rules.since == self.at).then(|| self.position.clone())).await;
         // rules that can't be used here are said where the loop begins by them
         let Ok(config) = book.config_of(self.rules.revision) else { return };
         let ended = self.tables.iter().filter(|table| config.tables.rule_for(table).is_none());
@@ -196,8 +194,8 @@ pub(in crate::pipeline) async fn apply_ruled(
         };
         match apply.run(stop.clone()).await {
             Ok(LoopEnd::Rules(new)) => {
-                new.end_tables(book, passed).await;
                 new.pass(book, passed, true).await;
+                new.end_tables(book, passed).await;
             }
             Ok(LoopEnd::Done | LoopEnd::Turned(_)) => return Ok(()),
             Err(error) if gone.can_be_left(&error) => gone.leave(book, passed, &error).await,

@@ -107,8 +107,8 @@ pub(in crate::pipeline) async fn apply_shared(
             };
             match apply.run(stop.clone()).await {
                 Ok(LoopEnd::Rules(new)) => {
-                    new.end_tables(book, passed).await;
                     new.pass(book, passed, false).await;
+                    new.end_tables(book, passed).await;
                 }
                 Ok(LoopEnd::Done | LoopEnd::Turned(_)) => {}
                 Err(error) if gone.can_be_left(&error) => gone.leave(book, passed, &error).await,
