@@ -1,5 +1,6 @@
 //! A fold's changes as items: what a commit is for a delivery.
 
+use crate::cloud::DynamoNumber;
 use crate::deliver::{Attribute, ItemChange, ItemKey, ItemMapping, ItemStore, KeyKinds};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{TableId, TableSchema};
@@ -20,8 +21,7 @@ pub struct WrittenItems {
 /// The same text for the same key, however a store writes its numbers.
 fn same(key: &ItemKey) -> String {
     let one = |attribute: &Attribute| match attribute {
-        Attribute::Number(digits) if digits.contains('.') => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        Attribute::Number(digits) => digits.clone(),
+        Attribute::Number(digits) => DynamoNumber::parse(digits).map_or_else(|| digits.clone(), |number| number.to_string()),
         other => format!("{other:?}"),
     };
     format!("{} {}", one(&key.partition), key.sort.as_ref().map(one).unwrap_or_default())
