@@ -79,13 +79,15 @@ impl GlueCatalog {
         if self.known.get(&name) == Some(table) {
             return Ok(Registered::default());
         }
+        // what is half done when it fails is looked at whole the next time
+        let known = self.known.remove(&name);
         // large, and rare
-        let registered = Box::pin(self.change(table)).await?;
+        let registered = Box::pin(self.change(table, known.as_ref())).await?;
         self.known.insert(name, table.clone());
         Ok(registered)
     }
 
-    async fn change(&mut self, table: &CatalogEntry) -> Result<Registered> {
+    async fn change(&mut self, table: &CatalogEntry, known: Option<&CatalogEntry>) -> Result<Registered> {
         self.ensure_database(&table.database).await?;
         let mut registered = Registered::default();
         let mut tries_left = TRIES;
@@ -102,7 +104,7 @@ impl GlueCatalog {
             }
         }
         if !table.partition_keys.is_empty() {
-            let partitions = self.ensure_partitions(table, registered.is_updated);
+            let partitions = self.ensure_partitions(table, known, registered.is_updated);
             (registered.partitions_added, registered.partitions_removed) = partitions.await?;
         }
         Ok(registered)
@@ -193,14 +195,18 @@ impl GlueCatalog {
         call.send().await.map(|_| true).map_err(|error| failed("the catalog's table can't be changed", &error))
     }
 
-    /// Adds and removes partitions; with `all`, those that are there take the table's new columns as well.
-    async fn ensure_partitions(&self, table: &CatalogEntry, all: bool) -> Result<(usize, usize)> {
-        let known = self.known.get(&(table.database.clone(), table.name.clone()));
-        let there: BTreeSet<Vec<String>> = match known {
-            Some(known) => known.partitions.keys().cloned().collect(),
+    /// Adds and removes partitions, and brings those that are there to the table's columns.
+    async fn ensure_partitions(
+        &self,
+        table: &CatalogEntry,
+        known: Option<&CatalogEntry>,
+        is_updated: bool,
+    ) -> Result<(usize, usize)> {
+        let there: BTreeMap<Vec<String>, bool> = match known {
+            Some(known) => known.partitions.keys().map(|values| (values.clone(), is_updated)).collect(),
             None => self.partitions(table).await?,
         };
-        let (stay, new): (Vec<_>, Vec<_>) = table.partitions.iter().partition(|(values, _)| there.contains(*values));
+        let (stay, new): (Vec<_>, Vec<_>) = table.partitions.iter().partition(|(values, _)| there.contains_key(*values));
         for some in new.chunks(PARTITIONS_A_CALL) {
             let inputs = some.iter().map(|(values, path)| partition(table, values, path)).collect::<Result<_>>()?;
             let call = self.client.batch_create_partition().set_catalog_id(self.account.clone());
@@ -210,21 +216,20 @@ impl GlueCatalog {
             let errors = answer.errors().iter().map(|error| (error.partition_values(), error.error_detail()));
             ensure_none(table, errors, "made", Failure::Busy)?;
         }
-        if all {
-            for some in stay.chunks(PARTITIONS_A_CALL) {
-                let entry = |(values, path): &(&Vec<String>, &String)| {
-                    let entry = BatchUpdatePartitionRequestEntry::builder().set_partition_value_list(Some((*values).clone()));
-                    entry.partition_input(partition(table, values, path)?).build().map_err(incomplete)
-                };
-                let entries = some.iter().map(entry).collect::<Result<_>>()?;
-                let call = self.client.batch_update_partition().set_catalog_id(self.account.clone());
-                let call = call.database_name(&table.database).table_name(&table.name).set_entries(Some(entries)).send().await;
-                let answer = call.map_err(|error| failed("the catalog's partitions can't be changed", &error))?;
-                let errors = answer.errors().iter().map(|error| (error.partition_value_list(), error.error_detail()));
-                ensure_none(table, errors, "changed", Failure::Missing)?;
-            }
+        let outdated: Vec<_> = stay.into_iter().filter(|(values, _)| there.get(*values) == Some(&true)).collect();
+        for some in outdated.chunks(PARTITIONS_A_CALL) {
+            let entry = |(values, path): &(&Vec<String>, &String)| {
+                let entry = BatchUpdatePartitionRequestEntry::builder().set_partition_value_list(Some((*values).clone()));
+                entry.partition_input(partition(table, values, path)?).build().map_err(incomplete)
+            };
+            let entries = some.iter().map(entry).collect::<Result<_>>()?;
+            let call = self.client.batch_update_partition().set_catalog_id(self.account.clone());
+            let call = call.database_name(&table.database).table_name(&table.name).set_entries(Some(entries)).send().await;
+            let answer = call.map_err(|error| failed("the catalog's partitions can't be changed", &error))?;
+            let errors = answer.errors().iter().map(|error| (error.partition_value_list(), error.error_detail()));
+            ensure_none(table, errors, "changed", Failure::Missing)?;
         }
-        let gone: Vec<&Vec<String>> = there.iter().filter(|values| !table.partitions.contains_key(*values)).collect();
+        let gone: Vec<&Vec<String>> = there.keys().filter(|values| !table.partitions.contains_key(*values)).collect();
         for some in gone.chunks(REMOVALS_A_CALL) {
             let values = |values: &&Vec<String>| PartitionValueList::builder().set_values(Some((*values).clone())).build();
             let lists = some.iter().map(values).collect::<Result<_, _>>().map_err(incomplete)?;
@@ -238,15 +243,19 @@ impl GlueCatalog {
         Ok((new.len(), gone.len()))
     }
 
-    /// The partitions that the catalog has.
-    async fn partitions(&self, table: &CatalogEntry) -> Result<BTreeSet<Vec<String>>> {
+    /// The partitions that the catalog has, each with whether it must be brought to the table's columns.
+    async fn partitions(&self, table: &CatalogEntry) -> Result<BTreeMap<Vec<String>, bool>> {
         let call = self.client.get_partitions().set_catalog_id(self.account.clone());
-        let call = call.database_name(&table.database).table_name(&table.name).exclude_column_schema(true);
-        let mut pages = call.into_paginator().send();
-        let mut found = BTreeSet::new();
+        let mut pages = call.database_name(&table.database).table_name(&table.name).into_paginator().send();
+        let mut found = BTreeMap::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| failed("the catalog's partitions can't be read", &error))?;
-            found.extend(page.partitions().iter().map(|partition| partition.values().to_vec()));
+            for partition in page.partitions() {
+                let values = partition.values().to_vec();
+                let there = partition.storage_descriptor();
+                let wanted = table.partitions.get(&values).map(|path| storage(table, there, &table.partition_location(path)));
+                found.insert(values, wanted.transpose()?.as_ref() != there);
+            }
         }
         Ok(found)
     }

@@ -205,3 +205,63 @@ async fn of_two_who_change_an_entry_the_later_looks_again() {
     assert!(error.to_string().contains("another table of this name"), "{error}");
     assert!(fake.asked().iter().filter(|asked| asked.header("x-amz-target") == "AWSGlue.UpdateTable").count() == 2);
 }
+
+/// A catalog with one table of one partition, which refuses the first change of that.
+fn refusing() -> FakeHttp {
+    let storage = |location: &str| json!({"Location": location, "Columns": []});
+    let table = json!({"Name": "t", "PartitionKeys": [{"Name": "p", "Type": "int", "Comment": ""}], "StorageDescriptor": storage("s3://b/d/t")});
+    let state = Mutex::new((table, storage("s3://b/d/t/p=1"), true));
+    FakeHttp::start(move |asked| {
+        let (table, partition, is_refused) = &mut *state.lock().unwrap();
+        let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
+        let answer = match asked.header("x-amz-target") {
+            "AWSGlue.GetTable" => json!({"Table": table}),
+            "AWSGlue.UpdateTable" => {
+                *table = body["TableInput"].clone();
+                json!({})
+            }
+            "AWSGlue.GetPartitions" => json!({"Partitions": [{"Values": ["1"], "StorageDescriptor": partition}]}),
+            "AWSGlue.BatchUpdatePartition" if std::mem::take(is_refused) => {
+                json!({"Errors": [{"PartitionValueList": ["1"], "ErrorDetail": {"ErrorCode": "InternalServiceException", "ErrorMessage": "x"}}]})
+            }
+            "AWSGlue.BatchUpdatePartition" => {
+                *partition = body["Entries"][0]["PartitionInput"]["StorageDescriptor"].clone();
+                json!({})
+            }
+            _ => json!({}),
+        };
+        (200, "application/x-amz-json-1.1", answer.to_string())
+    })
+}
+
+/// A process may end, or fail, between the table's change and its partitions': they follow nevertheless.
+#[tokio::test]
+async fn partitions_follow_the_columns_though_a_change_of_them_fails() {
+    let fake = refusing();
+    let config = config(&fake.endpoint);
+    let entry = |names: &[&str]| {
+        let columns: Vec<_> = names.iter().map(|name| Field::new(*name, DataType::Int32, true)).collect();
+        let described = Described {
+            database: "d",
+            name: "t",
+            location: "s3://b/d/t",
+            columns: &Schema::new(columns),
+            partition_columns: &["p".to_owned()],
+            comment: "",
+            column_comments: &config.parameters,
+            parameters: &config.parameters,
+        };
+        CatalogEntry::describe(&described, ["p=1"]).unwrap()
+    };
+    let changes = || fake.asked().iter().filter(|asked| asked.header("x-amz-target") == "AWSGlue.BatchUpdatePartition").count();
+    let mut catalog = GlueCatalog::open(&config).await.unwrap();
+    let error = catalog.register(&entry(&["id", "p"])).await.unwrap_err();
+    assert!(error.to_string().contains("a partition in the catalog can't be changed"), "{error}");
+    catalog.register(&entry(&["id", "p"])).await.unwrap();
+    assert_eq!(changes(), 2, "the table's entry was right by then, the partition's not");
+    let mut other = GlueCatalog::open(&config).await.unwrap();
+    other.register(&entry(&["id", "p"])).await.unwrap();
+    assert_eq!(changes(), 2, "all is as it is to be");
+    catalog.register(&entry(&["id", "name", "p"])).await.unwrap();
+    assert_eq!(changes(), 3);
+}
