@@ -9,7 +9,7 @@ use super::piece::{Gathered, Piece, SortedPiece, SortedPieces};
 use super::shape::LakeShape;
 use super::spill::{Run, RunReader};
 use super::transformed::TransformedColumns;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lookup::Content;
 use crate::table::SortedChanges;
 use crate::transform::Frozen;
@@ -123,6 +123,7 @@ impl Fold {
         if let Some(letters) = &letters {
             letters.clear();
         }
+        let transformed = self.shape.transformed().map(|all| Ok::<_, Error>((all.clone(), self.frozen(all)?))).transpose()?;
         if let Some(rule) = self.shape.refuses().cloned() {
             return Ok(Box::new(folded.map(move |changes| {
                 let (changes, mut failed) = rule.refuse(changes?)?;
@@ -133,10 +134,15 @@ impl Fold {
                 };
                 failed.retain(|failure| !too_late.contains(&failure.row));
                 letters.as_ref().map_or(Ok(()), |letters| letters.note(&shape, &changes.rows, &failed))?;
-                without(changes, &too_late)
+                let changes = without(changes, &too_late)?;
+                match &transformed {
+                    // columns of a transform that is no more: none of its expressions fails or drops a row
+                    Some((transformed, lookups)) => transformed.run(&shape, &changes, lookups, truncate, None, None),
+                    None => Ok(changes),
+                }
             })));
         }
-        let Some(transformed) = self.shape.transformed() else {
+        let Some((transformed, lookups)) = transformed else {
             // letters of a time when rows were transformed go as well
             let Some(letters) = letters.filter(|letters| letters.count() > 0) else { return Ok(folded) };
             return Ok(Box::new(folded.map(move |changes| {
@@ -145,7 +151,6 @@ impl Fold {
                 Ok(changes)
             })));
         };
-        let (transformed, lookups) = (transformed.clone(), self.frozen(transformed)?);
         Ok(Box::new(
             folded.map(move |changes| transformed.run(&shape, &changes?, &lookups, truncate, letters.as_ref(), late.as_mut())),
         ))

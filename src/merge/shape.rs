@@ -48,7 +48,8 @@ pub struct LakeShape {
     partition_mark: Option<String>,
     /// What the table's transform makes of `columns`; `None`: they are the lake's.
     transformed: Option<Arc<TransformedColumns>>,
-    /// How the table's history is kept, where rows that it can't read become dead letters. Never beside a transform.
+    /// How the table's history is kept, where rows that it can't read become dead letters. Beside a transform only where that gives all columns, and what one
+    /// of before gave.
     refuses: Option<HistoryRule>,
 }
 
@@ -56,9 +57,7 @@ impl LakeShape {
     /// The lake's columns for a source table as its rule has it. Fails as [`LakeShape::new`] does, and if the table's transform can't be bound.
     pub fn treated(source: Arc<TableSchema>, treatment: &Treatment) -> Result<Self> {
         let (by, ordering) = (treatment.partition_by.as_ref(), treatment.ordering.as_deref());
-        // rows that a history can't read become dead letters only where no transform is
-        let needs_all = treatment.kept.as_ref().filter(|_| treatment.refuses.is_none());
-        let everything = needs_all.map(|_| Transform::everything()).transpose()?;
+        let everything = treatment.kept.as_ref().map(|_| Transform::everything()).transpose()?;
         let Some(transform) = treatment.transform.as_ref().or(everything.as_ref()) else {
             let shape = Self::new(source, by)?.with_ordering(ordering)?;
             return Ok(Self { refuses: treatment.refuses.clone(), ..shape });
@@ -73,6 +72,7 @@ impl LakeShape {
         let texts: String = texts.map(|text| text + "\n").collect();
         shape.partition_mark = (!computed.is_empty()).then(|| format!("{:016x}", xxhash_rust::xxh3::xxh3_64(texts.as_bytes())));
         shape.transformed = Some(Arc::new(TransformedColumns::new(&shape, bound, treatment.kept.as_deref()).map_err(at)?));
+        shape.refuses = treatment.refuses.clone().filter(|_| treatment.transform.is_none());
         Ok(shape)
     }
 

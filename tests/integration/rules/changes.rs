@@ -90,6 +90,41 @@ async fn a_transform_that_leaves_columns_out_comes_and_goes() {
     stage.pipeline.assert_calm_log();
 }
 
+/// What a transform gave stays without it, empty in new rows, also where rows whose valid time can't be read become dead letters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transform_goes_beside_a_history_that_makes_dead_letters() {
+    let table = |database: &str, more: &str| format!("[[table]]\nsource = '{database}.t'\n{more}");
+    let loud = "history = { valid_time = 'value' }\ntransform = 'SELECT *, upper(value) AS loud FROM input'\n";
+    let mut stage = Stage::new("rules_letters", &["t"], |database| table(database, loud)).await;
+    let database = stage.database.clone();
+    let service = stage.pipeline.run();
+    let columns = ["id", "value", "loud"];
+    comes_to(&stage.pipeline, &database, "t", &columns, &["1 one ONE", "2 two TWO"]).await;
+    stage.write(&table(&database, "history = { valid_time = 'value', on_invalid_valid_time = 'dead_letter' }\n"));
+    let applied = stage.apply(&[], &[]);
+    assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    stage.client.run("INSERT INTO t VALUES (3, '2026-02-01'), (4, 'no time')").await;
+    let letters = async |expected: &[&str]| {
+        crate::mysql::eventually("the dead letters", async || {
+            let listed = stage.pipeline.ok(&["dead-letter", "list", "--table", &format!("{database}.t"), "--format", "json"]);
+            let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+            let records: Vec<&str> = listed.iter().filter_map(|letter| letter["record"].as_str()).collect();
+            records == expected
+        })
+        .await;
+    };
+    comes_to(&stage.pipeline, &database, "t", &columns, &["1 one ONE", "2 two TWO", "3 2026-02-01 NULL"]).await;
+    letters(&[r#"{"id":4,"value":"no time"}"#]).await;
+    service.kill();
+    let service = stage.pipeline.run();
+    stage.client.run_all("UPDATE t SET value = '2026-03-01' WHERE id = 4; UPDATE t SET value = 'nor this' WHERE id = 1").await;
+    comes_to(&stage.pipeline, &database, "t", &columns, &["2 two TWO", "3 2026-02-01 NULL", "4 2026-03-01 NULL"]).await;
+    let mut versions = shown(&stage.pipeline, &database, "t_history", &columns);
+    versions.dedup();
+    assert_eq!(versions, ["1 one ONE", "2 two TWO", "3 2026-02-01 NULL", "4 2026-03-01 NULL"]);
+    assert!(service.terminate().success(), "{}", stage.pipeline.log_tail());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_lookups_and_deliveries_come_and_go() {
     let table = |database: &str, name: &str| format!("[[table]]\nsource = '{database}.{name}'\n");
