@@ -70,10 +70,14 @@ proptest! {
             (prop::collection::vec((0..40, prop::option::of(0..12), any::<bool>()), 1..30), any::<bool>(), any::<bool>()), 1..12),
         is_text: bool,
         is_partitioned: bool,
+        is_computed: bool,
     ) {
         let schema = schema(is_text);
-        let by: Option<PartitionBy> = is_partitioned.then(|| "part".parse().unwrap());
-        let mut pending = TablePending::new(schema.table.clone(), Treatment { partition_by: by, ..Treatment::default() }, None);
+        let name = if is_computed { "computed" } else { "part" };
+        let by: Option<PartitionBy> = is_partitioned.then(|| name.parse().unwrap());
+        let sql = "SELECT t.*, t.part + 0 AS computed FROM input t WHERE t.id IS NOT NULL";
+        let transform = is_computed.then(|| sql.parse().unwrap());
+        let mut pending = TablePending::new(schema.table.clone(), Treatment { partition_by: by, transform, ..Treatment::default() }, None);
         let folder = tempfile::tempdir().unwrap();
         let folder = SpillFolder::new(folder.path());
         let mut naive: BTreeMap<(String, String), (i32, bool)> = BTreeMap::new();
@@ -87,8 +91,8 @@ proptest! {
                 for change in of_lane {
                     let path = match (is_partitioned, change.part) {
                         (false, _) => String::new(),
-                        (true, Some(part)) => format!("part={part}"),
-                        (true, None) => "part=__HIVE_DEFAULT_PARTITION__".into(),
+                        (true, Some(part)) => format!("{name}={part}"),
+                        (true, None) => format!("{name}=__HIVE_DEFAULT_PARTITION__"),
                     };
                     let key = if is_text { key_text(change.key) } else { format!("{:03}", change.key) };
                     naive.insert((path, key), (value, change.is_delete));

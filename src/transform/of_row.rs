@@ -9,7 +9,9 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_ar
 use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Field, Schema};
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement as SqlStatement, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    Expr, SelectItem, SetExpr, Statement as SqlStatement, Visit, Visitor, WildcardAdditionalOptions,
+};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -45,6 +47,30 @@ impl Transform {
             let _ = expr.visit(&mut names);
         }
         names.0
+    }
+
+    /// The columns of the input, and those of `names` that are computed, without lookups and `WHERE`: enough to say where rows lie, and known before any lookup is.
+    /// `None`: none of them is computed.
+    pub fn of_partitions(&self, names: &[&str]) -> Option<Self> {
+        let is_computed = |item: &SelectItem| match item {
+            SelectItem::ExprWithAlias { expr, alias } => {
+                !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+                    && names.iter().any(|name| alias.value.eq_ignore_ascii_case(name))
+            }
+            _ => false,
+        };
+        let mut statement = self.statement().clone();
+        let Statement::Statement(sql) = &mut statement else { return None };
+        let SqlStatement::Query(query) = sql.as_mut() else { return None };
+        let SetExpr::Select(select) = query.body.as_mut() else { return None };
+        select.projection.retain(is_computed);
+        if select.projection.is_empty() {
+            return None;
+        }
+        select.projection.insert(0, SelectItem::Wildcard(WildcardAdditionalOptions::default()));
+        select.selection = None;
+        select.from.iter_mut().for_each(|from| from.joins.clear());
+        Some(self.of_input_alone(statement))
     }
 
     /// The text of the expression that gives a column.

@@ -118,6 +118,11 @@ impl Transform {
         asked.filter_map(|lookup| Some((lookup.name().to_owned(), lookup.content()?.fingerprint().to_owned()))).collect()
     }
 
+    /// Another statement of the same rows, without lookups.
+    pub(super) fn of_input_alone(&self, statement: Statement) -> Self {
+        Self { statement: Arc::new(statement), joined: Arc::default(), lookups: BTreeMap::new(), ..self.clone() }
+    }
+
     pub(super) fn statement(&self) -> &Statement {
         &self.statement
     }

@@ -47,9 +47,12 @@ impl TablePending {
     fn write_run(&mut self, folder: &SpillFolder, pieces: Vec<Arc<Piece>>, is_full: bool) -> Result<Option<Run>> {
         let closings = || pieces.iter().map(|piece| piece.place.closing);
         let (Some(first), Some(last)) = (closings().min(), closings().max()) else { return Ok(None) };
-        // rows wait as they came: the table's transform may not be ready yet
+        // rows wait as they came: the table's transform may not be ready yet, but for what says where they lie
         let Some(schema) = self.schema_at(last)? else { return Ok(None) };
-        let treatment = Treatment { transform: None, kept: None, ..self.treatment.clone() };
+        let fields = self.treatment.partition_by.iter().flat_map(|by| &by.fields);
+        let names: Vec<&str> = fields.map(|field| field.column.as_str()).collect();
+        let transform = self.treatment.transform.as_ref().and_then(|transform| transform.of_partitions(&names));
+        let treatment = Treatment { transform, kept: None, ..self.treatment.clone() };
         let shape = Arc::new(LakeShape::treated(schema, &treatment)?);
         let label = RunLabel {
             first_closing: first,
