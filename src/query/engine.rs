@@ -10,7 +10,7 @@ use super::views::{Name, Views};
 use crate::error::{Area, Error, Kind, Result};
 use crate::table::{InstantTime, Lake, TableView};
 use crate::time::Timestamp;
-use crate::transform::Spelling;
+use crate::transform::{Spelling, in_microseconds};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
@@ -18,6 +18,7 @@ use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::sql::parser::Statement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -267,7 +268,8 @@ impl Engine {
         let config = SessionConfig::new()
             .with_default_catalog_and_schema("lake", "default")
             .set_bool("datafusion.execution.parquet.pushdown_filters", true);
-        let context = SessionContext::new_with_config(config);
+        let builder = SessionStateBuilder::new().with_config(config).with_default_features();
+        let context = SessionContext::new_with_state(in_microseconds(builder));
         let url = ObjectStoreUrl::parse(STORE).map_err(sql_error)?;
         context.register_object_store(url.as_ref(), self.lake.store().clone());
         super::calendar::functions().for_each(|function| context.register_udf(function));

@@ -8,6 +8,7 @@ use super::outputs::{check_outputs, doubled, item_start, place_of, two_columns};
 use super::reapply::Reapply;
 use super::spelling::Spelling;
 use super::statement::{INPUT, OnError, Transform, nearest};
+use super::times::type_planner;
 use crate::error::Result;
 use crate::lookup::Missing;
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -16,7 +17,7 @@ use datafusion::common::{Column, DFSchema, DataFusionError, Result as EngineResu
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, JoinType, LogicalPlan, Operator, ScalarUDF, TableSource, WindowUDF,
@@ -340,6 +341,10 @@ impl ContextProvider for Tables<'_> {
             Some((_, columns)) => Ok(table_of(columns)),
             None => Err(DataFusionError::Plan(format!("there is no lookup `{}`", name.table()))),
         }
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(type_planner())
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

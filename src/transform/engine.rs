@@ -1,6 +1,7 @@
 //! DataFusion as transforms use it: its session, and its errors in our words.
 
 use super::function;
+use super::times::in_microseconds;
 use crate::error::{Area, Error, Kind};
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -17,7 +18,7 @@ pub(super) fn session() -> &'static SessionState {
         let options = config.options_mut();
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.time_zone = Some("+00:00".into());
-        let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+        let mut state = in_microseconds(SessionStateBuilder::new().with_config(config).with_default_features());
         for own in function::all() {
             // an own function takes the place of one of the same name
             let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, own);

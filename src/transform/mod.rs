@@ -25,6 +25,7 @@ mod reapply;
 mod rows;
 mod spelling;
 mod statement;
+mod times;
 
 #[cfg(test)]
 mod tests;
@@ -35,3 +36,4 @@ pub use reapply::Reapplied;
 pub use rows::{Failure, Frozen, Transformed};
 pub(crate) use spelling::Spelling;
 pub use statement::{OnError, Transform};
+pub(crate) use times::in_microseconds;

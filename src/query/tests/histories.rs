@@ -87,6 +87,8 @@ async fn a_history_is_asked_by_functions() {
     assert_eq!(asked("SELECT count(*) FROM history(Shop.Prices_History, 7, 'X')").await.unwrap(), ["0"]);
     assert_eq!(asked("SELECT price FROM as_of(PRICES, now(), current_timestamp)").await.unwrap(), ["11"]);
     assert_eq!(asked("SELECT price FROM as_of(PRICES, '2026-01-15T00:00', '2026-02-10')").await.unwrap(), ["10"]);
+    let open = "SELECT price FROM shop.prices_history WHERE _system_to = '9999-12-31 23:59:59.999999' ORDER BY price";
+    assert_eq!(asked(open).await.unwrap(), ["10", "11"], "an open end can be written");
     for (sql, said) in [
         ("SELECT * FROM history(PRICES, 'x', 7)", "function=history column=code"),
         ("SELECT * FROM history(PRICES, 7.5, 'x')", "function=history column=code"),
