@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, ConditionCheck, Delete, KeySchemaElement, KeyType, Put, ReturnValue,
     ScalarAttributeType, TableStatus, TimeToLiveSpecification, TransactWriteItem, Update,
 };
+use futures::stream::{BoxStream, try_unfold};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,6 +30,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 const TARGET: &str = "target";
 const OWNER: &str = "owner";
 const CHECKPOINT: &str = "checkpoint";
+
+/// How far a table is read.
+type Place = HashMap<String, AttributeValue>;
 
 /// A store of tables.
 #[derive(Debug)]
@@ -133,6 +137,27 @@ impl DynamoItems {
         let rule = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true).build().map_err(invalid)?;
         let set = self.client.update_time_to_live().table_name(table).time_to_live_specification(rule).send().await;
         set.map(|_| ()).map_err(|error| error_of(Area::Lake, "items can't be made to expire", &error).with("target", table))
+    }
+
+    /// Keys of items from a place on, and the next place.
+    async fn page(&self, target: &str, key: &KeyKinds, after: Option<Place>) -> Result<(Vec<ItemKey>, Option<Place>)> {
+        let mut scan = self.client.scan().table_name(target).consistent_read(true).set_exclusive_start_key(after);
+        scan = scan.projection_expression(if key.sort.is_some() { "#p, #s" } else { "#p" });
+        scan = scan.expression_attribute_names("#p", &key.partition.0);
+        if let Some((name, _)) = &key.sort {
+            scan = scan.expression_attribute_names("#s", name);
+        }
+        let page = scan
+            .send()
+            .await
+            .map_err(|error| error_of(Area::Lake, "the items can't be listed", &error).with("target", target))?;
+        let mut keys = Vec::with_capacity(page.items().len());
+        for item in page.items() {
+            let value = |name: &str| item.get(name).and_then(attribute_of);
+            let Some(partition) = value(&key.partition.0) else { continue };
+            keys.push(ItemKey { partition, sort: key.sort.as_ref().and_then(|(name, _)| value(name)) });
+        }
+        Ok((keys, page.last_evaluated_key.filter(|next| !next.is_empty())))
     }
 
     /// What makes a transaction hold only for the owner; moves the checkpoint where one is given.
@@ -298,30 +323,12 @@ impl ItemStore for DynamoItems {
         call.send().await.map(|_| ()).map_err(|error| refused(&error, target, &sent))
     }
 
-    async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>> {
-        let mut keys = Vec::new();
-        let mut after = None;
-        loop {
-            let mut scan = self.client.scan().table_name(target).consistent_read(true).set_exclusive_start_key(after);
-            scan = scan.projection_expression(if key.sort.is_some() { "#p, #s" } else { "#p" });
-            scan = scan.expression_attribute_names("#p", &key.partition.0);
-            if let Some((name, _)) = &key.sort {
-                scan = scan.expression_attribute_names("#s", name);
-            }
-            let page = scan
-                .send()
-                .await
-                .map_err(|error| error_of(Area::Lake, "the items can't be listed", &error).with("target", target))?;
-            for item in page.items() {
-                let value = |name: &str| item.get(name).and_then(attribute_of);
-                let Some(partition) = value(&key.partition.0) else { continue };
-                keys.push(ItemKey { partition, sort: key.sort.as_ref().and_then(|(name, _)| value(name)) });
-            }
-            match page.last_evaluated_key {
-                Some(key) if !key.is_empty() => after = Some(key),
-                _ => return Ok(keys),
-            }
-        }
+    fn keys<'a>(&'a self, target: &'a str, key: &'a KeyKinds) -> BoxStream<'a, Result<Vec<ItemKey>>> {
+        Box::pin(try_unfold(Some(None), move |after| async move {
+            let Some(after) = after else { return Ok(None) };
+            let (keys, next) = self.page(target, key, after).await?;
+            Ok(Some((keys, next.map(Some))))
+        }))
     }
 
     fn most_at_once(&self) -> (usize, usize) {

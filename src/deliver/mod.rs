@@ -17,11 +17,13 @@ mod mapping;
 mod sqlite;
 mod store;
 mod template;
+mod there;
 
 pub use config::{DeliverConfig, DeliverUrl};
 pub use item::{Attribute, AttributeKind, Item, ItemChange, ItemKey, KeyKinds};
 pub use mapping::{ItemMapping, ShapedMapping};
 pub use store::{ItemStore, open_items};
+pub use there::ItemsThere;
 
 #[cfg(test)]
 mod tests;

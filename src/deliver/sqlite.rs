@@ -5,6 +5,7 @@ use super::store::ItemStore;
 use super::template::{scalar, text_of};
 use crate::error::{Area, Error, Kind, Result};
 use async_trait::async_trait;
+use futures::stream::{BoxStream, try_unfold};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ const CONTROL: &str =
     "CREATE TABLE IF NOT EXISTS _binlake_deliveries (target TEXT PRIMARY KEY, owner TEXT NOT NULL, checkpoint TEXT) STRICT";
 /// A target's columns.
 const COLUMNS: &str = "(partition TEXT NOT NULL, sort TEXT NOT NULL, item TEXT NOT NULL, PRIMARY KEY (partition, sort)) STRICT";
+/// Keys that are read at once.
+const PAGE_KEYS: usize = 10_000;
 /// How long another process's transaction is waited for.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,32 @@ impl SqliteItems {
         });
         let connection = opened.map_err(failed)?;
         Ok(Self { path: path.to_owned(), connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// Keys of items behind the row `after`, and the last one's row.
+    async fn page(&self, target: &str, key: &KeyKinds, after: i64) -> Result<(Vec<ItemKey>, i64)> {
+        let sql =
+            format!("SELECT partition, sort, rowid FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT {PAGE_KEYS}", quoted(target));
+        let (target, kinds) = (target.to_owned(), key.clone());
+        self.transaction(move |transaction| {
+            let is_there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
+            let (mut keys, mut last) = (Vec::new(), after);
+            if transaction.query_row(is_there, [target], |_| Ok(())).optional()?.is_none() {
+                return Ok((keys, last));
+            }
+            let mut statement = transaction.prepare(&sql)?;
+            let mut rows = statement.query([after])?;
+            while let Some(row) = rows.next()? {
+                let (partition, sort): (String, String) = (row.get(0)?, row.get(1)?);
+                keys.push(ItemKey {
+                    partition: read_as(kinds.partition.1, partition),
+                    sort: kinds.sort.as_ref().map(|(_, kind)| read_as(*kind, sort)),
+                });
+                last = row.get(2)?;
+            }
+            Ok((keys, last))
+        })
+        .await
     }
 
     /// Runs `work` in one transaction, on a thread that may wait.
@@ -121,18 +150,18 @@ impl ItemStore for SqliteItems {
                     return Ok(false);
                 }
                 transaction.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table} {COLUMNS}"))?;
+                let mut put = transaction
+                    .prepare(&format!("INSERT OR REPLACE INTO {table} (partition, sort, item) VALUES (?1, ?2, ?3)"))?;
+                let mut delete =
+                    transaction.prepare(&format!("DELETE FROM {table} WHERE partition = ?1 AND sort = ?2"))?;
                 for change in &changes {
                     let key = change.key();
                     let (partition, sort) = (key_text(Some(&key.partition)), key_text(key.sort.as_ref()));
                     match change {
-                        ItemChange::Put(item) => transaction.execute(
-                            &format!("INSERT OR REPLACE INTO {table} (partition, sort, item) VALUES (?1, ?2, ?3)"),
-                            params![partition, sort, Value::Object(item.to_json()).to_string()],
-                        )?,
-                        ItemChange::Delete(_) => transaction.execute(
-                            &format!("DELETE FROM {table} WHERE partition = ?1 AND sort = ?2"),
-                            params![partition, sort],
-                        )?,
+                        ItemChange::Put(item) => {
+                            put.execute(params![partition, sort, Value::Object(item.to_json()).to_string()])?
+                        }
+                        ItemChange::Delete(_) => delete.execute(params![partition, sort])?,
                     };
                 }
                 if let Some(checkpoint) = checkpoint {
@@ -145,29 +174,15 @@ impl ItemStore for SqliteItems {
         if is_ours { Ok(()) } else { Err(overtaken()) }
     }
 
-    async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>> {
-        let (sql, kinds) = (format!("SELECT partition, sort FROM {}", quoted(target)), key.clone());
-        let target = target.to_owned();
-        self.transaction(move |transaction| {
-            let is_there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
-            if transaction.query_row(is_there, [target], |_| Ok(())).optional()?.is_none() {
-                return Ok(Vec::new());
-            }
-            let mut statement = transaction.prepare(&sql)?;
-            let keys = statement.query_map([], |row| {
-                let (partition, sort): (String, String) = (row.get(0)?, row.get(1)?);
-                Ok(ItemKey {
-                    partition: read_as(kinds.partition.1, partition),
-                    sort: kinds.sort.as_ref().map(|(_, kind)| read_as(*kind, sort)),
-                })
-            })?;
-            keys.collect()
-        })
-        .await
+    fn keys<'a>(&'a self, target: &'a str, key: &'a KeyKinds) -> BoxStream<'a, Result<Vec<ItemKey>>> {
+        Box::pin(try_unfold(0, move |after| async move {
+            let (keys, last) = self.page(target, key, after).await?;
+            Ok((!keys.is_empty()).then_some((keys, last)))
+        }))
     }
 
     fn most_at_once(&self) -> (usize, usize) {
-        (10_000, 64 << 20)
+        (10_000, 8 << 20)
     }
 }
 

@@ -6,6 +6,7 @@ use super::item::{ItemChange, ItemKey, KeyKinds};
 use super::sqlite::SqliteItems;
 use crate::error::Result;
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -35,8 +36,8 @@ pub trait ItemStore: Send + Sync + Debug {
         checkpoint: Option<&str>,
     ) -> Result<()>;
 
-    /// The keys of all items; none before the first was written.
-    async fn keys(&self, target: &str, key: &KeyKinds) -> Result<Vec<ItemKey>>;
+    /// The keys of all items, some at a time; none before the first was written. Nobody writes meanwhile.
+    fn keys<'a>(&'a self, target: &'a str, key: &'a KeyKinds) -> BoxStream<'a, Result<Vec<ItemKey>>>;
 
     /// How many changes, and about how many bytes of them, `write` takes at once.
     fn most_at_once(&self) -> (usize, usize);

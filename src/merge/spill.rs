@@ -29,7 +29,8 @@ impl SpillFolder {
         Self(path.into())
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// The folder, which may not be there yet.
+    pub fn path(&self) -> &Path {
         &self.0
     }
 

@@ -133,7 +133,8 @@ impl Job {
             }
         }
         if let Some(delivery) = self.lake.delivery() {
-            let written = delivery.write(&self.fold, self.before.as_ref(), &self.checkpoint).await.map_err(Failed::of)?;
+            let written = delivery.write(&self.fold, self.before.as_ref(), &self.checkpoint, &self.spill).await;
+            let written = written.map_err(Failed::of)?;
             return Ok((None, Some(Done { table: None, followers: Vec::new(), items: Some(written) })));
         }
         let mut open = match self.writer.take() {

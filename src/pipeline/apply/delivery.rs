@@ -1,10 +1,9 @@
 //! A fold's changes as items: what a commit is for a delivery.
 
-use crate::cloud::DynamoNumber;
-use crate::deliver::{Attribute, ItemChange, ItemKey, ItemMapping, ItemStore, KeyKinds};
+use crate::deliver::{ItemChange, ItemKey, ItemMapping, ItemStore, ItemsThere, KeyKinds, ShapedMapping};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{TableId, TableSchema};
-use crate::merge::{Checkpoint, Fold};
+use crate::merge::{Checkpoint, Fold, SpillFolder};
 use crate::metrics as names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +17,15 @@ pub struct WrittenItems {
     pub deleted: u64,
 }
 
-/// The same text for the same key, however a store writes its numbers.
-fn same(key: &ItemKey) -> String {
-    let one = |attribute: &Attribute| match attribute {
-        Attribute::Number(digits) => DynamoNumber::parse(digits).map_or_else(|| digits.clone(), |number| number.to_string()),
-        other => format!("{other:?}"),
-    };
-    format!("{} {}", one(&key.partition), key.sort.as_ref().map(one).unwrap_or_default())
+/// Keys of items that go, which are in memory at once.
+const GONE_AT_ONCE: usize = 10_000;
+
+/// What a fold's rows make, in their order.
+fn items_of(fold: &Fold, shaped: ShapedMapping) -> impl Iterator<Item = Result<ItemChange>> + Send {
+    fold.changes().flat_map(move |changes| {
+        let items = changes.and_then(|changes| shaped.changes(&changes.rows, &changes.is_delete));
+        items.map_or_else(|error| vec![Err(error)], |items| items.into_iter().map(Ok).collect())
+    })
 }
 
 /// Changes of different items, as many as a store takes at once.
@@ -60,6 +61,40 @@ impl Group {
     }
 }
 
+/// A fold's items on their way into the store.
+struct Writing<'a> {
+    delivery: &'a Delivery,
+    owner: String,
+    key: KeyKinds,
+    group: Group,
+    written: WrittenItems,
+}
+
+impl Writing<'_> {
+    async fn add(&mut self, change: ItemChange) -> Result<()> {
+        match change {
+            ItemChange::Put(_) => self.written.put += 1,
+            ItemChange::Delete(_) => self.written.deleted += 1,
+        }
+        match self.group.add(change) {
+            Some(full) => self.write(&full, None).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The last ones, and the checkpoint with them.
+    async fn finish(mut self, checkpoint: &str) -> Result<WrittenItems> {
+        let last = self.group.take();
+        self.write(&last, Some(checkpoint)).await?;
+        Ok(self.written)
+    }
+
+    async fn write(&self, changes: &[ItemChange], checkpoint: Option<&str>) -> Result<()> {
+        let Delivery { store, mapping, .. } = self.delivery;
+        store.write(&mapping.target, &self.owner, &self.key, changes, checkpoint).await
+    }
+}
+
 /// A source table's way into a store of items.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Delivery {
@@ -92,86 +127,76 @@ impl Delivery {
         checkpoint.as_deref().map(Checkpoint::from_json).transpose()
     }
 
-    /// Writes a fold's changes and then its checkpoint. What was written of an attempt that failed is written again.
-    pub(super) async fn write(&self, fold: &Fold, before: Option<&Checkpoint>, checkpoint: &Checkpoint) -> Result<WrittenItems> {
+    /// Writes a fold's changes and then its checkpoint. What was written of an attempt that failed is written again. Memory grows neither with the changes nor
+    /// with the items: what must be known of all items is in `spill`.
+    pub(super) async fn write(
+        &self,
+        fold: &Fold,
+        before: Option<&Checkpoint>,
+        checkpoint: &Checkpoint,
+        spill: &SpillFolder,
+    ) -> Result<WrittenItems> {
         let schema = fold.shape().source();
         self.ensure_key(schema)?;
         let target = self.mapping.target.as_str();
-        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let key = self.mapping.key_kinds(schema);
         self.store.prepare(target, &key).await?;
+        let all = || Ok::<_, Error>(items_of(fold, self.mapping.shaped(schema)?));
         // all rows are looked at before the first item is written: one that can't be an item stops the delivery where it stands
-        let deletes = self.deletes(fold, schema, before.is_none(), &key).await?;
-        let shaped = self.mapping.shaped(schema)?;
-        let mut written = WrittenItems { put: 0, deleted: deletes.len() as u64 };
-        let mut group = Group::new(self.store.most_at_once());
-        // two rows may make one item: it goes with the one and comes again with the other
-        for delete in deletes {
-            if let Some(full) = group.add(ItemChange::Delete(delete)) {
-                self.store.write(target, &owner, &key, &full, None).await?;
+        let mut has_deletes = false;
+        for change in all()? {
+            has_deletes |= matches!(change?, ItemChange::Delete(_));
+        }
+        let is_emptied = fold.truncate() && before.is_some();
+        let there = match is_emptied || (has_deletes && before.is_none()) {
+            true => Some(ItemsThere::of(self.store.as_ref(), target, &key, spill.path()).await?),
+            false => None,
+        };
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let group = Group::new(self.store.most_at_once());
+        let mut writing = Writing { delivery: self, owner, key, group, written: WrittenItems { put: 0, deleted: 0 } };
+        // two rows may make one item, which goes with the one and comes again with the other: so all that go are first
+        match there {
+            // all that don't come again
+            Some(there) if is_emptied => {
+                there.leave_out(all()?.filter_map(|change| match change {
+                    Ok(ItemChange::Put(item)) => Some(Ok(item.key)),
+                    Ok(ItemChange::Delete(_)) => None,
+                    Err(error) => Some(Err(error)),
+                }))?;
+                loop {
+                    let gone = there.take(GONE_AT_ONCE)?;
+                    if gone.is_empty() {
+                        break;
+                    }
+                    for gone in gone {
+                        writing.add(ItemChange::Delete(gone)).await?;
+                    }
+                }
+            }
+            there if has_deletes => {
+                for change in all()? {
+                    let change = change?;
+                    // what a filter leaves out of the first commit is not there, but for what an attempt that failed has written
+                    if matches!(change, ItemChange::Delete(_)) && there.as_ref().map_or(Ok(true), |there| there.has(change.key()))? {
+                        writing.add(change).await?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        for change in all()? {
+            let change = change?;
+            if matches!(change, ItemChange::Put(_)) {
+                writing.add(change).await?;
             }
         }
-        for changes in fold.changes() {
-            let changes = changes?;
-            for change in shaped.changes(&changes.rows, &changes.is_delete)? {
-                if matches!(change, ItemChange::Delete(_)) {
-                    continue;
-                }
-                written.put += 1;
-                if let Some(full) = group.add(change) {
-                    self.store.write(target, &owner, &key, &full, None).await?;
-                }
-            }
-        }
-        self.store.write(target, &owner, &key, &group.take(), Some(&checkpoint.to_json()?)).await?;
+        let written = writing.finish(&checkpoint.to_json()?).await?;
         for (operation, count) in [("put", written.put), ("delete", written.deleted)] {
             let labels = [("target", target.to_owned()), ("operation", operation.to_owned())];
             metrics::counter!(names::DELIVERED_ITEMS, &labels).increment(count);
         }
         Ok(written)
-    }
-
-    /// The items that go. Only keys are held in memory, and of the first commit only those that are there: what a filter leaves out is not, but for what an
-    /// attempt that failed has written.
-    async fn deletes(&self, fold: &Fold, schema: &TableSchema, is_first: bool, key: &KeyKinds) -> Result<BTreeSet<ItemKey>> {
-        let shaped = self.mapping.shaped(schema)?;
-        let is_emptied = fold.truncate() && !is_first;
-        let mut there = None;
-        if is_emptied {
-            there = Some(self.there(key).await?);
-        }
-        let mut deletes = BTreeSet::new();
-        for changes in fold.changes() {
-            let changes = changes?;
-            for change in shaped.changes(&changes.rows, &changes.is_delete)? {
-                let is_delete = matches!(change, ItemChange::Delete(_));
-                if is_first && is_delete && there.is_none() {
-                    there = Some(self.there(key).await?);
-                }
-                let may_go = match &mut there {
-                    // what comes again stays, and what goes is not to go twice
-                    Some(there) if is_emptied => {
-                        there.remove(&same(change.key()));
-                        true
-                    }
-                    Some(there) => there.contains_key(&same(change.key())),
-                    None => true,
-                };
-                if is_delete && may_go {
-                    deletes.insert(change.key().clone());
-                }
-            }
-        }
-        if is_emptied {
-            deletes.extend(there.unwrap_or_default().into_values());
-        }
-        Ok(deletes)
-    }
-
-    /// The keys of all items, by the text that is the same for the same key.
-    async fn there(&self, key: &KeyKinds) -> Result<BTreeMap<String, ItemKey>> {
-        let keys = self.store.keys(&self.mapping.target, key).await?;
-        Ok(keys.into_iter().map(|key| (same(&key), key)).collect())
     }
 
     /// Rows are told apart by the table's key, items by the mapping's: they must be the same columns, or a row could leave its item behind.
@@ -197,7 +222,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::Item;
+    use crate::deliver::{Attribute, Item};
 
     fn key(name: &str) -> ItemKey {
         ItemKey { partition: Attribute::Text(name.into()), sort: None }
