@@ -147,10 +147,8 @@ impl DynamoItems {
         if let Some((name, _)) = &key.sort {
             scan = scan.expression_attribute_names("#s", name);
         }
-        let page = scan
-            .send()
-            .await
-            .map_err(|error| error_of(Area::Lake, "the items can't be listed", &error).with("target", target))?;
+        let page =
+            scan.send().await.map_err(|error| error_of(Area::Lake, "the items can't be listed", &error).with("target", target))?;
         let mut keys = Vec::with_capacity(page.items().len());
         for item in page.items() {
             let value = |name: &str| item.get(name).and_then(attribute_of);

@@ -150,10 +150,9 @@ impl ItemStore for SqliteItems {
                     return Ok(false);
                 }
                 transaction.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table} {COLUMNS}"))?;
-                let mut put = transaction
-                    .prepare(&format!("INSERT OR REPLACE INTO {table} (partition, sort, item) VALUES (?1, ?2, ?3)"))?;
-                let mut delete =
-                    transaction.prepare(&format!("DELETE FROM {table} WHERE partition = ?1 AND sort = ?2"))?;
+                let mut put =
+                    transaction.prepare(&format!("INSERT OR REPLACE INTO {table} (partition, sort, item) VALUES (?1, ?2, ?3)"))?;
+                let mut delete = transaction.prepare(&format!("DELETE FROM {table} WHERE partition = ?1 AND sort = ?2"))?;
                 for change in &changes {
                     let key = change.key();
                     let (partition, sort) = (key_text(Some(&key.partition)), key_text(key.sort.as_ref()));

@@ -178,7 +178,9 @@ impl Delivery {
                 for change in all()? {
                     let change = change?;
                     // what a filter leaves out of the first commit is not there, but for what an attempt that failed has written
-                    if matches!(change, ItemChange::Delete(_)) && there.as_ref().map_or(Ok(true), |there| there.has(change.key()))? {
+                    if matches!(change, ItemChange::Delete(_))
+                        && there.as_ref().map_or(Ok(true), |there| there.has(change.key()))?
+                    {
                         writing.add(change).await?;
                     }
                 }
