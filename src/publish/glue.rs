@@ -104,6 +104,8 @@ impl GlueCatalog {
             }
         }
         if !table.partition_keys.is_empty() {
+            // whoever dropped the entry has dropped its partitions
+            let known = known.filter(|_| !registered.is_created);
             let partitions = self.ensure_partitions(table, known, registered.is_updated);
             (registered.partitions_added, registered.partitions_removed) = partitions.await?;
         }

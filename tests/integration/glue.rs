@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use binlake::publish::{CatalogConfig, CatalogEntry, DatabaseName, Described, GlueCatalog, GlueUrl, Registered};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 fn pipeline(server: &Server, s3: &S3, database: &str, catalog: &str) -> Pipeline {
     let lake = format!("url = \"s3://lake/some/prefix?region=us-east-1&endpoint={}\"\n", s3.endpoint());
@@ -206,20 +207,28 @@ async fn of_two_who_change_an_entry_the_later_looks_again() {
     assert!(fake.asked().iter().filter(|asked| asked.header("x-amz-target") == "AWSGlue.UpdateTable").count() == 2);
 }
 
-/// A catalog with one table of one partition, which refuses the first change of that.
-fn refusing() -> FakeHttp {
+/// A catalog with one table of one partition, which refuses the first change of that; and drops both when it is told to.
+fn refusing() -> (FakeHttp, Arc<AtomicBool>) {
+    let is_dropped = Arc::new(AtomicBool::new(false));
+    let drops = is_dropped.clone();
     let storage = |location: &str| json!({"Location": location, "Columns": []});
     let table = json!({"Name": "t", "PartitionKeys": [{"Name": "p", "Type": "int", "Comment": ""}], "StorageDescriptor": storage("s3://b/d/t")});
     let state = Mutex::new((table, storage("s3://b/d/t/p=1"), true));
-    FakeHttp::start(move |asked| {
+    let fake = FakeHttp::start(move |asked| {
         let (table, partition, is_refused) = &mut *state.lock().unwrap();
         let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
         let answer = match asked.header("x-amz-target") {
+            "AWSGlue.GetTable" if drops.swap(false, Ordering::SeqCst) => {
+                *partition = Value::Null;
+                let gone = json!({"__type": "EntityNotFoundException", "Message": "x"});
+                return (400, "application/x-amz-json-1.1", gone.to_string());
+            }
             "AWSGlue.GetTable" => json!({"Table": table}),
             "AWSGlue.UpdateTable" => {
                 *table = body["TableInput"].clone();
                 json!({})
             }
+            "AWSGlue.GetPartitions" if partition.is_null() => json!({"Partitions": []}),
             "AWSGlue.GetPartitions" => json!({"Partitions": [{"Values": ["1"], "StorageDescriptor": partition}]}),
             "AWSGlue.BatchUpdatePartition" if std::mem::take(is_refused) => {
                 json!({"Errors": [{"PartitionValueList": ["1"], "ErrorDetail": {"ErrorCode": "InternalServiceException", "ErrorMessage": "x"}}]})
@@ -231,13 +240,14 @@ fn refusing() -> FakeHttp {
             _ => json!({}),
         };
         (200, "application/x-amz-json-1.1", answer.to_string())
-    })
+    });
+    (fake, is_dropped)
 }
 
 /// A process may end, or fail, between the table's change and its partitions': they follow nevertheless.
 #[tokio::test]
 async fn partitions_follow_the_columns_though_a_change_of_them_fails() {
-    let fake = refusing();
+    let (fake, is_dropped) = refusing();
     let config = config(&fake.endpoint);
     let entry = |names: &[&str]| {
         let columns: Vec<_> = names.iter().map(|name| Field::new(*name, DataType::Int32, true)).collect();
@@ -253,7 +263,8 @@ async fn partitions_follow_the_columns_though_a_change_of_them_fails() {
         };
         CatalogEntry::describe(&described, ["p=1"]).unwrap()
     };
-    let changes = || fake.asked().iter().filter(|asked| asked.header("x-amz-target") == "AWSGlue.BatchUpdatePartition").count();
+    let calls = |name: &str| fake.asked().iter().filter(|asked| asked.header("x-amz-target") == format!("AWSGlue.{name}")).count();
+    let changes = || calls("BatchUpdatePartition");
     let mut catalog = GlueCatalog::open(&config).await.unwrap();
     let error = catalog.register(&entry(&["id", "p"])).await.unwrap_err();
     assert!(error.to_string().contains("a partition in the catalog can't be changed"), "{error}");
@@ -264,4 +275,8 @@ async fn partitions_follow_the_columns_though_a_change_of_them_fails() {
     assert_eq!(changes(), 2, "all is as it is to be");
     catalog.register(&entry(&["id", "name", "p"])).await.unwrap();
     assert_eq!(changes(), 3);
+    // somebody has dropped the table
+    is_dropped.store(true, Ordering::SeqCst);
+    let registered = catalog.register(&entry(&["id", "name", "more", "p"])).await.unwrap();
+    assert_eq!((registered.is_created, registered.partitions_added, calls("BatchCreatePartition")), (true, 1, 1));
 }
