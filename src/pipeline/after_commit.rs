@@ -1,6 +1,6 @@
 //! What follows a commit: the views that readers use, and the audit. Neither holds up the next commit, and neither can undo one.
 
-use super::apply::AppliedCommit;
+use super::apply::{AppliedCommit, Contents};
 use super::registrar::{TableShape, follow_shapes};
 use super::rules::RulesBook;
 use super::run::audited_as;
@@ -120,7 +120,7 @@ pub(super) async fn follow_commits(
         (sender, tokio::spawn(follow_shapes(lake.clone(), book, catalog, shapes)))
     });
     let mut publisher = None;
-    let mut waiting: BTreeMap<TableId, AppliedCommit> = BTreeMap::new();
+    let mut waiting: BTreeMap<TableId, Contents> = BTreeMap::new();
     // what a crash kept from being published
     let mut is_sure = publish(&lake, &mut publisher, &mut waiting).await;
     loop {
@@ -134,12 +134,12 @@ pub(super) async fn follow_commits(
         for commit in arrived {
             run.count(&commit).await;
             // nobody queries dead letters or items elsewhere by a view
-            if commit.items.is_none() && !commit.table.database().starts_with(DEAD_LETTERS) {
-                if let Some((shapes, _)) = &registered {
-                    let _ = shapes.send(shape(&commit));
-                }
-                waiting.insert(commit.table.clone(), commit);
+            let table = commit.table;
+            let Some(contents) = commit.contents.filter(|_| !table.database().starts_with(DEAD_LETTERS)) else { continue };
+            if let Some((shapes, _)) = &registered {
+                let _ = shapes.send(TableShape::new(table.clone(), &contents));
             }
+            waiting.insert(table, contents);
         }
         is_sure = publish(&lake, &mut publisher, &mut waiting).await;
         if is_over {
@@ -152,20 +152,15 @@ pub(super) async fn follow_commits(
     }
 }
 
-fn shape(commit: &AppliedCommit) -> TableShape {
-    let partitions = commit.slices.iter().map(|slice| slice.partition_path.clone()).collect();
-    TableShape { table: commit.table.clone(), columns: commit.columns.clone(), partitions }
-}
-
 async fn soon(commits: &mut mpsc::UnboundedReceiver<AppliedCommit>) -> Option<AppliedCommit> {
     tokio::time::timeout(RETRY_PAUSE, commits.recv()).await.unwrap_or_default()
 }
 
-/// Publishes these commits. Whether nothing is left to do, or to look after, until the next one.
-async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, commits: &mut BTreeMap<TableId, AppliedCommit>) -> bool {
-    match try_to_publish(lake, publisher, commits).await {
+/// Publishes what these tables are made of. Whether nothing is left to do, or to look after, until the next commit.
+async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, tables: &mut BTreeMap<TableId, Contents>) -> bool {
+    match try_to_publish(lake, publisher, tables).await {
         Ok(is_sure) => {
-            commits.clear();
+            tables.clear();
             is_sure
         }
         Err(error) => {
@@ -175,11 +170,7 @@ async fn publish(lake: &Lake, publisher: &mut Option<Publisher>, commits: &mut B
     }
 }
 
-async fn try_to_publish(
-    lake: &Lake,
-    publisher: &mut Option<Publisher>,
-    commits: &BTreeMap<TableId, AppliedCommit>,
-) -> Result<bool> {
+async fn try_to_publish(lake: &Lake, publisher: &mut Option<Publisher>, tables: &BTreeMap<TableId, Contents>) -> Result<bool> {
     let publisher = match publisher {
         Some(publisher) => publisher,
         none => {
@@ -188,8 +179,8 @@ async fn try_to_publish(
             none.insert(publisher)
         }
     };
-    for (table, commit) in commits {
-        publisher.table(table.database(), table.name(), &commit.columns, &commit.record_key, &commit.slices);
+    for (table, contents) in tables {
+        publisher.table(table.database(), table.name(), &contents.columns, &contents.record_key, &contents.slices);
     }
     publisher.write().await
 }

@@ -3,6 +3,7 @@
 //! A task of its own: a slow catalog holds up neither commits nor views. What fails is tried again; the table is read anew each time, so that the entry says
 //! what is there then.
 
+use super::apply::Contents;
 use super::rules::RulesBook;
 use crate::config::Config;
 use crate::error::Result;
@@ -10,7 +11,7 @@ use crate::event::TableId;
 use crate::merge::HISTORY_SUFFIX;
 use crate::publish::{CatalogConfig, CatalogEntry, Described, GlueCatalog};
 use crate::source::{Comments, read_comments};
-use crate::table::{Lake, TableView};
+use crate::table::{InstantTime, Lake, TableView};
 use arrow::datatypes::SchemaRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,12 +24,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 const LAST_ATTEMPT: Duration = Duration::from_secs(15);
 
 /// What a table is made of after a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct TableShape {
-    pub(super) table: TableId,
-    pub(super) columns: SchemaRef,
+    table: TableId,
+    columns: SchemaRef,
     /// Paths of the partitions that hold files.
-    pub(super) partitions: BTreeSet<String>,
+    partitions: BTreeSet<String>,
+    /// See [`Contents::instants`].
+    instants: Vec<InstantTime>,
+}
+
+impl TableShape {
+    pub(super) fn new(table: TableId, contents: &Contents) -> Self {
+        let partitions = contents.slices.iter().map(|slice| slice.partition_path.clone()).collect();
+        Self { table, columns: contents.columns.clone(), partitions, instants: contents.instants.clone() }
+    }
+
+    /// Whether nobody else has written the table since `before`.
+    fn follows(&self, before: &Self) -> bool {
+        before.instants.last().is_some_and(|last| self.instants.contains(last))
+    }
 }
 
 /// Registers tables until nobody is left who commits.
@@ -38,15 +53,7 @@ pub(super) async fn follow_shapes(
     catalog: CatalogConfig,
     mut shapes: mpsc::UnboundedReceiver<TableShape>,
 ) {
-    let mut registrar = Registrar {
-        lake,
-        book,
-        catalog_config: catalog,
-        catalog: None,
-        due: BTreeSet::new(),
-        seen: BTreeMap::new(),
-        is_started: false,
-    };
+    let mut registrar = Registrar { lake, book, catalog_config: catalog, catalog: None, due: Due::default(), is_started: false };
     let mut pause = FIRST_PAUSE;
     loop {
         let outcome = registrar.register().await;
@@ -65,9 +72,9 @@ pub(super) async fn follow_shapes(
             }
         };
         let is_over = next.is_none() && shapes.is_closed();
-        next.into_iter().for_each(|shape| registrar.note(shape));
+        next.into_iter().for_each(|shape| registrar.due.note(shape));
         while let Ok(shape) = shapes.try_recv() {
-            registrar.note(shape);
+            registrar.due.note(shape);
         }
         if is_over {
             if let Ok(Err(error)) = tokio::time::timeout(LAST_ATTEMPT, registrar.register()).await {
@@ -84,28 +91,42 @@ struct Registrar {
     book: RulesBook,
     catalog_config: CatalogConfig,
     catalog: Option<GlueCatalog>,
-    due: BTreeSet<TableId>,
-    seen: BTreeMap<TableId, TableShape>,
+    due: Due,
     is_started: bool,
 }
 
-impl Registrar {
+/// What is to be registered.
+#[derive(Debug, Default)]
+struct Due {
+    tables: BTreeSet<TableId>,
+    /// Tables that others may have registered since we did.
+    foreign: BTreeSet<TableId>,
+    seen: BTreeMap<TableId, TableShape>,
+}
+
+impl Due {
     /// Takes note of a commit.
     fn note(&mut self, shape: TableShape) {
-        if self.seen.get(&shape.table) != Some(&shape) {
-            self.due.insert(shape.table.clone());
-            self.seen.insert(shape.table.clone(), shape);
+        let before = self.seen.get(&shape.table).filter(|before| shape.follows(before));
+        if before.is_none() {
+            self.foreign.insert(shape.table.clone());
         }
+        if before.is_none_or(|before| before.columns != shape.columns || before.partitions != shape.partitions) {
+            self.tables.insert(shape.table.clone());
+        }
+        self.seen.insert(shape.table.clone(), shape);
     }
+}
 
+impl Registrar {
     /// Registers what is due. One table's failure doesn't hold up the others; the first is the answer.
     async fn register(&mut self) -> Result<()> {
         if !self.is_started {
             let tables = self.lake.tables().await?;
-            self.due.extend(tables.iter().map(|(database, table)| TableId::new(database, table)));
+            self.due.tables.extend(tables.iter().map(|(database, table)| TableId::new(database, table)));
             self.is_started = true;
         }
-        if self.due.is_empty() {
+        if self.due.tables.is_empty() {
             return Ok(());
         }
         let catalog = match &mut self.catalog {
@@ -114,11 +135,15 @@ impl Registrar {
         };
         let config = self.book.config_of(self.book.newest())?;
         let mut first_error = None;
-        for table in std::mem::take(&mut self.due) {
-            let Err(error) = register_table(&self.lake, &config, catalog, &table).await else { continue };
+        for table in std::mem::take(&mut self.due.tables) {
+            let is_foreign = self.due.foreign.contains(&table);
+            let Err(error) = register_table(&self.lake, &config, catalog, &table, is_foreign).await else {
+                self.due.foreign.remove(&table);
+                continue;
+            };
             if error.is_transient() {
                 first_error.get_or_insert(error.with("table", &table));
-                self.due.insert(table);
+                self.due.tables.insert(table);
             } else {
                 // it comes again with the next change of the table, or the next start
                 tracing::error!(%table, %error, "the table isn't registered in the catalog");
@@ -129,8 +154,11 @@ impl Registrar {
     }
 }
 
-async fn register_table(lake: &Lake, config: &Config, catalog: &mut GlueCatalog, table: &TableId) -> Result<()> {
+async fn register_table(lake: &Lake, config: &Config, catalog: &mut GlueCatalog, table: &TableId, is_foreign: bool) -> Result<()> {
     let Some(described) = describe_table(lake, config, table).await? else { return Ok(()) };
+    if is_foreign {
+        catalog.forget(&described);
+    }
     let registered = catalog.register(&described).await?;
     if registered.is_change() {
         metrics::counter!(crate::metrics::CATALOG_CHANGES).increment(1);
@@ -191,4 +219,36 @@ async fn comments(config: &Config, table: &TableId) -> Comments {
         }
     }
     Comments::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Schema;
+    use std::sync::Arc;
+
+    /// The catalog is asked where columns or partitions are others, and where another worker may have registered the table meanwhile.
+    #[test]
+    fn a_table_that_another_had_meanwhile_is_looked_at_anew() {
+        let columns = Arc::new(Schema::empty());
+        let table: TableId = "shop.orders".parse().unwrap();
+        let mut due = Due::default();
+        let mut commit = |before: Option<u8>, instant: u8, partitions: &[&str]| {
+            let instants = before
+                .iter()
+                .chain([&instant])
+                .map(|number| InstantTime::parse(&format!("2026010100000000{number}")).unwrap())
+                .collect();
+            let partitions = partitions.iter().map(|path| (*path).to_owned()).collect();
+            due.note(TableShape { table: table.clone(), columns: columns.clone(), partitions, instants });
+            (due.tables.remove(&table), due.foreign.remove(&table))
+        };
+        assert_eq!(commit(None, 1, &["a"]), (true, true), "who knows what was before");
+        assert_eq!(commit(Some(1), 2, &["a"]), (false, false));
+        assert_eq!(commit(Some(2), 3, &["a", "b"]), (true, false));
+        assert_eq!(commit(Some(2), 3, &["a", "b"]), (false, false), "the same again");
+        // the partition went by another's commit, and comes again by ours
+        assert_eq!(commit(Some(4), 5, &["a", "b"]), (true, true));
+        assert_eq!(commit(Some(5), 6, &["a", "b"]), (false, false));
+    }
 }

@@ -70,6 +70,11 @@ impl GlueCatalog {
         call.map(drop).map_err(|error| failed("the catalog can't be read", &error))
     }
 
+    /// Another may have changed the table's entry, or its partitions: they are looked at the next time.
+    pub fn forget(&mut self, table: &CatalogEntry) {
+        self.known.remove(&(table.database.clone(), table.name.clone()));
+    }
+
     /// Brings the table's entry to what `table` says. Costs no call where it is what we said last.
     ///
     /// # Errors

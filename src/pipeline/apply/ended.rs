@@ -4,18 +4,10 @@ use super::amend::Amended;
 use super::commit::Outcome;
 use super::ruled::Edge;
 use super::tables::AppliedTable;
-use super::{AppliedCommit, Apply, is_past};
+use super::{AppliedCommit, Apply, Contents, is_past};
 use crate::error::{Kind, Result};
 use crate::event::TableId;
 use crate::merge::Checkpoint;
-use crate::table::{FileSlice, Table};
-use arrow::datatypes::{Schema, SchemaRef};
-use std::sync::Arc;
-
-/// Columns, key and files of a table: what its readers must know of it.
-fn what_it_is(table: &Table) -> Result<(SchemaRef, Vec<String>, Vec<FileSlice>)> {
-    Ok((table.columns(), table.record_key().to_vec(), table.slices(None)?))
-}
 
 /// A task that has ended.
 #[derive(Debug)]
@@ -52,13 +44,12 @@ impl Apply {
     pub(super) fn finish_amend(&mut self, amended: Amended) -> Result<()> {
         let table = amended.table.clone();
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
-        let published = amended.writer.as_ref().map(|open| what_it_is(&open.table)).transpose()?;
+        let contents = amended.writer.as_ref().map(|open| Contents::of(&open.table)).transpose()?;
         match applied.amended(&self.status, amended) {
             Ok(None) => {}
             Ok(Some((checkpoint, summary))) => {
-                if let Some((columns, record_key, slices)) = published.filter(|_| summary.is_some()) {
-                    let commit = AppliedCommit { table, checkpoint, summary, items: None, columns, record_key, slices };
-                    let _ = self.commits_done.send(commit);
+                if contents.is_some() && summary.is_some() {
+                    let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, contents });
                 }
             }
             Err(error) if self.is_given_way(&table, &error) => {}
@@ -86,14 +77,14 @@ impl Apply {
             Err(error) => return self.fail(&table, error),
         };
         let Some(applied) = self.tables.get_mut(&table) else { return Ok(()) };
-        let published = writer.as_ref().map(|writer| what_it_is(&writer.table)).transpose()?;
+        let contents = writer.as_ref().map(|writer| Contents::of(&writer.table)).transpose()?;
         let items = done.as_ref().and_then(|done| done.items);
         let (summary, of_followers) = done.map_or((None, Vec::new()), |done| (done.table, done.followers));
         let mut followers = Vec::new();
         for (number, (name, follower)) in writer.iter().flat_map(|writer| writer.followers(&table)).enumerate() {
             let summary = of_followers.get(number).cloned();
-            let ((columns, record_key, slices), checkpoint) = (what_it_is(follower)?, checkpoint.clone());
-            followers.push(AppliedCommit { table: name, checkpoint, summary, items: None, columns, record_key, slices });
+            let (contents, checkpoint) = (Some(Contents::of(follower)?), checkpoint.clone());
+            followers.push(AppliedCommit { table: name, checkpoint, summary, items: None, contents });
         }
         applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
         let resume = checkpoint.resume.clone();
@@ -109,19 +100,10 @@ impl Apply {
         for follower in followers {
             let _ = self.commits_done.send(follower);
         }
-        if let Some((columns, record_key, slices)) = published {
-            let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, columns, record_key, slices });
-        } else if let (Some(delivery), Some(items)) = (self.lake.delivery(), items) {
-            let (table, columns) = (delivery.shown().clone(), Arc::new(Schema::empty()));
-            let _ = self.commits_done.send(AppliedCommit {
-                table,
-                checkpoint,
-                summary,
-                items: Some(items),
-                columns,
-                record_key: Vec::new(),
-                slices: Vec::new(),
-            });
+        let is_delivered = contents.is_none() && items.is_some();
+        let shown = self.lake.delivery().filter(|_| is_delivered).map_or(table, |delivery| delivery.shown().clone());
+        if contents.is_some() || is_delivered {
+            let _ = self.commits_done.send(AppliedCommit { table: shown, checkpoint, summary, items, contents });
         }
         Ok(())
     }

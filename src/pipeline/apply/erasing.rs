@@ -4,7 +4,7 @@
 //! comes after: it waits for a cut that has all of that ([`Cut::complete_until`](crate::event::Cut)), however far behind the capture is. Where others write the stream, what
 //! they had put on it by then counts.
 
-use super::Apply;
+use super::{Apply, Contents};
 use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, TableId};
 use crate::format::DEAD_LETTERS;
@@ -273,7 +273,7 @@ impl Eraser {
     async fn commit_of(&self, table: &TableId) -> Result<Option<AppliedCommit>> {
         let Some(view) = self.view(table).await? else { return Ok(None) };
         let Some(checkpoint) = view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json).transpose()? else { return Ok(None) };
-        let (columns, record_key, slices) = (view.latest_columns(), view.record_key(), view.slices(None)?);
-        Ok(Some(AppliedCommit { table: table.clone(), checkpoint, summary: None, items: None, columns, record_key, slices }))
+        let contents = Some(Contents::new(view.latest_columns(), view.record_key(), view.slices(None)?, view.instants()));
+        Ok(Some(AppliedCommit { table: table.clone(), checkpoint, summary: None, items: None, contents }))
     }
 }

@@ -40,7 +40,7 @@ use crate::merge::{Checkpoint, SpillFolder, TableRules};
 use crate::pipeline::share::Need;
 use crate::pipeline::status::{Status, TableStage};
 use crate::stream::{CutReached, EventLog, LogPosition};
-use crate::table::{CommitSummary, FileSlice};
+use crate::table::{CommitSummary, CompletedInstant, FileSlice, InstantTime, Table};
 use arrow::datatypes::SchemaRef;
 use commit::Job;
 use ended::Ended;
@@ -77,14 +77,34 @@ pub struct AppliedCommit {
     pub checkpoint: Checkpoint,
     /// What it did; `None` if that isn't known, because the answer was lost, or if items were written.
     pub summary: Option<CommitSummary>,
-    /// Of a delivery: the items that were written. There is nothing to publish then.
+    /// Of a delivery: the items that were written.
     pub items: Option<WrittenItems>,
-    /// The table's columns now.
+    /// What the table is made of now; a delivery has nothing to publish.
+    pub contents: Option<Contents>,
+}
+
+/// What a table is made of, as its readers must know it.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// Its columns.
     pub columns: SchemaRef,
     /// Names of its record key's columns.
     pub record_key: Vec<String>,
-    /// The files that hold its rows now.
+    /// The files that hold its rows.
     pub slices: Vec<FileSlice>,
+    /// Its last instants, at most two, the newest last: who has seen the other one knows that nobody else has written in between.
+    pub instants: Vec<InstantTime>,
+}
+
+impl Contents {
+    fn new(columns: SchemaRef, record_key: Vec<String>, slices: Vec<FileSlice>, timeline: &[CompletedInstant]) -> Self {
+        let newest = &timeline[timeline.len().saturating_sub(2)..];
+        Self { columns, record_key, slices, instants: newest.iter().map(|completed| completed.instant.clone()).collect() }
+    }
+
+    fn of(table: &Table) -> Result<Self> {
+        Ok(Self::new(table.columns(), table.record_key().to_vec(), table.slices(None)?, table.instants()))
+    }
 }
 
 /// The loop's state: see the module's documentation.
