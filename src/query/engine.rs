@@ -10,7 +10,7 @@ use super::views::{Name, Views};
 use crate::error::{Area, Error, Kind, Result};
 use crate::table::{InstantTime, Lake, TableView};
 use crate::time::Timestamp;
-use crate::transform::{Spelling, in_microseconds};
+use crate::transform::{Spelling, calendar_functions, in_microseconds};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
@@ -272,7 +272,7 @@ impl Engine {
         let context = SessionContext::new_with_state(in_microseconds(builder));
         let url = ObjectStoreUrl::parse(STORE).map_err(sql_error)?;
         context.register_object_store(url.as_ref(), self.lake.store().clone());
-        super::calendar::functions().for_each(|function| context.register_udf(function));
+        calendar_functions().for_each(|function| context.register_udf(function));
         Ok(context)
     }
 

@@ -6,7 +6,6 @@
 mod as_of;
 mod at_position;
 mod by_history;
-mod calendar;
 mod call;
 mod engine;
 mod find_table;

@@ -1,5 +1,6 @@
 //! DataFusion as transforms use it: its session, and its errors in our words.
 
+use super::calendar::calendar_functions;
 use super::function;
 use super::times::in_microseconds;
 use crate::error::{Area, Error, Kind};
@@ -9,7 +10,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// The functions and the rules of planning, the same for all transforms.
 pub(super) fn session() -> &'static SessionState {
@@ -19,7 +20,7 @@ pub(super) fn session() -> &'static SessionState {
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.time_zone = Some("+00:00".into());
         let mut state = in_microseconds(SessionStateBuilder::new().with_config(config).with_default_features());
-        for own in function::all() {
+        for own in function::all().into_iter().chain(calendar_functions().map(Arc::new)) {
             // an own function takes the place of one of the same name
             let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, own);
         }

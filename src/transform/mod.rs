@@ -14,6 +14,7 @@
 //! or ([`OnError`]) it is a [`Failure`], which becomes a dead letter, and its key is deleted like that of a row which `WHERE` drops.
 
 mod bind;
+mod calendar;
 mod engine;
 mod fault;
 mod function;
@@ -31,6 +32,7 @@ mod times;
 mod tests;
 
 pub use bind::{BoundTransform, OutputColumn};
+pub use calendar::calendar_functions;
 pub use join::ROWS_WAIT;
 pub use reapply::Reapplied;
 pub use rows::{Failure, Frozen, Transformed};

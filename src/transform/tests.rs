@@ -144,6 +144,15 @@ fn columns_are_computed_cast_masked_and_hashed() {
 }
 
 #[test]
+fn parts_of_times() {
+    let bound = bound(
+        "SELECT id, year(TIMESTAMP '2026-03-04 05:06:07') AS y, hour('2026-03-04T05:06:07+02:00') AS h, day(DATE '2026-03-04') AS d FROM input",
+    );
+    let (shown, _) = run(&bound, &sample(), &[false; 3]).unwrap();
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
 fn a_row_that_where_drops_becomes_a_delete_and_a_delete_passes_by_its_key() {
     let bound = bound("SELECT id, 100 / price AS share FROM input WHERE price <> 0");
     let (shown, deletes) = run(&bound, &sample(), &[false, false, true]).unwrap();

@@ -17,7 +17,7 @@ const PARTS: [(&str, DatePart); 7] = [
 ];
 
 /// A function for each part.
-pub(super) fn functions() -> impl Iterator<Item = ScalarUDF> {
+pub fn calendar_functions() -> impl Iterator<Item = ScalarUDF> {
     PARTS.into_iter().map(|(name, part)| Part { name, part, signature: Signature::any(1, Volatility::Immutable) }.into())
 }
 
