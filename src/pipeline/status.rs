@@ -9,6 +9,7 @@ use super::rules::RulesBook;
 use crate::event::{Epoch, TableId, TableState};
 use crate::lookup::{Lookup, LookupHealth};
 use crate::metrics as names;
+use crate::table::CommitSummary;
 use crate::time::Timestamp;
 use metrics::{counter, gauge, histogram};
 use std::collections::BTreeMap;
@@ -146,6 +147,13 @@ pub struct CommittedRows {
     pub bytes_written: u64,
 }
 
+impl From<&CommitSummary> for CommittedRows {
+    fn from(summary: &CommitSummary) -> Self {
+        let CommitSummary { inserted, updated, deleted, bytes_written, .. } = *summary;
+        Self { inserted, updated, deleted, bytes_written }
+    }
+}
+
 impl Default for Status {
     fn default() -> Self {
         Self::new()
@@ -183,7 +191,8 @@ impl Status {
         Self { shown_as: Some((table, shown)), ..self.clone() }
     }
 
-    fn shown<'a>(&'a self, table: &'a TableId) -> &'a TableId {
+    /// What `table` is shown as.
+    pub fn shown<'a>(&'a self, table: &'a TableId) -> &'a TableId {
         self.shown_as.as_ref().filter(|(known, _)| known == table).map_or(table, |(_, shown)| shown)
     }
 

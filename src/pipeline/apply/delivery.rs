@@ -5,6 +5,7 @@ use crate::error::{Area, Error, Kind, Result};
 use crate::event::{TableId, TableSchema};
 use crate::merge::{Checkpoint, Fold, SpillFolder};
 use crate::metrics as names;
+use crate::pipeline::status::CommittedRows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,12 @@ pub struct WrittenItems {
     pub put: u64,
     /// Items that were deleted.
     pub deleted: u64,
+}
+
+impl From<WrittenItems> for CommittedRows {
+    fn from(items: WrittenItems) -> Self {
+        Self { updated: items.put, deleted: items.deleted, ..Self::default() }
+    }
 }
 
 /// Keys of items that go, which are in memory at once.

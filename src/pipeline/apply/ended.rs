@@ -86,7 +86,7 @@ impl Apply {
             let (contents, checkpoint) = (Some(Contents::of(follower)?), checkpoint.clone());
             followers.push(AppliedCommit { table: name, checkpoint, summary, items: None, contents });
         }
-        applied.committed(&self.status, &table, writer, summary.as_ref(), &checkpoint, took, &fold);
+        applied.committed(&self.status, &table, writer, summary.as_ref(), items, &checkpoint, took, &fold);
         let resume = checkpoint.resume.clone();
         let last_cut = self.last_cut.as_ref();
         let is_needed = |table: &TableId| last_cut.is_none_or(|reached| reached.cut.tables.contains_key(table));

@@ -3,6 +3,7 @@
 use super::amend::{Amend, Amended};
 use super::cadence::Cadence;
 use super::commit::Job;
+use super::delivery::WrittenItems;
 use super::history::OpenTable;
 use super::lake::LakeWriter;
 use crate::error::{Area, Error, Kind, Result};
@@ -354,7 +355,7 @@ impl AppliedTable {
         self.last_cost = took;
         self.checkpoint = Some(checkpoint.clone());
         if let Some(summary) = &summary {
-            tell(status, &table, Some(summary), &checkpoint, took);
+            tell(status, &table, Some(summary), None, &checkpoint, took);
         }
         Ok(Some((checkpoint, summary)))
     }
@@ -408,6 +409,7 @@ impl AppliedTable {
         table: &TableId,
         writer: Option<OpenTable>,
         summary: Option<&CommitSummary>,
+        items: Option<WrittenItems>,
         checkpoint: &Checkpoint,
         took: Duration,
         fold: &Fold,
@@ -418,7 +420,7 @@ impl AppliedTable {
         self.last_moved = Instant::now();
         self.pending.done(checkpoint.at(), checkpoint.position.clone(), fold.shape().source().clone());
         self.checkpoint = Some(checkpoint.clone());
-        let visible_at = tell(status, table, summary, checkpoint, took);
+        let visible_at = tell(status, table, summary, items, checkpoint, took);
         for time in fold.source_commit_times() {
             metrics::histogram!(names::FRESHNESS_SECONDS).record(visible_at.since(Timestamp::from_micros(time)));
         }
@@ -426,16 +428,18 @@ impl AppliedTable {
 }
 
 /// A commit is visible, from the moment on that is given.
-fn tell(status: &Status, table: &TableId, summary: Option<&CommitSummary>, checkpoint: &Checkpoint, took: Duration) -> Timestamp {
+fn tell(
+    status: &Status,
+    table: &TableId,
+    summary: Option<&CommitSummary>,
+    items: Option<WrittenItems>,
+    checkpoint: &Checkpoint,
+    took: Duration,
+) -> Timestamp {
     let visible_at = Timestamp::now();
-    let rows = summary.map_or_else(CommittedRows::default, |summary| CommittedRows {
-        inserted: summary.inserted,
-        updated: summary.updated,
-        deleted: summary.deleted,
-        bytes_written: summary.bytes_written,
-    });
+    let rows = summary.map(CommittedRows::from).or(items.map(CommittedRows::from)).unwrap_or_default();
     tracing::info!(
-        table = %table,
+        table = %status.shown(table),
         cut = %checkpoint.at(),
         inserted = rows.inserted,
         updated = rows.updated,

@@ -200,5 +200,7 @@ async fn workers_take_a_delivery_over_and_it_is_copied_anew() {
     );
     let audit = pipeline.ok(&["runs", "--table", "sqlite.stock", "--format", "csv"]);
     assert!(audit.lines().any(|line| line.contains("sqlite.stock")), "{audit}");
+    let first = |line: &str| line.contains("committed table=sqlite.stock ") && line.contains("updated=2 deleted=0");
+    assert!(pipeline.log().lines().any(first), "the log says how many items were written\n{}", pipeline.log_tail());
     pipeline.assert_calm_log();
 }
