@@ -18,7 +18,7 @@ mod tree;
 pub use delivered::Delivered;
 pub use rules::{BaseValues, ensure_same_base};
 pub use rules_text::RulesText;
-pub use shown::shown_differences;
+pub use shown::{in_terminal_lines, shown_differences};
 pub use table_section::{FedTable, FeedFormat};
 pub use tree::Difference;
 

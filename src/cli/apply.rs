@@ -1,7 +1,7 @@
 //! `binlake apply`: other rules for a running service.
 
 use super::{Answer, Global};
-use crate::config::Config;
+use crate::config::{Config, in_terminal_lines};
 use crate::error::{Error, Result};
 use crate::pipeline::{RulesBook, RulesOutcome, RulesPlan, origin_of, user};
 use crate::setting::parse_duration;
@@ -52,7 +52,7 @@ impl Apply {
             }
             return Ok(Answer::Done);
         }
-        print!("{}", plan.shown());
+        print!("{}", in_terminal_lines(&plan.shown()));
         if self.dry_run {
             return Ok(Answer::Done);
         }

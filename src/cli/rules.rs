@@ -2,6 +2,7 @@
 
 use super::list::print_list;
 use super::{Answer, Global};
+use crate::config::in_terminal_lines;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::pipeline::RulesBook;
@@ -134,7 +135,7 @@ fn one(revision: &RulesRevision, fed: &[(TableId, String)], newest: u64) -> Stri
         out += &format!("fed       {table} since {position}\n");
     }
     if !revision.difference.is_empty() {
-        out += &format!("\n{}", revision.difference);
+        out += &format!("\n{}", in_terminal_lines(&revision.difference));
     }
     out
 }

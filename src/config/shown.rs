@@ -1,4 +1,4 @@
-//! Differences for people, in 80 columns.
+//! Differences for people: whole lines where they are stored, 80 columns on a terminal.
 
 use super::tree::Difference;
 
@@ -9,6 +9,10 @@ const WIDTH: usize = 80;
 pub fn shown_differences(differences: &[Difference]) -> String {
     let mut out = String::new();
     let mut section = None;
+    let mut line = |text: String| {
+        out += text.trim_end();
+        out.push('\n');
+    };
     for difference in differences {
         if section != Some(&difference.section) {
             section = Some(&difference.section);
@@ -17,22 +21,21 @@ pub fn shown_differences(differences: &[Difference]) -> String {
                 (key, Some(_), None) if key.is_empty() => '-',
                 _ => '~',
             };
-            push_wrapped(&mut out, &format!("{mark} "), &difference.section);
+            line(format!("{mark} {}", difference.section));
         }
         let Difference { key, before, now, .. } = difference;
         match (before, now) {
             _ if key.is_empty() => {}
-            (None, Some(now)) => push_wrapped(&mut out, &format!("    {key}: "), now),
-            (Some(before), None) => push_wrapped(&mut out, &format!("    {key} removed: "), before),
+            (None, Some(now)) => line(format!("    {key}: {now}")),
+            (Some(before), None) => line(format!("    {key} removed: {before}")),
             (Some(before), Some(now)) => {
-                let line = format!("    {key}: {before} -> {now}");
-                if line.chars().count() <= WIDTH {
-                    out += &line;
-                    out.push('\n');
+                let both = format!("    {key}: {before} -> {now}");
+                if both.chars().count() <= WIDTH {
+                    line(both);
                 } else {
-                    push_wrapped(&mut out, "    ", key);
-                    push_wrapped(&mut out, "      was ", before);
-                    push_wrapped(&mut out, "      now ", now);
+                    line(format!("    {key}"));
+                    line(format!("      was {before}"));
+                    line(format!("      now {now}"));
                 }
             }
             (None, None) => {}
@@ -41,27 +44,24 @@ pub fn shown_differences(differences: &[Difference]) -> String {
     out
 }
 
-/// A line, or several: those after the first begin below the text.
-fn push_wrapped(out: &mut String, head: &str, text: &str) {
-    let indent = head.chars().count().min(WIDTH / 2);
-    let mut line = head.to_owned();
-    let mut used = line.chars().count();
-    if used > WIDTH / 2 {
-        out.push_str(line.trim_end());
-        out.push('\n');
-        (line, used) = (" ".repeat(indent), indent);
-    }
-    for c in text.chars() {
-        if used == WIDTH {
-            out.push_str(&line);
+/// The same lines for a terminal: what is longer goes on below, four columns further in, from a word's beginning where one is near.
+pub fn in_terminal_lines(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let indent = (line.chars().take_while(|c| *c == ' ').count() + 4).min(WIDTH / 2);
+        let mut rest: Vec<char> = line.chars().collect();
+        while rest.len() > WIDTH {
+            let space = rest[WIDTH / 2..=WIDTH].iter().rposition(|c| *c == ' ').map(|place| place + WIDTH / 2);
+            let end = space.unwrap_or(WIDTH);
+            out.extend(rest[..end].iter());
             out.push('\n');
-            (line, used) = (" ".repeat(indent), indent);
+            let begin = end + usize::from(space.is_some());
+            rest = std::iter::repeat_n(' ', indent).chain(rest[begin..].iter().copied()).collect();
         }
-        line.push(c);
-        used += 1;
+        out.extend(rest.iter());
+        out.push('\n');
     }
-    out.push_str(line.trim_end());
-    out.push('\n');
+    out
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_values_are_wrapped_and_whole() {
+    fn long_values_are_whole_and_wrapped_on_a_terminal_alone() {
         let difference = |section: &str, key: &str, before: Option<&str>, now: Option<&str>| Difference {
             section: section.into(),
             key: key.into(),
@@ -85,7 +85,9 @@ mod tests {
             difference("table shop.items", "source", None, Some("\"shop.items\"")),
             difference("lookup c", "match", Some("\"code\""), None),
         ];
-        let text = shown_differences(&all);
+        let stored = shown_differences(&all);
+        assert!(stored.contains(&format!("      now {sql}\n")), "{stored}");
+        let text = in_terminal_lines(&stored);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text, @r#"
         - lookup old
@@ -93,13 +95,18 @@ mod tests {
             history: true -> false
             transform
               was "SELECT * FROM input"
-              now "SELECT column_0, column_1, column_2, column_3, column_4, column_5, co
-                  lumn_6, column_7, column_8, column_9, column_10, column_11 FROM input"
+              now "SELECT column_0, column_1, column_2, column_3, column_4, column_5,
+                  column_6, column_7, column_8, column_9, column_10, column_11 FROM
+                  input"
         + table shop.items
             source: "shop.items"
         ~ lookup c
             match removed: "code"
         "#);
         assert_eq!(shown_differences(&[]), "");
+        let long = format!("+ {}é\n", "x".repeat(200));
+        let wrapped = in_terminal_lines(&long);
+        assert!(wrapped.lines().all(|line| line.chars().count() <= 80), "{wrapped}");
+        assert_eq!(wrapped.replace("\n    ", ""), long, "a word that is too long is cut");
     }
 }

@@ -33,7 +33,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The differences for people, in 80 columns.
+    /// The differences for people.
     pub fn shown(&self) -> String {
         shown_differences(&self.differences)
     }
