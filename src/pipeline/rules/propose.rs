@@ -273,8 +273,15 @@ impl RulesBook {
         let newest = self.newest();
         let Ok(config) = self.config_of(newest) else { return };
         if newest > 1 || config.rules_text().hash() != self.own().rules_text().hash() {
-            let is_same = config.rules_text().hash() == self.own().rules_text().hash();
-            let file = if is_same { "the same" } else { "others: they don't count; `binlake apply` makes them count" };
+            let own_hash = self.own().rules_text().hash();
+            let waiting = self.proposal().and_then(|number| self.revision(number));
+            let file = if config.rules_text().hash() == own_hash {
+                "the same"
+            } else if waiting.is_some_and(|waiting| waiting.hash == own_hash) {
+                "those that are proposed: they count from a cut soon to come"
+            } else {
+                "others: they don't count; `binlake apply` makes them count"
+            };
             tracing::info!(revision = newest, file, "the rules of the last revision count");
         }
     }
