@@ -3,7 +3,7 @@
 use crate::admin::{Admin, MetricsPage, bind};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::pipeline::{Halves, Status, run};
+use crate::pipeline::{Halves, Status, others_at_work, run};
 use std::future::Future;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,7 +42,12 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
 pub(super) async fn serve(config: Config, halves: Halves, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
     let metrics = MetricsPage::install()?;
     let (stop_admin, admin_stopped) = watch::channel(false);
-    let admin = match bind(&config.admin).await? {
+    let listener = match bind(&config.admin).await {
+        Ok(listener) => listener,
+        // who has the address may be a service of this very pipeline
+        Err(taken) => return Err(others_at_work(&config, halves).await.unwrap_or(taken)),
+    };
+    let admin = match listener {
         None => None,
         Some(listener) => {
             if let Ok(address) = listener.local_addr() {

@@ -43,3 +43,4 @@ pub use rules::{
 pub use run::{Halves, open_stream_to_read, run};
 pub use scale::{Capacity, ScaleRequest, Workers, capacity, scale};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};
+pub use turn::others_at_work;

@@ -99,21 +99,51 @@ pub(super) async fn run_alone(config: Arc<Config>, status: Status, shutdown: imp
 pub(super) async fn claim_alone(config: &Config) -> Result<Lead> {
     let state = StateStore::open(&config.state).await?;
     let lead = lead(config, state.clone());
+    ensure_nobody_works(config, &state, &lead).await?;
+    match lead.seize().await? {
+        None => Ok(lead),
+        Some(other) => Err(beside(config, &other, "stop one of the two")),
+    }
+}
+
+async fn ensure_nobody_works(config: &Config, state: &StateStore, lead: &Lead) -> Result<()> {
     let mut prefixes = vec![lead.key().0.clone()];
     // a stream that isn't there yet has no workers
     if let Some(log) = open_stream_to_read(config).await? {
         prefixes.push(format!("{}/table/", pipeline(log.as_ref(), config)?));
     }
-    if let Some(other) = at_work(&state, &prefixes, config.state.lease_duration, |_| true).await? {
-        return Err(beside(
+    match at_work(state, &prefixes, config.state.lease_duration, |_| true).await? {
+        None => Ok(()),
+        Some(other) => Err(beside(
             config,
             &other,
             "stop it first, or start `binlake capture` and `binlake merge` here, too, to share the work",
-        ));
+        )),
     }
-    match lead.seize().await? {
-        None => Ok(lead),
-        Some(other) => Err(beside(config, &other, "stop one of the two")),
+}
+
+/// Who works on the pipeline where these halves would be in the way, if that can be told: for one that can't start for another reason, which may be this one.
+pub async fn others_at_work(config: &Config, halves: Halves) -> Option<Error> {
+    if halves == Halves::Capture || !config.has_source() {
+        return None;
+    }
+    let looked = async {
+        let state = StateStore::open(&config.state).await?;
+        let lead = lead(config, state.clone());
+        match halves {
+            Halves::Merge => ensure_no_run(config, &state, &lead).await,
+            Halves::Both | Halves::Capture => ensure_nobody_works(config, &state, &lead).await,
+        }
+    };
+    looked.await.err().filter(is_conflict)
+}
+
+async fn ensure_no_run(config: &Config, state: &StateStore, lead: &Lead) -> Result<()> {
+    match at_work(state, &[lead.key().0.clone()], config.state.lease_duration, Lead::is_of_a_run).await? {
+        None => Ok(()),
+        Some(other) => {
+            Err(beside(config, &other, "it merges all tables by itself: stop it and start `binlake capture` in its place"))
+        }
     }
 }
 
@@ -123,18 +153,13 @@ pub(super) async fn merge_with_others(config: Arc<Config>, status: Status, shutd
     let looked = async || {
         let state = StateStore::open(&config.state).await?;
         let lead = lead(&config, state.clone());
-        at_work(&state, &[lead.key().0.clone()], config.state.lease_duration, Lead::is_of_a_run).await
+        ensure_no_run(&config, &state, &lead).await
     };
-    let other = tokio::select! {
+    tokio::select! {
         () = &mut shutdown => return Ok(()),
-        other = patiently(looked) => other?,
-    };
-    match other {
-        Some(other) => {
-            Err(beside(&config, &other, "it merges all tables by itself: stop it and start `binlake capture` in its place"))
-        }
-        None => Box::pin(run_halves(config, Halves::Merge, status, shutdown)).await,
+        looked = patiently(looked) => looked?,
     }
+    Box::pin(run_halves(config, Halves::Merge, status, shutdown)).await
 }
 
 fn lead(config: &Config, state: StateStore) -> Lead {

@@ -159,6 +159,20 @@ async fn a_running_service_copies_tables_anew_when_it_is_asked() {
     let service = pipeline.run();
     pipeline.catches_up(server, &database, "Orders").await;
     pipeline.catches_up(server, &database, "other").await;
+    // a second service has the address taken because the first is at work; another pipeline's only finds it taken
+    let second = pipeline.answer(&["run", "--log-level", "off"]);
+    assert_eq!((second.code, second.err.lines().count()), (4, 1), "{}", second.err);
+    assert!(
+        second.err.contains("another process works on this pipeline") && second.err.contains("stop it first"),
+        "{}",
+        second.err
+    );
+    let other = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
+    other.set_config(&other.config().replace("listen = \"off\"", &format!("listen = \"{address}\"")));
+    let taken = other.answer(&["run", "--log-level", "off"]);
+    assert_eq!((taken.code, taken.err.lines().count()), (2, 1), "{}", taken.err);
+    assert!(taken.err.contains("key=admin.listen"), "{}", taken.err);
+
     client.run(&format!("ALTER TABLE {database}.Orders DROP COLUMN Note")).await;
     client.run(&format!("INSERT INTO {database}.Orders VALUES (4, 4)")).await;
     let stopped = async || ask(&address, "/status").await.unwrap().1.contains("a column was dropped");
