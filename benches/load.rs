@@ -16,7 +16,7 @@ use binlake::event::{
     SourcePosition, SourceType, TableId, TableSchema, TableState, TransactionStamp,
 };
 use binlake::merge::{SpillFolder, TableRule, TableRules};
-use binlake::pipeline::{Apply, ApplyConfig, Cadence, LakeWriter, Status};
+use binlake::pipeline::{Applied, Apply, ApplyConfig, Cadence, LakeWriter, Status};
 use binlake::stream::{EmbeddedLog, EmbeddedOptions, take_over};
 use binlake::table::{Lake, LakeUrl, TableOptions};
 use binlake::time::Timestamp;
@@ -178,7 +178,7 @@ fn load(runtime: &tokio::runtime::Runtime, stream: &Path, rows: usize, memory: u
         let apply = Apply::start(Arc::new(log), writer, config, Status::new(), sender).await.expect("a start");
         apply.run(stopped).await.expect("the load");
         let mut changed = 0;
-        while let Ok(commit) = commits.try_recv() {
+        while let Ok(Applied::Commit(commit)) = commits.try_recv() {
             changed += commit.summary.map_or(0, |summary| summary.inserted);
         }
         changed

@@ -82,9 +82,7 @@ fn shown(pipeline: &str, rows: &[RunRow]) -> String {
             let ended = row.ended_at.as_deref().map_or("now", |time| clipped(time, 19));
             out += &format!("{:8} {} -> {ended:19}  {}\n", row.command, clipped(&row.started_at, 19), row.status);
             if let Some(error) = &row.error {
-                let line = format!("  {error}");
-                let is_long = line.chars().count() > WIDTH;
-                out += &if is_long { format!("{}…\n", clipped(&line, WIDTH - 1)) } else { format!("{line}\n") };
+                out += &clipped_line(&format!("  {error}"));
             }
         }
         if !row.table.is_empty() {
@@ -92,9 +90,18 @@ fn shown(pipeline: &str, rows: &[RunRow]) -> String {
             let position = row.position.as_deref().map_or("-".into(), |position| shortened_position(position, 18));
             let table = if row.table.chars().count() > 22 { format!("{}…", clipped(&row.table, 21)) } else { row.table.clone() };
             out += &format!("  {table:22} {inserted:>13} {updated:>11} {deleted:>8}  {position}\n");
+            // the run's own is said above
+            let own = rows.iter().find(|own| own.run_id == row.run_id && own.table.is_empty());
+            if let Some(error) = row.error.as_ref().filter(|_| own.is_none_or(|own| own.error != row.error)) {
+                out += &clipped_line(&format!("    stopped: {error}"));
+            }
         }
     }
     out
+}
+
+fn clipped_line(line: &str) -> String {
+    if line.chars().count() > WIDTH { format!("{}…\n", clipped(line, WIDTH - 1)) } else { format!("{line}\n") }
 }
 
 /// The first characters of a text.
@@ -132,12 +139,13 @@ mod tests {
             row("2", "shop.orders", None),
             row("1", "", Some(long)),
             row("1", "sports.a_table_with_quite_a_long_name", Some(long)),
+            row("1", "sports.stopped", Some("the valid time can't be read table=sports.stopped; correct the row")),
             row("0", "", None),
         ];
         let text = shown(&rows[0].pipeline, &rows);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
-        assert_eq!(batch(&rows).unwrap().num_rows(), 5);
+        assert_eq!(batch(&rows).unwrap().num_rows(), 6);
         assert_eq!(shown("p", &[]), "no run yet\n");
     }
 }

@@ -8,7 +8,7 @@ use crate::event::{Column, TableId, TableState};
 use crate::format::PlainType;
 use crate::lookup::Lookup;
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, HISTORY_START_KEY, HISTORY_SUFFIX, POSITION_KEY};
-use crate::pipeline::{delivered_checkpoint, delivery_name, open_stream_to_read, row_letters_of};
+use crate::pipeline::{delivered_checkpoint, delivery_name, open_stream_to_read, row_letters_of, stopped_tables};
 use crate::query::{OutputFormat, known_until, left_behind_at, row_count};
 use crate::stream::find_last_cut;
 use crate::table::{Lake, Table, TableView};
@@ -78,11 +78,12 @@ impl Tables {
         let Ruled { config, lake } = global.ruled_lake().await?;
         let lake = lake?;
         let mut states = states(&config).await?;
+        let stopped = stopped_tables(&config).await;
         let mut lines = Vec::new();
         for (database, name) in lake.tables().await? {
             let table = TableId::new(&database, &name);
             let mut line = line(&lake, &database, &name).await.map_err(|error| error.with("table", &table))?;
-            (line.state, line.reason) = states.remove(&table).unwrap_or_default();
+            (line.state, line.reason) = by_the_merge(states.remove(&table).unwrap_or_default(), stopped.get(&table));
             if let Some(fed) = config.fed_table(&table) {
                 line.inferred = inferred_columns(&lake, fed).await.map_err(|error| error.with("table", &table))?;
             }
@@ -93,11 +94,17 @@ impl Tables {
             if config.tables.rule_for(&delivered.mapping.source).is_none() {
                 states.remove(&delivered.mapping.source);
             }
-            lines.push(delivery(delivered).await);
+            let mut line = delivery(delivered).await;
+            if line.reason.is_none() {
+                (line.state, line.reason) = by_the_merge((line.state, None), stopped.get(&delivery_name(delivered)));
+            }
+            lines.push(line);
         }
         // known to the stream, and without a commit yet
-        let waiting =
-            states.into_iter().map(|(table, (state, reason))| Line { table: table.to_string(), state, reason, ..Line::default() });
+        let waiting = states.into_iter().map(|(table, said)| {
+            let (state, reason) = by_the_merge(said, stopped.get(&table));
+            Line { table: table.to_string(), state, reason, ..Line::default() }
+        });
         lines.extend(waiting);
         print_list(self.format, || text(&lines), batch(&lines)).await
     }
@@ -141,6 +148,14 @@ async fn delivery(delivered: &Delivered) -> Line {
 }
 
 type State = (Option<&'static str>, Option<String>);
+
+/// How a table stands; one that the source still feeds may have been stopped by the merge.
+fn by_the_merge(state: State, stopped: Option<&String>) -> State {
+    match (state, stopped) {
+        ((None | Some("live"), _), Some(why)) => (Some("stopped"), Some(why.clone())),
+        (state, _) => state,
+    }
+}
 
 /// Where the tables stand at the last cut on the stream; nothing where there is no stream.
 async fn states(config: &Config) -> Result<BTreeMap<TableId, State>> {

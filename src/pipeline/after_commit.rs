@@ -1,6 +1,6 @@
 //! What follows a commit: the views that readers use, and the audit. Neither holds up the next commit, and neither can undo one.
 
-use super::apply::{AppliedCommit, Contents};
+use super::apply::{Applied, AppliedCommit, Contents};
 use super::registrar::{TableShape, follow_shapes};
 use super::rules::RulesBook;
 use super::run::audited_as;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::event::TableId;
 use crate::format::DEAD_LETTERS;
 use crate::publish::Publisher;
-use crate::state::{CommitCount, RunLabel, RunRow, RunStatus, StateStore};
+use crate::state::{CommitCount, RunLabel, RunRow, RunStatus, StateStore, StateUrl};
 use crate::table::Lake;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,6 +59,12 @@ impl AuditedRun {
         }
     }
 
+    async fn stopped(&self, table: &TableId, why: &str) {
+        if let Err(error) = self.state.fail_table(&self.label, table, why).await {
+            tracing::warn!(%error, "the audit can't be written");
+        }
+    }
+
     /// The run has ended.
     pub(super) async fn end(&self, outcome: &Result<()>) {
         let (status, text) = match outcome {
@@ -80,6 +86,8 @@ pub struct AuditedRuns {
     pub rows: Vec<RunRow>,
 }
 
+/// Runs in which it is looked for tables that were stopped.
+const RUNS_LOOKED_AT: usize = 20;
 /// Rows of the audit that are read for one run, on the average.
 const ROWS_A_RUN: usize = 1000;
 
@@ -107,13 +115,48 @@ pub async fn audited_runs(config: &Config, last: usize, table: Option<&str>) -> 
     Ok(AuditedRuns { pipeline, rows: runs.into_iter().flatten().collect() })
 }
 
+/// The tables that the last process to merge them has stopped, and why; empty where the audit can't be read.
+pub async fn stopped_tables(config: &Config) -> BTreeMap<TableId, String> {
+    // who only looks makes no store
+    if matches!(&config.state.url, StateUrl::Sqlite(path) if !path.exists()) {
+        return BTreeMap::new();
+    }
+    match audited_runs(config, RUNS_LOOKED_AT, None).await {
+        Ok(runs) => stopped_in(&runs.rows),
+        Err(error) => {
+            tracing::debug!(%error, "the audit can't be read");
+            BTreeMap::new()
+        }
+    }
+}
+
+fn stopped_in(rows: &[RunRow]) -> BTreeMap<TableId, String> {
+    // a run that fails as a whole says the same of itself and all of its tables
+    let runs: BTreeMap<&str, &RunRow> =
+        rows.iter().filter(|row| row.table.is_empty()).map(|row| (row.run_id.as_str(), row)).collect();
+    let mut newest: BTreeMap<&str, &RunRow> = BTreeMap::new();
+    for row in rows.iter().filter(|row| !row.table.is_empty()) {
+        // what goes on is newer than whatever has ended
+        let at = |row: &RunRow| (row.ended_at.is_none(), row.ended_at.clone());
+        let known = newest.entry(&row.table).or_insert(row);
+        if at(row) > at(known) {
+            *known = row;
+        }
+    }
+    let is_stopped = |row: &&RunRow| {
+        row.status == RunStatus::Failed.text() && runs.get(row.run_id.as_str()).is_none_or(|run| run.error != row.error)
+    };
+    let stopped = newest.into_values().filter(is_stopped);
+    stopped.filter_map(|row| Some((row.table.parse().ok()?, row.error.clone()?))).collect()
+}
+
 /// Publishes and counts commits until the apply loop is gone.
 pub(super) async fn follow_commits(
     lake: Lake,
     config: Arc<Config>,
     book: RulesBook,
     run: AuditedRun,
-    mut commits: mpsc::UnboundedReceiver<AppliedCommit>,
+    mut told: mpsc::UnboundedReceiver<Applied>,
 ) {
     let registered = config.catalog.clone().map(|catalog| {
         let (sender, shapes) = mpsc::unbounded_channel();
@@ -125,13 +168,20 @@ pub(super) async fn follow_commits(
     let mut is_sure = publish(&lake, &mut publisher, &mut waiting).await;
     loop {
         // a failed attempt isn't the end, nor one that another worker may undo: the views would stay behind until the next commit
-        let next = if is_sure { commits.recv().await } else { soon(&mut commits).await };
-        let is_over = next.is_none() && commits.is_closed();
-        let mut arrived: Vec<AppliedCommit> = next.into_iter().collect();
-        while let Ok(more) = commits.try_recv() {
+        let next = if is_sure { told.recv().await } else { soon(&mut told).await };
+        let is_over = next.is_none() && told.is_closed();
+        let mut arrived: Vec<Applied> = next.into_iter().collect();
+        while let Ok(more) = told.try_recv() {
             arrived.push(more);
         }
-        for commit in arrived {
+        for applied in arrived {
+            let commit = match applied {
+                Applied::Commit(commit) => *commit,
+                Applied::Stopped(table, why) => {
+                    run.stopped(&table, &why).await;
+                    continue;
+                }
+            };
             run.count(&commit).await;
             // nobody queries dead letters or items elsewhere by a view
             let table = commit.table;
@@ -152,8 +202,8 @@ pub(super) async fn follow_commits(
     }
 }
 
-async fn soon(commits: &mut mpsc::UnboundedReceiver<AppliedCommit>) -> Option<AppliedCommit> {
-    tokio::time::timeout(RETRY_PAUSE, commits.recv()).await.unwrap_or_default()
+async fn soon(told: &mut mpsc::UnboundedReceiver<Applied>) -> Option<Applied> {
+    tokio::time::timeout(RETRY_PAUSE, told.recv()).await.unwrap_or_default()
 }
 
 /// Publishes what these tables are made of. Whether nothing is left to do, or to look after, until the next commit.
@@ -183,4 +233,38 @@ async fn try_to_publish(lake: &Lake, publisher: &mut Option<Publisher>, tables: 
         publisher.table(table.database(), table.name(), &contents.columns, &contents.record_key, &contents.slices);
     }
     publisher.write().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_stopped_while_no_later_word_says_otherwise() {
+        let row = |run: &str, table: &str, status: &str, ended: Option<&str>, error: Option<&str>| RunRow {
+            run_id: run.into(),
+            pipeline: "p".into(),
+            table: table.into(),
+            command: "run".into(),
+            started_at: "2026".into(),
+            ended_at: ended.map(str::to_owned),
+            status: status.into(),
+            rows_inserted: 0,
+            rows_updated: 0,
+            rows_deleted: 0,
+            commits: 0,
+            position: None,
+            error: error.map(str::to_owned),
+        };
+        let rows = [
+            row("3", "", "Running", None, None),
+            row("3", "s.back", "Running", None, None),
+            row("2", "", "Failed", Some("2026-02"), Some("the disk is full")),
+            row("2", "s.stopped", "Failed", Some("2026-01"), Some("no time")),
+            row("2", "s.back", "Failed", Some("2026-01"), Some("no time")),
+            row("2", "s.full", "Failed", Some("2026-02"), Some("the disk is full")),
+            row("1", "s.stopped", "Complete", Some("2025-12"), None),
+        ];
+        assert_eq!(stopped_in(&rows), BTreeMap::from([("s.stopped".parse().unwrap(), "no time".to_owned())]));
+    }
 }

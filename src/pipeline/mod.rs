@@ -23,8 +23,8 @@ mod status;
 mod supervise;
 mod turn;
 
-pub use after_commit::{AuditedRuns, audited_runs};
-pub use apply::{AppliedCommit, Apply, ApplyConfig, Cadence, Contents, LakeWriter, LoopEnd, WrittenItems};
+pub use after_commit::{AuditedRuns, audited_runs, stopped_tables};
+pub use apply::{Applied, AppliedCommit, Apply, ApplyConfig, Cadence, Contents, LakeWriter, LoopEnd, WrittenItems};
 pub use backfill::backfill;
 pub use capture::{BackfillRequest, Follower, Link, Pace, Snapshots, Until};
 pub use deliver::{delivered_checkpoint, delivery_name};

@@ -273,12 +273,7 @@ fn share_rules(config: &Config, opened: &Opened, named: &NamedTables) -> ShareRu
 }
 
 /// What the apply loop works with.
-pub(super) fn ground(
-    config: &Config,
-    opened: &Opened,
-    status: &Status,
-    commits: mpsc::UnboundedSender<super::AppliedCommit>,
-) -> Ground {
+pub(super) fn ground(config: &Config, opened: &Opened, status: &Status, told: mpsc::UnboundedSender<super::Applied>) -> Ground {
     // half for what waits, half for the tables' rewrites
     let memory = usize::try_from(config.lake.memory.0).unwrap_or(usize::MAX) / 2;
     let options = TableOptions {
@@ -295,7 +290,7 @@ pub(super) fn ground(
         spill: SpillFolder::new(&config.lake.spill_dir),
     };
     let lake = LakeWriter::new(opened.lake.clone(), options);
-    Ground { log: opened.log.clone(), lake, config, status: status.clone(), commits_done: commits, edge: None, turn: None }
+    Ground { log: opened.log.clone(), lake, config, status: status.clone(), told, edge: None, turn: None }
 }
 
 /// Waits for the signal or for a half's end, and stops the halves in their order.

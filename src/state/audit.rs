@@ -14,7 +14,8 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    pub(super) fn text(self) -> &'static str {
+    /// As the store has it.
+    pub fn text(self) -> &'static str {
         match self {
             RunStatus::Running => "Running",
             RunStatus::Complete => "Complete",

@@ -96,6 +96,11 @@ impl StateStore {
         on!(self, store => store.count_commit(run, table, commit))
     }
 
+    /// Notes that a table is stopped in a run; its next commit there says that it goes on.
+    pub async fn fail_table(&self, run: &RunLabel, table: &TableId, error: &str) -> Result<()> {
+        on!(self, store => store.fail_table(run, table, error))
+    }
+
     /// Ends a run: all of its tables that still run get `status`.
     pub async fn end_run(&self, run: &RunLabel, status: RunStatus, error: Option<&str>) -> Result<()> {
         on!(self, store => store.end_run(run, status, error))

@@ -58,10 +58,10 @@ macro_rules! suite {
 }
 
 suite!(sqlite: epochs_rise_above_all_that_was_seen, nobody_gets_an_epoch_twice, a_lease_is_made_once, a_write_needs_the_counter_that_was_read,
-    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, the_newest_runs_come_first,
+    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, a_stopped_table_goes_on_with_its_next_commit, the_newest_runs_come_first,
     rules_are_proposed_and_decided_once);
 suite!(dynamo: epochs_rise_above_all_that_was_seen, nobody_gets_an_epoch_twice, a_lease_is_made_once, a_write_needs_the_counter_that_was_read,
-    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, the_newest_runs_come_first,
+    of_many_who_take_a_lease_one_wins, leases_are_listed_by_their_beginning, a_run_adds_up_and_ends, a_stopped_table_goes_on_with_its_next_commit, the_newest_runs_come_first,
     rules_are_proposed_and_decided_once);
 
 async fn epochs_rise_above_all_that_was_seen(at: impl Opened) {
@@ -183,6 +183,28 @@ async fn a_run_adds_up_and_ends(at: impl Opened) {
     store.end_run(&run, RunStatus::Complete, None).await.unwrap();
     assert_eq!(store.runs("p", 10).await.unwrap(), rows);
     assert_eq!(store.runs("q", 10).await.unwrap(), []);
+}
+
+async fn a_stopped_table_goes_on_with_its_next_commit(at: impl Opened) {
+    let store = at.open().await;
+    let run = RunLabel::begin("p", "run");
+    store.begin_run(&run).await.unwrap();
+    let tables: [TableId; 2] = ["s.a".parse().unwrap(), "s.b".parse().unwrap()];
+    let commit = |instant: &str| CommitCount { instant: instant.into(), ..CommitCount::default() };
+    store.count_commit(&run, &tables[0], &commit("1")).await.unwrap();
+    for table in &tables {
+        store.fail_table(&run, table, "a row can't be read").await.unwrap();
+    }
+    store.count_commit(&run, &tables[1], &commit("2")).await.unwrap();
+    store.end_run(&run, RunStatus::Complete, None).await.unwrap();
+    let rows = at.open().await.runs("p", 10).await.unwrap();
+    let said = |table: &str| {
+        let row = rows.iter().find(|row| row.table == table).unwrap();
+        (row.status.clone(), row.error.clone(), row.commits, row.ended_at.is_some())
+    };
+    assert_eq!(said("s.a"), ("Failed".into(), Some("a row can't be read".into()), 1, true));
+    assert_eq!(said("s.b"), ("Complete".into(), None, 1, true));
+    assert_eq!(said(""), ("Complete".into(), None, 0, true));
 }
 
 async fn the_newest_runs_come_first(at: impl Opened) {

@@ -4,7 +4,7 @@ use super::amend::Amended;
 use super::commit::Outcome;
 use super::ruled::Edge;
 use super::tables::AppliedTable;
-use super::{AppliedCommit, Apply, Contents, is_past};
+use super::{Applied, AppliedCommit, Apply, Contents, is_past};
 use crate::error::{Kind, Result};
 use crate::event::TableId;
 use crate::merge::Checkpoint;
@@ -49,7 +49,7 @@ impl Apply {
             Ok(None) => {}
             Ok(Some((checkpoint, summary))) => {
                 if contents.is_some() && summary.is_some() {
-                    let _ = self.commits_done.send(AppliedCommit { table, checkpoint, summary, items: None, contents });
+                    let _ = self.told.send(Applied::Commit(Box::new(AppliedCommit { table, checkpoint, summary, items: None, contents })));
                 }
             }
             Err(error) if self.is_given_way(&table, &error) => {}
@@ -98,12 +98,12 @@ impl Apply {
         }
         // nobody listens where nobody asked
         for follower in followers {
-            let _ = self.commits_done.send(follower);
+            let _ = self.told.send(Applied::Commit(Box::new(follower)));
         }
         let is_delivered = contents.is_none() && items.is_some();
         let shown = self.lake.delivery().filter(|_| is_delivered).map_or(table, |delivery| delivery.shown().clone());
         if contents.is_some() || is_delivered {
-            let _ = self.commits_done.send(AppliedCommit { table: shown, checkpoint, summary, items, contents });
+            let _ = self.told.send(Applied::Commit(Box::new(AppliedCommit { table: shown, checkpoint, summary, items, contents })));
         }
         Ok(())
     }

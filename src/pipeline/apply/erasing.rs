@@ -9,9 +9,9 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, TableId};
 use crate::format::DEAD_LETTERS;
 use crate::merge::{CHECKPOINT_KEY, Checkpoint, history_of};
-use crate::pipeline::AppliedCommit;
 use crate::pipeline::erase::{Eraser, note_erased};
 use crate::pipeline::erasures::{EraseProgress, Erasures, OpenRequest};
+use crate::pipeline::{Applied, AppliedCommit};
 use crate::state::{LeaseKey, RunLabel};
 use crate::stream::CutReached;
 use std::collections::BTreeMap;
@@ -192,7 +192,7 @@ impl Apply {
         }
         for commit in ended.commits {
             // nobody listens where nobody asked
-            let _ = self.commits_done.send(commit);
+            let _ = self.told.send(Applied::Commit(Box::new(commit)));
         }
     }
 }

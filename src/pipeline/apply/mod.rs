@@ -107,6 +107,15 @@ impl Contents {
     }
 }
 
+/// What the loop tells.
+#[derive(Debug, Clone)]
+pub enum Applied {
+    /// A commit is visible.
+    Commit(Box<AppliedCommit>),
+    /// A table is stopped, and why.
+    Stopped(TableId, String),
+}
+
 /// The loop's state: see the module's documentation.
 #[derive(Debug)]
 pub struct Apply {
@@ -114,7 +123,7 @@ pub struct Apply {
     lake: LakeWriter,
     config: ApplyConfig,
     status: Status,
-    commits_done: mpsc::UnboundedSender<AppliedCommit>,
+    told: mpsc::UnboundedSender<Applied>,
     tables: BTreeMap<TableId, AppliedTable>,
     progress: Progress,
     last_cut: Option<CutReached>,
@@ -282,6 +291,8 @@ impl Apply {
         }
         tracing::error!(table = %table, %error, "the table is stopped; the others go on");
         self.status.table(table, TableStage::Stopped { reason: error.to_string() });
+        let shown = self.lake.delivery().map_or(table, |delivery| delivery.shown());
+        let _ = self.told.send(Applied::Stopped(shown.clone(), error.to_string()));
         if self.tables.get_mut(table).is_some_and(AppliedTable::fail) {
             // it holds the stream no longer
             self.progress.forget(table);

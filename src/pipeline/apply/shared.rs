@@ -6,7 +6,7 @@
 use super::gone::{Gone, gone, gone_of_lake, noted};
 use super::ruled::{Edge, Turn};
 use super::tables::AppliedTable;
-use super::{AppliedCommit, Apply, ApplyConfig, LakeWriter, LoopEnd};
+use super::{Applied, Apply, ApplyConfig, LakeWriter, LoopEnd};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{CutPoint, Section, TableId};
 use crate::merge::{Checkpoint, Resume};
@@ -46,7 +46,7 @@ pub(in crate::pipeline) struct Ground {
     pub(in crate::pipeline) lake: LakeWriter,
     pub(in crate::pipeline) config: ApplyConfig,
     pub(in crate::pipeline) status: Status,
-    pub(in crate::pipeline) commits_done: mpsc::UnboundedSender<AppliedCommit>,
+    pub(in crate::pipeline) told: mpsc::UnboundedSender<Applied>,
     /// By which rules the loop goes, where these may change.
     pub(in crate::pipeline) edge: Option<Edge>,
     /// Ends the loop at its last cut.

@@ -4,7 +4,7 @@ use super::erasing::Erasing;
 use super::gone::Gone;
 use super::progress::Progress;
 use super::tables::AppliedTable;
-use super::{AppliedCommit, Apply, ApplyConfig, Ground, LakeWriter};
+use super::{Applied, Apply, ApplyConfig, Ground, LakeWriter};
 use crate::error::Result;
 use crate::event::TableId;
 use crate::merge::{Checkpoint, Resume};
@@ -16,15 +16,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 impl Apply {
-    /// Reads the checkpoints of the tables that the stream or the lake knows. `commits_done` is told of each commit.
+    /// Reads the checkpoints of the tables that the stream or the lake knows. `told` gets each commit.
     pub async fn start(
         log: Arc<dyn EventLog>,
         lake: LakeWriter,
         config: ApplyConfig,
         status: Status,
-        commits_done: mpsc::UnboundedSender<AppliedCommit>,
+        told: mpsc::UnboundedSender<Applied>,
     ) -> Result<Self> {
-        Self::start_on(&Ground { log, lake, config, status, commits_done, edge: None, turn: None }, &Gone::default()).await
+        Self::start_on(&Ground { log, lake, config, status, told, edge: None, turn: None }, &Gone::default()).await
     }
 
     /// The same; tables that go by other rules are not in the last cut any more, and may need some of what lies before it.
@@ -84,14 +84,14 @@ impl Apply {
         tables: BTreeMap<TableId, AppliedTable>,
         durable: BTreeMap<TableId, Option<Resume>>,
     ) -> Self {
-        let Ground { log, lake, config, status, commits_done, edge, turn } = ground;
+        let Ground { log, lake, config, status, told, edge, turn } = ground;
         Self {
             erasing: Erasing::of(lake.erasures()),
             log,
             lake,
             config,
             status,
-            commits_done,
+            told,
             tables,
             progress: Progress::new(durable),
             last_cut: None,

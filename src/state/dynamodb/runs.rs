@@ -34,13 +34,15 @@ impl DynamoStore {
             .key(PIPELINE, text(&run.pipeline))
             .key(RUN, text(&format!("{}{table}", run_prefix(run))))
             .update_expression(
-                "SET runId = :run, tableName = :table, command = :command, startedAt = :started, #status = if_not_exists(#status, :running), \
+                "SET runId = :run, tableName = :table, command = :command, startedAt = :started, #status = :running, \
                  #position = :position, sourceCommitTime = :time, instant = :instant, expiresAt = :expires \
+                 REMOVE endedAt, #error \
                  ADD rowsInserted :inserted, rowsUpdated :updated, rowsDeleted :deleted, commits :one",
             )
             // an attempt whose answer was lost isn't counted twice
             .condition_expression("attribute_not_exists(instant) OR instant <> :instant")
             .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#error", "error")
             .expression_attribute_names("#position", "position")
             .expression_attribute_values(":run", text(&run.run_id))
             .expression_attribute_values(":table", text(&table.to_string()))
@@ -56,6 +58,31 @@ impl DynamoStore {
             .expression_attribute_values(":deleted", number(commit.deleted))
             .expression_attribute_values(":one", number(1));
         self.happened("a commit can't be counted", update.send().await).map(|_| ())
+    }
+
+    pub(in crate::state) async fn fail_table(&self, run: &RunLabel, table: &TableId, error: &str) -> Result<()> {
+        let expires = Timestamp::now().as_micros() / 1_000_000 + KEPT_SECONDS;
+        let update = self
+            .client
+            .update_item()
+            .table_name(&*self.runs_table)
+            .key(PIPELINE, text(&run.pipeline))
+            .key(RUN, text(&format!("{}{table}", run_prefix(run))))
+            .update_expression(
+                "SET runId = :run, tableName = :table, command = :command, startedAt = :started, #status = :failed, endedAt = :ended, \
+                 #error = :error, expiresAt = :expires",
+            )
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#error", "error")
+            .expression_attribute_values(":run", text(&run.run_id))
+            .expression_attribute_values(":table", text(&table.to_string()))
+            .expression_attribute_values(":command", text(&run.command))
+            .expression_attribute_values(":started", text(&run.started_at.to_string()))
+            .expression_attribute_values(":failed", text(RunStatus::Failed.text()))
+            .expression_attribute_values(":ended", text(&Timestamp::now().to_string()))
+            .expression_attribute_values(":error", text(error))
+            .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()));
+        update.send().await.map(|_| ()).map_err(|error| self.failed("a stopped table can't be noted", &error))
     }
 
     pub(in crate::state) async fn end_run(&self, run: &RunLabel, status: RunStatus, error: Option<&str>) -> Result<()> {

@@ -41,7 +41,7 @@ impl SqliteStore {
                 "INSERT INTO runs (run_id, pipeline, table_name, command, started_at, status, rows_inserted, rows_updated, rows_deleted, commits, position)
                  VALUES (?1, ?2, ?3, ?4, ?5, 'Running', ?6, ?7, ?8, 1, ?9)
                  ON CONFLICT (run_id, table_name) DO UPDATE SET rows_inserted = rows_inserted + ?6, rows_updated = rows_updated + ?7,
-                     rows_deleted = rows_deleted + ?8, commits = commits + 1, position = ?9",
+                     rows_deleted = rows_deleted + ?8, commits = commits + 1, position = ?9, status = 'Running', ended_at = NULL, error = NULL",
                 params![
                     run.run_id,
                     run.pipeline,
@@ -60,6 +60,28 @@ impl SqliteStore {
                 params![table, commit.position, commit.source_commit_time.to_string(), commit.instant],
             )?;
             Ok(())
+        })
+        .await
+    }
+
+    pub(in crate::state) async fn fail_table(&self, run: &RunLabel, table: &TableId, error: &str) -> Result<()> {
+        let (run, table, error) = (run.clone(), table.to_string(), error.to_owned());
+        self.with(move |connection| {
+            let failed = connection.execute(
+                "INSERT INTO runs (run_id, pipeline, table_name, command, started_at, ended_at, status, error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'Failed', ?7)
+                 ON CONFLICT (run_id, table_name) DO UPDATE SET ended_at = ?6, status = 'Failed', error = ?7",
+                params![
+                    run.run_id,
+                    run.pipeline,
+                    table,
+                    run.command,
+                    run.started_at.to_string(),
+                    Timestamp::now().to_string(),
+                    error
+                ],
+            );
+            failed.map(|_| ())
         })
         .await
     }

@@ -113,11 +113,18 @@ async fn a_row_that_can_not_be_transformed_stops_its_table_alone() {
     let said = said().unwrap();
     assert!(said.contains(&format!("table={database}.bad")) && said.contains("column=number key=id:77"), "{said}");
     assert!(said.contains("position=") && !pipeline.log().contains("secret"), "{said}");
+    let state = || {
+        let listed = pipeline.ok(&["tables", "--format", "csv"]);
+        let line = listed.lines().find(|line| line.starts_with(&format!("{database}.bad,")))?;
+        line.split(',').nth(6).map(str::to_owned)
+    };
+    eventually("the list of tables says it", async || state().as_deref() == Some("stopped")).await;
     // the row is corrected, and the table comes back
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
     client.run("UPDATE bad SET v = '8' WHERE id = 77").await;
     pipeline.ok(&["backfill", "--table", &format!("{database}.bad")]);
     comes_to(&pipeline, &database, "bad", &["id", "number"], &["1 5", "77 8"]).await;
+    assert_eq!(state().as_deref(), Some("live"));
 }
 
 #[tokio::test]
