@@ -22,11 +22,11 @@ pub async fn keep_fresh<F: Future<Output = Result<()>>>(lookup: Arc<Lookup>, rea
         let now = stamp(&lookup.config().url);
         if now.is_some() && now == seen {
             lookup.is_fresh();
-            tokio::time::sleep(pause(lookup.config())).await;
+            lookup.rest(pause(lookup.config())).await;
             continue;
         }
         if lookup.content().is_some() && settling.may_be_written(&lookup.config().url, now.as_ref()) {
-            tokio::time::sleep(pause(lookup.config())).await;
+            lookup.rest(pause(lookup.config())).await;
             continue;
         }
         match read().await {
@@ -35,7 +35,7 @@ pub async fn keep_fresh<F: Future<Output = Result<()>>>(lookup: Arc<Lookup>, rea
                 said = None;
                 let items = lookup.content().map_or(0, |content| content.rows().num_rows());
                 metrics::gauge!(names::LOOKUP_ITEMS, "lookup" => lookup.name().to_owned()).set(items as f64);
-                tokio::time::sleep(pause(lookup.config())).await;
+                lookup.rest(pause(lookup.config())).await;
             }
             Err(error) => {
                 metrics::counter!(names::LOOKUP_ERRORS, "lookup" => lookup.name().to_owned()).increment(1);
@@ -48,7 +48,7 @@ pub async fn keep_fresh<F: Future<Output = Result<()>>>(lookup: Arc<Lookup>, rea
                 }
                 lookup.failed(text.clone());
                 said = Some(text);
-                tokio::time::sleep(AGAIN.min(lookup.config().refresh)).await;
+                lookup.rest(AGAIN.min(lookup.config().refresh)).await;
             }
         }
     }

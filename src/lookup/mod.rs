@@ -24,6 +24,7 @@ pub use ring::leads_to;
 
 use crate::error::{Area, Error, Kind, Result};
 use crate::metrics as names;
+use crate::event::TableId;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -31,6 +32,8 @@ use get::Getter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use std::time::Duration;
+use tokio::sync::Notify;
 /// One lookup: its configuration, and its items as they were read last.
 #[derive(Debug)]
 pub struct Lookup {
@@ -46,6 +49,8 @@ pub struct Lookup {
     /// Of a table: the items as of one of its commits.
     at_commit: Mutex<Option<(String, Arc<Content>)>>,
 }
+    /// Told when there is something new to read.
+    has_news: Notify,
 
 /// How a lookup does, for the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +85,7 @@ impl Lookup {
             getter: OnceLock::new(),
             at_commit: Mutex::default(),
         }
+            has_news: Notify::new(),
     }
 
     /// Its name.

@@ -315,6 +315,7 @@ impl Status {
         }
         counter!(names::WRITTEN_BYTES, "table" => label.clone()).increment(rows.bytes_written);
         gauge!(names::LAST_COMMIT_TIME, "table" => label.clone()).set(commit.visible_at.as_micros() as f64 / 1e6);
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|lookup| lookup.table_changed(table));
         let freshness = commit.visible_at.since(commit.source_commit_time);
         if rows.inserted + rows.updated + rows.deleted > 0 {
             histogram!(names::FRESHNESS_SECONDS).record(freshness);

@@ -37,6 +37,29 @@ async fn another_replicated_table_is_joined() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
 }
 
+/// However seldom a lookup is read again, a commit of its table is news.
+#[tokio::test]
+async fn rows_are_joined_anew_when_the_other_table_has_a_commit() {
+    let (server, database, mut client) = sales("lookup_anew").await;
+    countries(&mut client, "IN-India").await;
+    let pipeline = Pipeline::new(server, &format!("{}on_change = 'reapply'\n", tables(&database, "1h")));
+    let service = pipeline.run();
+    let columns = ["id", "location", "combinedname"];
+    let rows = |name: &str, chad: &str| {
+        [format!("1 India {name}"), format!("2 Chad {chad}"), "3 NULL NULL".into(), "4 USA NULL".into(), format!("5 India {name}")]
+    };
+    for (statement, name, chad) in [
+        ("SELECT 1", "IN-India", "NULL"),
+        ("UPDATE country SET combinedname = 'IN-IND' WHERE countryname = 'India'", "IN-IND", "NULL"),
+        ("INSERT INTO country VALUES ('Chad', 'TD')", "IN-IND", "TD"),
+    ] {
+        client.run(statement).await;
+        comes_to(&pipeline, &database, "sales", &columns, &rows(name, chad).each_ref().map(String::as_str)).await;
+    }
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    pipeline.assert_calm_log();
+}
+
 /// Each transaction gives India another name and sells a ticket there.
 async fn sell(client: &mut Client, first: u32, last: u32) {
     for id in first..=last {
