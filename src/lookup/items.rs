@@ -3,9 +3,7 @@
 use super::content::{Content, Item};
 use crate::error::{Area, Error, Kind, Result};
 use crate::format::{Cell, CellColumns, PlainColumn, PlainType, narrowest};
-use arrow::array::RecordBatch;
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -78,51 +76,6 @@ impl ItemColumns {
         }
         Ok(Content::new(rows.finish()?, Some(self)))
     }
-}
-
-/// Rows that came with types, in the lake's types and with the declared columns.
-pub(super) fn typed(lookup: &str, declared: Option<SchemaRef>, rows: &RecordBatch) -> Result<Content> {
-    let wrong = |name: &str, wanted: &DataType, why: String| {
-        Error::new(Area::Lake, Kind::Data, "a lookup's column doesn't have its type")
-            .caused_by(std::io::Error::other(why))
-            .with("lookup", lookup)
-            .with("attribute", name)
-            .with("type", wanted)
-            .remedy("declare the column with another type in [lookup] columns, or leave it out of them")
-    };
-    let wanted = match declared {
-        Some(declared) => declared,
-        None => {
-            let schema = rows.schema();
-            let lake =
-                schema.fields().iter().filter_map(|field| Some(Field::new(field.name(), lake_type(field.data_type())?, true)));
-            Arc::new(Schema::new(lake.collect::<Vec<_>>()))
-        }
-    };
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = wanted.fields().iter().map(|field| match rows.column_by_name(field.name()) {
-        Some(column) => cast_with_options(column, field.data_type(), &strict)
-            .map_err(|_| wrong(field.name(), field.data_type(), format!("it has {}", column.data_type()))),
-        None => Err(wrong(field.name(), field.data_type(), "there is no such column".into())),
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    let rows = RecordBatch::try_new(wanted, columns).map_err(|error| Error::bug("a lookup's rows don't fit").caused_by(error))?;
-    Ok(Content::new(rows, None))
-}
-
-/// The lake's type for a type of a file; `None`: the column is left out.
-fn lake_type(data_type: &DataType) -> Option<DataType> {
-    Some(match data_type {
-        DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 => DataType::Int32,
-        DataType::UInt32 => DataType::Int64,
-        DataType::UInt64 => DataType::Decimal128(20, 0),
-        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
-        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
-        DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        DataType::Dictionary(_, values) => return lake_type(values),
-        DataType::Struct(_) | DataType::Map(..) | DataType::List(_) | DataType::Null => return None,
-        plain => plain.clone(),
-    })
 }
 
 #[cfg(test)]

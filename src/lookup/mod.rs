@@ -13,6 +13,7 @@ mod keep;
 mod key_text;
 mod read;
 mod ring;
+mod typed;
 
 pub use config::{Duplicates, LookupConfig, LookupUrl, Missing, Mode, OnChange};
 pub use content::{Content, Item};
@@ -23,17 +24,17 @@ pub use read::{ItemValue, Items};
 pub use ring::leads_to;
 
 use crate::error::{Area, Error, Kind, Result};
-use crate::metrics as names;
 use crate::event::TableId;
+use crate::metrics as names;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use get::Getter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-
 use std::time::Duration;
 use tokio::sync::Notify;
+
 /// One lookup: its configuration, and its items as they were read last.
 #[derive(Debug)]
 pub struct Lookup {
@@ -48,9 +49,9 @@ pub struct Lookup {
     getter: OnceLock<Getter>,
     /// Of a table: the items as of one of its commits.
     at_commit: Mutex<Option<(String, Arc<Content>)>>,
-}
     /// Told when there is something new to read.
     has_news: Notify,
+}
 
 /// How a lookup does, for the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +85,20 @@ impl Lookup {
             read_at: RwLock::default(),
             getter: OnceLock::new(),
             at_commit: Mutex::default(),
-        }
             has_news: Notify::new(),
+        }
+    }
+
+    /// A table has a commit: where this lookup's items are its rows, and rows are joined with them anew, they are read now.
+    pub fn table_changed(&self, table: &TableId) {
+        if self.config.on_change == OnChange::Reapply && self.config.url == LookupUrl::Table(table.clone()) {
+            self.has_news.notify_one();
+        }
+    }
+
+    /// The pause before the items are looked at again: at most so long.
+    pub(super) async fn rest(&self, pause: Duration) {
+        let _ = tokio::time::timeout(pause, self.has_news.notified()).await;
     }
 
     /// Its name.
@@ -251,7 +264,7 @@ impl Lookup {
     /// `Data` if a declared column can't be one.
     pub fn without_items(&self) -> Result<Content> {
         let columns = self.config.declared().unwrap_or_else(|| Arc::new(Schema::empty()));
-        self.content_of_rows(&RecordBatch::new_empty(columns))
+        Ok(Content::new(RecordBatch::new_empty(columns), None))
     }
 
     /// The same of rows that come with types.
@@ -259,6 +272,6 @@ impl Lookup {
     /// # Errors
     /// `Data` if a column doesn't have its declared type.
     pub fn content_of_rows(&self, rows: &RecordBatch) -> Result<Content> {
-        items::typed(&self.name, self.config.declared(), rows)
+        typed::typed(&self.name, self.config.columns.as_deref(), rows)
     }
 }

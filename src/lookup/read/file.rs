@@ -1,7 +1,8 @@
 //! A file of items: CSV with a header, JSON, or Parquet.
 
-use super::Items;
+use super::{Items, ensure_columns};
 use crate::error::{Area, Error, Kind, Result};
+use crate::format::PlainColumn;
 use crate::lookup::Item;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
@@ -24,11 +25,11 @@ fn unread(path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>
 }
 
 /// Reads the file as its ending says.
-pub(super) fn read(path: &Path) -> Result<Items> {
+pub(super) fn read(path: &Path, declared: Option<&[PlainColumn]>) -> Result<Items> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
     match ending.as_str() {
         "parquet" => parquet(path).map(Items::Typed),
-        "csv" => csv(path).map(Items::Plain),
+        "csv" => csv(path, declared).map(Items::Plain),
         _ => json(path).map(Items::Plain),
     }
 }
@@ -43,7 +44,7 @@ fn parquet(path: &Path) -> Result<RecordBatch> {
 }
 
 /// An empty field is NULL; all others are text, unless the columns are declared.
-fn csv(path: &Path) -> Result<Vec<Item>> {
+fn csv(path: &Path, declared: Option<&[PlainColumn]>) -> Result<Vec<Item>> {
     let failed = |error: arrow::error::ArrowError| unread(path, error);
     let bytes = std::fs::read(path).map_err(|error| unread(path, error))?;
     // as spreadsheets write it
@@ -52,7 +53,9 @@ fn csv(path: &Path) -> Result<Vec<Item>> {
     if header.fields().is_empty() {
         return Err(unread(path, "it has no header, and so may be being written"));
     }
-    let fields = header.fields().iter().map(|field| Field::new(field.name().trim(), DataType::Utf8, true));
+    let names: Vec<String> = header.fields().iter().map(|field| field.name().trim().to_owned()).collect();
+    ensure_columns(&names, declared).map_err(|error| error.with("path", path.display()))?;
+    let fields = names.iter().map(|name| Field::new(name, DataType::Utf8, true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let reader = ReaderBuilder::new(schema.clone()).with_header(true).build(bytes).map_err(failed)?;
     let mut items = Vec::new();
@@ -91,7 +94,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        match read(&path)? {
+        match read(&path, None)? {
             Items::Plain(items) => Ok(items),
             Items::Typed(_) => panic!("no items without types"),
         }
@@ -111,6 +114,26 @@ mod tests {
         {
             let marked = format!("\u{feff}{json}");
             assert_eq!(shown(name, marked.as_bytes()), r#"[{"a":1},{"a":2}]"#, "{name}");
+        }
+    }
+
+    /// A column that is misspelt, there or in the header, would be NULL in all rows.
+    #[test]
+    fn a_header_has_each_column_once_and_all_that_are_declared() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let declared: crate::lookup::LookupConfig =
+            toml::from_str("url = 'file:a.csv'\ncolumns = { code = 'string', name = { type = 'string', path = 'geo.name' } }")
+                .unwrap();
+        for (text, said) in [
+            ("code,geo.name\nIN,India\n", None),
+            ("code,geo.nam\nIN,India\n", Some("a lookup lacks a column that is declared attribute=geo.name found=code,geo.nam")),
+            ("code,geo.name,code\nIN,India,X\n", Some("a lookup has two columns of one name attribute=code")),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path, declared.columns.as_deref()).err().map(|error| error.to_string());
+            assert!(error.as_deref().unwrap_or_default().starts_with(said.unwrap_or_default()), "{error:?}");
+            assert_eq!(error.is_some(), said.is_some(), "{error:?}");
         }
     }
 

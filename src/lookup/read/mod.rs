@@ -6,7 +6,8 @@ mod sqlite;
 
 use super::config::{LookupConfig, LookupUrl};
 use super::{Item, Lookup};
-use crate::error::{Error, Result};
+use crate::error::{Area, Error, Kind, Result};
+use crate::format::PlainColumn;
 use crate::time::Timestamp;
 use arrow::array::RecordBatch;
 use std::path::Path;
@@ -81,10 +82,12 @@ impl Lookup {
         if self.is_got() {
             return self.open_getter().await.map_err(|error| error.with("lookup", self.name()));
         }
-        let url = self.config().url.clone();
+        let (url, declared) = (self.config().url.clone(), self.config().columns.clone());
         let items = match url {
-            LookupUrl::File(path) => blocking(move || file::read(&path)).await,
-            LookupUrl::Sqlite(path, table) => blocking(move || sqlite::read(&path, &table).map(Items::Plain)).await,
+            LookupUrl::File(path) => blocking(move || file::read(&path, declared.as_deref())).await,
+            LookupUrl::Sqlite(path, table) => {
+                blocking(move || sqlite::read(&path, &table, declared.as_deref()).map(Items::Plain)).await
+            }
             LookupUrl::DynamoDb(url) => dynamodb::scan(&url).await.map(Items::Plain),
             LookupUrl::Table(_) => Err(Error::bug("a lookup in the lake is read by the pipeline")),
         };
@@ -102,6 +105,21 @@ impl Lookup {
         };
         self.replace(content, Timestamp::now());
         Ok(())
+    }
+}
+
+/// Items that all have the same attributes have each once, and all that are declared: one that is misspelt would be NULL everywhere.
+fn ensure_columns(found: &[String], declared: Option<&[PlainColumn]>) -> Result<()> {
+    let wrong = |what, name: &str| Error::new(Area::Lake, Kind::Data, what).with("attribute", name);
+    if let Some(twice) = found.iter().enumerate().find_map(|(at, name)| found[..at].contains(name).then_some(name)) {
+        return Err(wrong("a lookup has two columns of one name", twice).remedy("give one of them another name"));
+    }
+    let is_there = |column: &&PlainColumn| found.contains(&column.path.join("."));
+    match declared.unwrap_or_default().iter().find(|column| !is_there(column)) {
+        None => Ok(()),
+        Some(lacking) => Err(wrong("a lookup lacks a column that is declared", &lacking.path.join("."))
+            .with("found", found.join(","))
+            .remedy("correct `columns`, or the header")),
     }
 }
 

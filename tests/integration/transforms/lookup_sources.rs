@@ -48,7 +48,10 @@ async fn items_of_parquet_and_sqlite_have_their_types() {
     // a declared type that doesn't fit is said, with lookup and attribute
     let wrong = lookup(&format!("url = 'file:{}'\ncolumns = {{ name = 'int' }}", path.display()));
     let error = wrong.read().await.unwrap_err().to_string();
-    assert!(error.contains("lookup=country attribute=name") && !error.contains("India"), "{error}");
+    assert!(
+        error.contains("lookup=country attribute=name") && error.contains("item=number 1") && !error.contains("India"),
+        "{error}"
+    );
 
     let path = folder.path().join("any.db");
     let file = rusqlite::Connection::open(&path).unwrap();
