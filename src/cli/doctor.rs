@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{GtidSet, SourcePosition, TableId};
 use crate::merge::{TableRules, TinyInt1};
-use crate::pipeline::{RulesBeside, delivery_name, misfits_of, rules_in_force, unfit};
+use crate::pipeline::{RulesBeside, delivery_name, misfits_of, rules_in_force, unfit, unreadable};
 use crate::source::{
     Cascade, Catalog, Finding, Flavor, Grants, ServerInfo, Verdict, Wanted, check_grants, check_server, check_tables, connect,
     connection_options, ensure_position_is_kept, load_catalog, read_cascades, source_error,
@@ -185,7 +185,9 @@ async fn check_source(
 
 fn table_findings(both: &[&Config], catalog: &Catalog, missing: &[TableId]) -> Vec<Finding> {
     let mut findings = check_tables(catalog, missing);
-    for (table, error) in both.iter().flat_map(|config| unfit(catalog, &config.tables)) {
+    let wrong =
+        both.iter().flat_map(|config| unfit(catalog, &config.tables).into_iter().chain(unreadable(catalog, &config.tables)));
+    for (table, error) in wrong {
         let finding = Finding::from_error(table.to_string(), &error);
         findings.retain(|known| known.subject != finding.subject || (known.verdict != Verdict::Ok && *known != finding));
         findings.push(finding);

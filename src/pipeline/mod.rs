@@ -38,7 +38,8 @@ pub use registrar::describe_table;
 pub use requests::Requests;
 pub use row_letters::{ask_row_retry, row_letters_of};
 pub use rules::{
-    Outcome as RulesOutcome, Plan as RulesPlan, RulesBeside, RulesBook, misfits_of, origin_of, rules_in_force, unfit, user,
+    Outcome as RulesOutcome, Plan as RulesPlan, RulesBeside, RulesBook, misfits_of, origin_of, rules_in_force, unfit, unreadable,
+    user,
 };
 pub use run::{Halves, open_stream_to_read, run};
 pub use scale::{Capacity, ScaleRequest, Workers, capacity, scale};

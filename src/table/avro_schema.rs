@@ -26,7 +26,7 @@ pub(super) fn avro_file_schema(table: &str, columns: &Schema) -> Result<String> 
 fn render(table: &str, columns: &Schema, mut fields: Vec<Value>) -> Result<String> {
     let table = sanitized(table);
     for field in columns.fields() {
-        ensure_name(field.name())?;
+        ensure_column_name(field.name())?;
         let namespace = format!("hoodie.{table}.{table}_record.{}", field.name());
         let avro = avro_type(field.data_type(), &namespace).ok_or_else(|| {
             Error::new(Area::Lake, Kind::Data, "a column's type has no place in the lake")
@@ -57,13 +57,20 @@ fn sanitized(name: &str) -> String {
 }
 
 /// No reader that goes by the Avro schema (Spark, hudi-rs, Athena) opens a table with a name that Avro doesn't allow.
-fn ensure_name(name: &str) -> Result<()> {
+///
+/// # Errors
+/// `Data` for such a column's name.
+pub fn ensure_column_name(name: &str) -> Result<()> {
     if !name.is_empty() && sanitized(name) == name {
         return Ok(());
     }
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
     Err(Error::new(Area::Lake, Kind::Data, "a column's name has characters that Hudi's readers can't read")
         .with("column", name)
-        .remedy("rename the column with the table's `columns` rule: letters, digits and _ only, no digit first"))
+        .remedy(format!(
+            "give it another name by a transform, SELECT * EXCEPT ({quoted}), {quoted} AS {} FROM input, or at the source: letters, digits and _ only, no digit first",
+            sanitized(name)
+        )))
 }
 
 fn avro_type(arrow: &DataType, namespace: &str) -> Option<Value> {

@@ -45,6 +45,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use avro_schema::ensure_column_name;
 pub use commit::Table;
 pub use config::{LakeConfig, LakeUrl};
 pub use evolution::ensure_evolves;

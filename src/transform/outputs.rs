@@ -37,9 +37,8 @@ pub(super) fn check_outputs(
         } else if name.to_lowercase().starts_with("_hoodie_") {
             Fault::new(format!("`{name}` is called as Hudi's own columns are")).remedy(ANOTHER_NAME)
         } else if !is_readable(name) {
-            Fault::new(format!("the column `{name}` has a name that readers of the lake can't read")).remedy(
-                "give it another name, with AS or by the table's `columns` rules: letters, digits and _ only, no digit first",
-            )
+            Fault::new(format!("the column `{name}` has a name that readers of the lake can't read"))
+                .remedy("give it another name with AS: letters, digits and _ only, no digit first")
         } else {
             continue;
         };

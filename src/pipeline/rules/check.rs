@@ -6,7 +6,7 @@ use crate::event::{TableId, TableSchema};
 use crate::merge::{ChildShape, LakeShape, TableRule, TableRules};
 use crate::pipeline::capture::wanted;
 use crate::source::{Catalog, NO_KEY_COLUMN, connect, connection_options, load_catalog, no_such_table};
-use crate::table::{Lake, TableView, ensure_evolves};
+use crate::table::{Lake, TableView, ensure_column_name, ensure_evolves};
 use crate::transform::Transform;
 use arrow::datatypes::Schema;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,16 @@ pub fn unfit(catalog: &Catalog, rules: &TableRules) -> Vec<(TableId, Error)> {
         shape(&table.schema, rules.rule_for(id)?).err().map(|error| (id.clone(), error))
     };
     catalog.tables.iter().filter_map(unfit).collect()
+}
+
+/// The tables of which a column in the lake has a name that readers can't read; the merge stops them.
+pub fn unreadable(catalog: &Catalog, rules: &TableRules) -> Vec<(TableId, Error)> {
+    let of = |(id, table): (&TableId, &crate::source::CatalogTable)| {
+        let shape = shape(&table.schema, rules.rule_for(id)?).ok()?;
+        let error = shape.columns().fields().iter().find_map(|field| ensure_column_name(field.name()).err())?;
+        Some((id.clone(), error))
+    };
+    catalog.tables.iter().filter_map(of).collect()
 }
 
 /// What of a delivery's mapping doesn't fit its table at the source, an error for each.

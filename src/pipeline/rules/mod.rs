@@ -33,6 +33,6 @@ pub use propose::{Outcome, Plan, origin_of, user};
 
 pub(super) use behind::Passed;
 pub(super) use check::{copied_anew, ensure_mappings_fit};
-pub use check::{misfits_of, unfit};
+pub use check::{misfits_of, unfit, unreadable};
 pub(super) use effect::Target;
 pub(super) use generation::Generation;
