@@ -10,25 +10,34 @@ use super::apply::{Apply, Ground, LoopEnd, Turn};
 use super::rules::RulesBook;
 use super::run::{Halves, Opened};
 use super::share::Lead;
+use super::status::TableStage;
 use super::supervise::keep_running;
 use crate::config::{Config, FedTable, FeedFormat};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::{Epoch, TableId};
 use crate::format::{ChangeTable, ChangeTables, ChildSpecs, DebeziumOptions, Dialect, ForeignFormat, dead_letter_table};
 use crate::merge::{Checkpoint, TablePattern, TableRule, TableRules};
-use crate::stream::{ForeignLog, RecordStreamUrl};
+use crate::stream::{ForeignLog, LogPosition, RecordStreamUrl};
 use crate::table::Lake;
 use ahead::letters_ahead;
 use retry::LakeRetries;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// The pause before a stream is tried again that can't be read.
+const STREAM_PAUSE: Duration = Duration::from_secs(5);
 
 /// One stream and the tables that it feeds.
 #[derive(Debug, Clone)]
 struct Feed {
     url: RecordStreamUrl,
     tables: Vec<FedTable>,
+    /// Whether it could be read in this process.
+    has_begun: Arc<AtomicBool>,
 }
 
 /// The streams that the configuration names, each with its tables.
@@ -37,7 +46,7 @@ fn feeds(config: &Config) -> Vec<Feed> {
     for table in &config.fed {
         match feeds.iter_mut().find(|feed| feed.url == table.stream && feed.tables[0].format == table.format) {
             Some(feed) => feed.tables.push(table.clone()),
-            None => feeds.push(Feed { url: table.stream.clone(), tables: vec![table.clone()] }),
+            None => feeds.push(Feed { url: table.stream.clone(), tables: vec![table.clone()], has_begun: Arc::default() }),
         }
     }
     feeds
@@ -96,6 +105,59 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// Does `work` again and again while the stream can't be read: that is its own tables' affair, and the others go on.
+    async fn beside_others<F: Future<Output = Result<()>>>(
+        &self,
+        ground: &Ground,
+        stopped: &watch::Receiver<bool>,
+        work: impl Fn() -> F,
+    ) -> Result<()> {
+        let mut said = None;
+        loop {
+            let error = match work().await {
+                Err(error) if self.is_of_the_stream(&error) => error.with("stream", &self.url),
+                ended => return ended,
+            };
+            let reason = error.to_string();
+            if said.as_ref() != Some(&reason) {
+                tracing::error!(%error, "a stream's tables are stopped; the others go on, and it is tried again");
+            }
+            for fed in &self.tables {
+                ground.status.table(&fed.table, TableStage::Stopped { reason: reason.clone() });
+            }
+            said = Some(reason);
+            let (mut stopped, mut turn) = (stopped.clone(), ground.turn.clone());
+            tokio::select! {
+                () = tokio::time::sleep(STREAM_PAUSE) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+                () = is_to_turn(&mut turn) => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether an error says that what others write can't be read: that they broke it, or that it could be read before.
+    fn is_of_the_stream(&self, error: &Error) -> bool {
+        let could_be_read = self.has_begun.load(Ordering::Relaxed);
+        match (error.area(), error.kind()) {
+            (Area::Stream, Kind::Corrupt) => true,
+            (Area::Stream, Kind::Refused) => could_be_read,
+            _ => false,
+        }
+    }
+}
+
+/// Resolves when other rules are to count.
+async fn is_to_turn(turn: &mut Option<Turn>) {
+    let is_wished = match turn {
+        Some(Turn(wish)) => wish.wait_for(|wish| *wish).await.is_ok(),
+        None => false,
+    };
+    if !is_wished {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// One run of a stream's apply loop, from the lake's checkpoints on.
 async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::Receiver<bool>) -> Result<()> {
     let source = feed.url.open().await?;
@@ -123,10 +185,19 @@ async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::
     }
     let retries = Arc::new(LakeRetries::new(lake.clone(), tables, ground.edge.clone()));
     let known = checkpoints.keys().cloned().collect();
+    let resumed = checkpoints.values().filter(|checkpoint| checkpoint.stream_id == stream_id);
+    let resumed: Vec<LogPosition> =
+        resumed.filter_map(|checkpoint| checkpoint.resume.clone()).map(|resume| LogPosition(resume.log_position)).collect();
     let log = ForeignLog::new(source, feed.format(&checkpoints)?, Some(retries), known, last_epoch).with_letters(letters);
+    // reading begins where the table needs it that is furthest behind, and knows nothing of what lies ahead
+    for position in &resumed {
+        log.ensure_unchanged(position).await?;
+    }
     let config = super::apply::ApplyConfig { rules: Arc::new(feed.rules()), ..ground.config.clone() };
     let ground = Ground { log: Arc::new(log), config, ..ground.clone() };
-    if let LoopEnd::Turned(position) = Apply::start_foreign(&ground, checkpoints).await?.run(stopped.clone()).await? {
+    let apply = Apply::start_foreign(&ground, checkpoints).await?;
+    feed.has_begun.store(true, Ordering::Relaxed);
+    if let LoopEnd::Turned(position) = apply.run(stopped.clone()).await? {
         let position = position.unwrap_or_default();
         tracing::info!(stream = %feed.url, position, "the stream is read on from here by other rules");
     }
@@ -182,9 +253,11 @@ pub(super) async fn apply_feeds(
     standing_by: &watch::Receiver<bool>,
 ) -> Result<()> {
     let feeds = if halves == Halves::Capture { Vec::new() } else { feeds(config) };
+    // where there is nothing else, the process ends with what is wrong
+    let has_others = config.has_source() || feeds.len() > 1;
     let loops = feeds.iter().map(|feed| {
         let lead = (halves == Halves::Merge).then(|| feed.lead(config, opened));
-        keep_running("merge of a stream", stopped.clone(), move || {
+        let work = move || {
             let (lead, waits) = (lead.clone(), standing_by.clone());
             async move {
                 match lead {
@@ -192,6 +265,10 @@ pub(super) async fn apply_feeds(
                     Some(lead) => Box::pin(apply_in_turn(ground, &opened.lake, feed, &lead, stopped, waits)).await,
                 }
             }
+        };
+        keep_running("merge of a stream", stopped.clone(), move || {
+            let work = work.clone();
+            async move { if has_others { feed.beside_others(ground, stopped, work).await } else { work().await } }
         })
     });
     futures::future::try_join_all(loops.map(Box::pin)).await.map(|_| ())

@@ -32,6 +32,14 @@ pub trait RecordSource: Send + Sync + Debug {
 
     /// Reads from `after` on; `None`: from the oldest record.
     async fn read(&self, after: Option<&str>) -> Result<Box<dyn RecordReader>>;
+
+    /// Whether what was read up to `position` can still be what lies there: who reads from further back would take other records for those.
+    ///
+    /// # Errors
+    /// `Corrupt` where it can't.
+    async fn ensure_unchanged(&self, _position: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A reader of a [`RecordSource`].
@@ -87,6 +95,17 @@ impl ForeignLog {
         let identity = LogIdentity { stream_id: source.stream_id(), lanes: 1 };
         let next_epoch = AtomicU64::new(last_epoch.map_or(1, |epoch| epoch.0 + 1));
         Self { identity, source, format, retries, tables, letters: KnownLetters::new(), next_epoch }
+    }
+
+    /// The same, for a position in a checkpoint.
+    ///
+    /// # Errors
+    /// As [`RecordSource::ensure_unchanged`].
+    pub async fn ensure_unchanged(&self, position: &LogPosition) -> Result<()> {
+        match parse(position)?.source {
+            Some(source) => self.source.ensure_unchanged(&source).await,
+            None => Ok(()),
+        }
     }
 
     /// Records that are dead letters already stay so.

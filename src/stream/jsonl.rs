@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What the files are called.
 const EXTENSIONS: [&str; 3] = ["jsonl", "ndjson", "json"];
+/// Files called so are compressed, and can't be read.
+const COMPRESSED: [&str; 5] = ["gz", "zst", "bz2", "xz", "zip"];
+/// So long after its last change, a file whose last line has no end is spoken of.
+const LINE_PATIENCE: Duration = Duration::from_secs(60);
 /// How many files may still grow; the oldest beyond, by name, are closed.
 const MOST_FILES: usize = 1000;
 
@@ -55,7 +59,18 @@ impl RecordSource for JsonLinesFolder {
             None => Offsets::default(),
             Some(text) => Offsets::parse(text)?,
         };
-        Ok(Box::new(FolderReader { path: self.path.clone(), offsets, gave_records: true }))
+        Ok(Box::new(FolderReader { path: self.path.clone(), offsets, gave_records: true, said: BTreeSet::new() }))
+    }
+
+    async fn ensure_unchanged(&self, position: &str) -> Result<()> {
+        let (path, offsets) = (self.path.clone(), Offsets::parse(position)?);
+        let looked = tokio::task::spawn_blocking(move || {
+            // what can't be looked at now is said when it is read
+            let there = |name: &String| std::fs::metadata(path.join(name)).ok().filter(Metadata::is_file);
+            let mut all = offsets.open.iter().filter_map(|(name, read)| Some((name, *read, there(name)?.len())));
+            all.try_for_each(|(name, read, bytes)| ensure_whole(&path.join(name), read, bytes))
+        });
+        looked.await.map_err(|panic| Error::bug("looking at a folder died").caused_by(panic))?
     }
 }
 
@@ -65,6 +80,27 @@ struct FolderReader {
     offsets: Offsets,
     /// Whether the last answer had records: then the end is told at once.
     gave_records: bool,
+    /// Files that the log speaks of already.
+    said: BTreeSet<String>,
+}
+
+impl FolderReader {
+    /// What stands still and was not read is said once a file: nobody would look for it.
+    fn say(&mut self, unread: Vec<Unread>) {
+        for Unread { name, why } in unread {
+            let path = self.path.join(&name);
+            if self.said.insert(name) {
+                tracing::warn!(path = %path.display(), "{why}");
+            }
+        }
+    }
+}
+
+/// A file of which something isn't read.
+#[derive(Debug, PartialEq, Eq)]
+struct Unread {
+    name: String,
+    why: &'static str,
 }
 
 #[async_trait]
@@ -74,7 +110,9 @@ impl RecordReader for FolderReader {
         loop {
             let (path, offsets) = (self.path.clone(), self.offsets.clone());
             let look = tokio::task::spawn_blocking(move || look(&path, offsets)).await;
-            let (records, offsets) = look.map_err(|panic| Error::bug("reading a folder died").caused_by(panic))??;
+            let Look { records, offsets, unread } =
+                look.map_err(|panic| Error::bug("reading a folder died").caused_by(panic))??;
+            self.say(unread);
             if !records.is_empty() {
                 self.offsets = offsets;
                 self.gave_records = true;
@@ -183,8 +221,16 @@ impl Offsets {
     }
 }
 
-/// The next complete lines, by file in the order of their names.
-fn look(folder: &Path, mut offsets: Offsets) -> Result<(Vec<ForeignRecord>, Offsets)> {
+/// What a folder has that is new.
+#[derive(Debug, Default)]
+struct Look {
+    /// The next complete lines, by file in the order of their names.
+    records: Vec<ForeignRecord>,
+    offsets: Offsets,
+    unread: Vec<Unread>,
+}
+
+fn look(folder: &Path, mut offsets: Offsets) -> Result<Look> {
     let refused = |path: &Path, error: std::io::Error| {
         Error::new(Area::Stream, Kind::Refused, "a folder of JSON lines can't be read")
             .caused_by(error)
@@ -194,13 +240,21 @@ fn look(folder: &Path, mut offsets: Offsets) -> Result<(Vec<ForeignRecord>, Offs
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         // it may come later
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), offsets)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Look { offsets, ..Look::default() }),
         Err(error) => return Err(refused(folder, error)),
     };
     let mut files: BTreeMap<String, Metadata> = BTreeMap::new();
+    let mut unread = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| refused(folder, error))?.path();
-        let has_extension = path.extension().and_then(|e| e.to_str()).is_some_and(|extension| EXTENSIONS.contains(&extension));
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        let has_extension = EXTENSIONS.contains(&extension);
+        if let (true, Some(name)) = (COMPRESSED.contains(&extension), path.file_name().and_then(|name| name.to_str())) {
+            unread.push(Unread {
+                name: name.to_owned(),
+                why: "a compressed file isn't read: put it into the folder as plain JSON lines",
+            });
+        }
         if let (true, Some(name)) = (has_extension, path.file_name().and_then(|name| name.to_str())) {
             match std::fs::metadata(&path) {
                 Ok(metadata) if metadata.is_file() => drop(files.insert(name.to_owned(), metadata)),
@@ -225,21 +279,20 @@ fn look(folder: &Path, mut offsets: Offsets) -> Result<(Vec<ForeignRecord>, Offs
         if metadata.len() == start {
             continue;
         }
-        if metadata.len() < start {
-            return Err(Error::new(Area::Stream, Kind::Corrupt, "a file of JSON lines is shorter than what was read of it")
-                .with("path", path.display())
-                .with("read", start)
-                .with("bytes", metadata.len())
-                .remedy("restore the file: files are only added to; new records go to new files"));
-        }
+        ensure_whole(&path, start, metadata.len())?;
         let lines = lines_from(&path, start, metadata.len()).map_err(failed)?;
+        let is_still = || metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|since| since >= LINE_PATIENCE));
+        let end = start + lines.as_ref().map_or(0, |lines| lines.len() as u64);
+        if end < metadata.len() && end + (READ_BYTES as u64) > metadata.len() && is_still() {
+            let why = "the last line has no end, and isn't read until it has: a record counts once a newline is behind it";
+            unread.push(Unread { name: name.clone(), why });
+        }
         let Some(lines) = lines else { continue };
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let arrived_at =
             modified.and_then(|since| i64::try_from(since.as_micros()).ok()).map_or_else(Timestamp::now, Timestamp::from_micros);
         let shard: Arc<str> = name.as_str().into();
         let mut offset = start;
-        let end = start + lines.len() as u64;
         while offset < end {
             let at = usize::try_from(offset - start).unwrap_or(usize::MAX);
             let length = lines[at..].iter().position(|byte| *byte == b'\n').map_or(lines.len() - at, |length| length + 1);
@@ -254,7 +307,21 @@ fn look(folder: &Path, mut offsets: Offsets) -> Result<(Vec<ForeignRecord>, Offs
         offsets.open.insert(name, end);
     }
     offsets.close(&sizes);
-    Ok((records, offsets))
+    Ok(Look { records, offsets, unread })
+}
+
+/// A file is only added to: of one that is shorter than what was read of it, nobody knows what it has.
+fn ensure_whole(path: &Path, read: u64, bytes: u64) -> Result<()> {
+    if bytes >= read {
+        return Ok(());
+    }
+    Err(Error::new(Area::Stream, Kind::Corrupt, "a file of JSON lines is shorter than what was read of it")
+        .with("path", path.display())
+        .with("read", read)
+        .with("bytes", bytes)
+        .remedy(
+            "give what is new in it another name, and restore the file if it is there under another one: files are only added to",
+        ))
 }
 
 /// The bytes from `start` to the end of a line, some MiB at most but a line at least; `None`: no line has its end.
@@ -314,7 +381,9 @@ mod tests {
         assert_eq!(texts(reader.as_mut()).await, [line("b.jsonl", 18, "{\"a\":3}")]);
         let mut again = source.read(Some(&position)).await.unwrap();
         assert_eq!(texts(again.as_mut()).await, [line("b.jsonl", 18, "{\"a\":3}")]);
+        assert!(source.ensure_unchanged(&position).await.is_ok());
         std::fs::write(folder.path().join("b.jsonl"), "short").unwrap();
+        assert_eq!(source.ensure_unchanged(&position).await.unwrap_err().kind(), Kind::Corrupt);
         assert_eq!(again.next().await.unwrap_err().kind(), Kind::Corrupt);
     }
 
@@ -364,6 +433,25 @@ mod tests {
         let mut behind = Offsets { open: sizes.iter().skip(1).map(|(name, size)| (name.clone(), *size)).collect(), closed: None };
         behind.close(&sizes);
         assert_eq!(behind.closed, None);
+    }
+
+    #[test]
+    fn what_is_not_read_is_spoken_of_once_it_stands_still() {
+        let folder = tempfile::tempdir().unwrap();
+        add(folder.path(), "a.jsonl", "{}\n{\"a\": 1}");
+        add(folder.path(), "b.jsonl.gz", "?");
+        let names = || {
+            let look = look(folder.path(), Offsets::default()).unwrap();
+            let mut names: Vec<String> = look.unread.into_iter().map(|unread| unread.name).collect();
+            names.sort();
+            (look.records.len(), names)
+        };
+        assert_eq!(names(), (1, vec!["b.jsonl.gz".to_owned()]));
+        let file = File::options().append(true).open(folder.path().join("a.jsonl")).unwrap();
+        file.set_modified(std::time::SystemTime::now() - LINE_PATIENCE).unwrap();
+        assert_eq!(names(), (1, vec!["a.jsonl".to_owned(), "b.jsonl.gz".to_owned()]));
+        add(folder.path(), "a.jsonl", "\n");
+        assert_eq!(names(), (2, vec!["b.jsonl.gz".to_owned()]));
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Streams in other systems' formats: written beside the systems' own, and read back.
 
+mod broken_feed;
 mod children;
 mod dead_letters;
 mod debezium;
