@@ -204,6 +204,27 @@ async fn a_running_service_copies_tables_anew_when_it_is_asked() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
 }
 
+/// Somebody who wants to begin anew with a table: what the stream still has of it is not all of it.
+#[tokio::test]
+async fn a_table_whose_folder_was_removed_is_copied_anew() {
+    let (server, database) = scene("removed").await;
+    let mut client = server.client().await;
+    client.run(&format!("CREATE TABLE {database}.other (id INT PRIMARY KEY, v INT)")).await;
+    client.run(&format!("INSERT INTO {database}.other VALUES (1, 1), (2, 2)")).await;
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
+    let service = pipeline.run();
+    pipeline.catches_up(server, &database, "Orders").await;
+    pipeline.catches_up(server, &database, "other").await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    std::fs::remove_dir_all(pipeline.lake().join(&database).join("other")).unwrap();
+    client.run(&format!("UPDATE {database}.other SET v = 9 WHERE id = 2")).await;
+    let service = pipeline.run();
+    pipeline.catches_up(server, &database, "other").await;
+    assert!(pipeline.log().contains("the lake no longer has the table: it is copied anew"), "{}", pipeline.log_tail());
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    assert!(pipeline.ok(&["verify"]).contains(": equal, "));
+}
+
 #[tokio::test]
 async fn capture_and_merge_as_processes_of_their_own() {
     let (server, database) = scene("apart").await;

@@ -15,6 +15,7 @@ use crate::source::{
 use crate::stream::{TakenOver, take_over};
 use crate::table::{Lake, Table};
 use crate::time::Timestamp;
+use futures::{StreamExt, TryStreamExt};
 use mysql_async::{Conn, Opts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +23,11 @@ use std::time::Duration;
 
 /// How long the lock at a snapshot's start is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Tables that are looked for in the lake at once.
+const LOOKS_AT_ONCE: usize = 16;
+/// Rows of the audit in which it is looked for a table's commits.
+const AUDITED_ROWS: usize = 20_000;
 
 /// A capture that is ready to run.
 pub(super) struct Started {
@@ -90,6 +96,7 @@ pub(super) async fn start(context: &Context, backfill: Option<&BackfillRequest>,
     adopt_server(&mut left, &info);
     let named = enter(context, &mut producer, cut.as_ref(), target).await?;
     anew.extend(copied(context, cut.as_ref(), target, left.tables.keys()));
+    anew.extend(lost(context, &left).await?);
 
     let lanes = context.log.identity().lanes;
     let settings = DumpSettings {
@@ -249,6 +256,29 @@ async fn from_lake(lake: &Lake, rules: &TableRules, catalog: &Catalog) -> Result
         left.tables.insert(table.clone(), (checkpoint.source_schema, TableState::Live));
     }
     Ok(left)
+}
+
+/// Tables that the lake had, and no longer has though it has others: somebody removed their folders. What the stream still has of them would be a part.
+async fn lost(context: &Context, left: &Left) -> Result<Vec<TableId>> {
+    let of_lake = left.tables.iter().filter(|(table, _)| context.config.tables.rule_for(table).is_some());
+    let looked = of_lake.map(|(table, (_, state))| async move {
+        let base = context.lake.table_path(table.database(), table.name());
+        Ok::<_, Error>((table, *state == TableState::Live, Table::exists(context.lake.store(), &base).await?))
+    });
+    let looked: Vec<_> = futures::stream::iter(looked).buffered(LOOKS_AT_ONCE).try_collect().await?;
+    let mut lost: Vec<TableId> =
+        looked.iter().filter(|(_, is_live, is_there)| *is_live && !is_there).map(|(table, ..)| (*table).clone()).collect();
+    // of a lake that has none, the stream is read from its beginning
+    if lost.is_empty() || !looked.iter().any(|(.., is_there)| *is_there) {
+        return Ok(Vec::new());
+    }
+    // one that is only just whole has no commit yet
+    let rows = context.state.runs(&context.log.identity().stream_id, AUDITED_ROWS).await?;
+    lost.retain(|table| rows.iter().any(|row| row.commits > 0 && row.table == table.to_string()));
+    for table in &lost {
+        tracing::warn!(%table, "the lake no longer has the table: it is copied anew");
+    }
+    Ok(lost)
 }
 
 /// Tables that a rule names must be there; others that can't be replicated are refused one by one.
