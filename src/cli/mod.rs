@@ -170,6 +170,7 @@ pub enum Answer {
 
 /// Reads the command line, does what it says, and returns the exit code that the contract has for the outcome.
 pub fn main() -> ExitCode {
+    end_without_reader();
     // clap prints help and usage errors itself: 0 and 2
     let cli = Cli::parse();
     let format = cli.global.log_format;
@@ -181,6 +182,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Whoever read what is printed may have seen enough, as `| head` has: then there is nothing to do any more, and nothing to say.
+fn end_without_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
+            // as a shell says it of those that the signal ends
+            std::process::exit(141);
+        }
+        usual(panic);
+    }));
 }
 
 /// As many workers as cores; few threads for blocking calls, each gone after some idle seconds.

@@ -86,3 +86,19 @@ fn an_empty_lake_needs_no_source() {
     assert_eq!(answer.code, 2);
     assert!(answer.err.contains("the lake has no table yet"), "{}", answer.err);
 }
+
+/// As with `| head`.
+#[test]
+fn who_has_read_enough_ends_a_command_without_a_word() {
+    let pipeline = Pipeline::from_text(&CONFIG.replace("${NOT_SET_ANYWHERE}", "x"));
+    std::fs::create_dir_all(pipeline.path().join("data/lake")).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_binlake"))
+        .args(["tables", "-c"])
+        .arg(pipeline.path().join("binlake.toml"))
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(141), ""));
+}
