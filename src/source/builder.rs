@@ -199,7 +199,7 @@ fn locate(schema: &TableSchema, error: Error, column: usize) -> Error {
 
 fn null_key() -> Error {
     Error::new(Area::Source, Kind::Data, "a row has NULL in its key")
-        .remedy("declare a key of columns that are never NULL in the table's rule")
+        .remedy("have the table's `key`, or the key of its delivery's items, made of columns that are never NULL")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::columns::ColumnBuilder;
 use super::ddl::Clause;
 use super::ddl_column::{ColumnDefinition, Place};
 use super::ddl_fill::existing_value;
-use super::shape::{BACKFILL, TypeChange, keeps_key_bytes, type_change};
+use super::shape::{BACKFILL, RENAMED, TypeChange, keeps_key_bytes, type_change};
 use super::tracked::{CaptureRule, stops_table};
 use super::value::Value;
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub(super) fn alter(known: &TableSchema, rule: &CaptureRule, clauses: &[Clause],
     for clause in clauses {
         match clause {
             Clause::Breaks(what) => return Err(breaks(what)),
-            Clause::Rename => return Err(breaks("the table was renamed")),
+            Clause::Rename => return Err(stops_table("the table was renamed").remedy(RENAMED)),
             Clause::PrimaryKey if rule.key.is_empty() => return Err(breaks("the table's primary key was changed")),
             Clause::PrimaryKey => {}
             Clause::Add { column, place } => {

@@ -9,6 +9,12 @@ use crate::event::{Column, SourceType, TableSchema};
 /// The remedy for every change that can't be followed.
 pub(crate) const BACKFILL: &str = "run `binlake backfill --table` for it to take a new snapshot";
 
+/// The same for a table of this name that is no more, unless it is made again, …
+pub(crate) const DROPPED: &str = "take it out of the rules (`binlake apply`), or make it again and run `binlake backfill --table` for it; the lake keeps its rows";
+/// … and for one that is called otherwise now.
+pub(crate) const RENAMED: &str =
+    "write its new name into its rule (`binlake apply`), or give it back this one and run `binlake backfill --table` for it";
+
 /// How one type becomes another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TypeChange {

@@ -6,7 +6,7 @@ use super::ddl::{Clause, Effect, effects};
 use super::ddl_apply::{Altered, alter};
 use super::lanes::LaneBuffers;
 use super::reader::{BinlogReader, Progress};
-use super::shape::BACKFILL;
+use super::shape::{BACKFILL, DROPPED, RENAMED};
 use super::tracked::stops_table;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Section, TableId};
@@ -83,25 +83,29 @@ impl BinlogReader {
                     }
                 }
                 Effect::Create { table, .. } => {
-                    self.stop_named(&table, "the table was replaced by another")?;
+                    self.stop_named(&table, "the table was replaced by another", BACKFILL)?;
                     self.tables.made(&table);
                 }
                 Effect::Drop(table) => {
                     self.tables.unmade(&table);
-                    self.stop_named(&table, "the table was dropped")?;
+                    self.stop_named(&table, "the table was dropped", DROPPED)?;
                 }
                 Effect::DropDatabase(database) => {
                     let ours: Vec<TableId> = (self.tables.iter())
                         .map(|(_, tracked)| tracked.schema.table.clone())
                         .filter(|table| table.database().eq_ignore_ascii_case(&database))
                         .collect();
-                    ours.iter().try_for_each(|table| self.stop_named(table, "the table's database was dropped"))?;
+                    ours.iter().try_for_each(|table| self.stop_named(table, "the table's database was dropped", DROPPED))?;
                 }
                 Effect::Rename { from, to } => {
                     self.tables.unmade(&from);
                     self.tables.unmade(&to);
-                    self.stop_named(&from, "the table was renamed")?;
-                    self.stop_named(&to, "another table was renamed to this one (as tools for online schema changes do)")?;
+                    self.stop_named(&from, "the table was renamed", RENAMED)?;
+                    self.stop_named(
+                        &to,
+                        "another table was renamed to this one (as tools for online schema changes do)",
+                        BACKFILL,
+                    )?;
                 }
                 Effect::Alter { table, clauses } => {
                     if clauses.contains(&Clause::Rename) {
@@ -142,9 +146,9 @@ impl BinlogReader {
         }
     }
 
-    fn stop_named(&mut self, table: &TableId, what: &'static str) -> Result<()> {
+    fn stop_named(&mut self, table: &TableId, what: &'static str, remedy: &'static str) -> Result<()> {
         match self.followed(table)? {
-            Some(number) => self.stop(number, stops_table(what).remedy(BACKFILL)),
+            Some(number) => self.stop(number, stops_table(what).remedy(remedy)),
             None => Ok(()),
         }
     }

@@ -122,6 +122,8 @@ impl ItemMapping {
     /// The same of its text; `Err` is what is wrong, and what to do.
     pub(super) fn parse(text: &str, source: &TableId) -> Result<Self, String> {
         let unread = |error: serde_json::Error| format!("the table mapping can't be read: {error}");
+        // as some editors begin a file
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let file: Value = serde_json::from_str(text).map_err(unread)?;
         ensure_file_known(&file)?;
         let file: MappingFile = serde_json::from_value(file).map_err(unread)?;

@@ -297,7 +297,7 @@ fn a_key_is_what_a_rule_defines_or_the_mapping_says() {
         let object = rule("object-mapping", "map-record-to-record", of_table(), object);
         let rules = [vec![include(json!({}))], rules, vec![object]].concat();
         let file = json!({"rules": rules});
-        ItemMapping::parse(&file.to_string(), &"Test.Staff".parse().unwrap())
+        ItemMapping::parse(&format!("\u{feff}{file}"), &"Test.Staff".parse().unwrap())
     };
     let define = |columns: Value| {
         transformed("define-primary-key", "table", None, json!({"primary-key-def": {"name": "k", "columns": columns}}))
