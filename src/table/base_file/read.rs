@@ -71,7 +71,7 @@ async fn get_range(store: &Arc<dyn ObjectStore>, path: &Path, range: Range<u64>)
 
 /// A base file whose bytes make no sense.
 pub(in super::super) fn parquet_error(error: impl Into<ParquetError>, path: &Path) -> Error {
-    Error::new(Area::Lake, Kind::Corrupt, "a base file is damaged").with("path", path).caused_by(error.into())
+    Error::new(Area::Lake, Kind::Corrupt, "a base file is damaged").with("path", path).caused_by(error.into()).remedy("restore the file from a copy; without one stop the service, remove the table's folder, and start it: the table is copied anew, its history begins anew")
 }
 
 /// What decodes a file's columns to their memory types: strings are taken for plain bytes.
