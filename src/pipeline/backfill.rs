@@ -1,7 +1,7 @@
 //! `binlake backfill`: tables are snapshotted into the lake, once; the next run goes on from there.
 
 use super::after_commit::{AuditedRun, follow_commits};
-use super::apply::apply_ruled;
+use super::apply::{Ground, apply_ruled};
 use super::capture::{self, BackfillRequest};
 use super::lookups::read_lookups;
 use super::rules::{Passed, RulesBook};
@@ -11,6 +11,7 @@ use super::supervise::keep_running;
 use super::turn::claim_alone;
 use crate::config::Config;
 use crate::error::Result;
+use crate::stream::find_last_cut;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -46,6 +47,7 @@ async fn backfill_alone(
     let (sender, commits) = mpsc::unbounded_channel();
     let audit = AuditedRun::begin(opened.state.clone(), &opened.audited_as(&config), "backfill").await;
     let followed = tokio::spawn(follow_commits(opened.lake.clone(), config.clone(), book.clone(), audit.clone(), commits));
+    let is_of_all = request.tables.is_empty();
     let capture = {
         let context = capture_context(&config, &opened, &status, &book);
         async move {
@@ -53,8 +55,11 @@ async fn backfill_alone(
             keep_running("capture", capture_stopped.clone(), start).await
         }
     };
+    // before the capture begins: all that it copies comes behind
+    let last = if is_of_all { find_last_cut(opened.log.as_ref()).await?.cut } else { None };
     let apply = {
-        let ground = ground(&config, &opened, &status, sender);
+        let anew_behind = last.map(|(cut, _)| cut);
+        let ground = Ground { anew_behind, ..ground(&config, &opened, &status, sender) };
         async move {
             let passed = Passed::default();
             keep_running("merge", apply_stopped.clone(), || apply_ruled(&ground, &book, &passed, apply_stopped.clone())).await

@@ -290,7 +290,7 @@ pub(super) fn ground(config: &Config, opened: &Opened, status: &Status, told: mp
         spill: SpillFolder::new(&config.lake.spill_dir),
     };
     let lake = LakeWriter::new(opened.lake.clone(), options);
-    Ground { log: opened.log.clone(), lake, config, status: status.clone(), told, edge: None, turn: None }
+    Ground { log: opened.log.clone(), lake, config, status: status.clone(), told, edge: None, turn: None, anew_behind: None }
 }
 
 /// Waits for the signal or for a half's end, and stops the halves in their order.

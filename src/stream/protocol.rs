@@ -401,7 +401,7 @@ fn point(header: &ChunkHeader) -> CutPoint {
 
 fn missing() -> Error {
     Error::new(Area::Stream, Kind::Corrupt, "records are missing on the stream").remedy(
-        "if the stream's retention was too short, take the tables anew with `binlake backfill`; else restore the stream's files",
+        "if the stream's retention was too short, or the lake is another, take all tables anew with `binlake backfill`; else restore the stream's files",
     )
 }
 

@@ -225,6 +225,37 @@ async fn a_table_whose_folder_was_removed_is_copied_anew() {
     assert!(pipeline.ok(&["verify"]).contains(": equal, "));
 }
 
+/// Where the stream no longer has what any table lacks, a copy of all of them brings them back: the remedy that is named.
+#[tokio::test]
+async fn a_lake_that_is_gone_is_made_anew_though_the_stream_begins_later() {
+    let (server, database) = scene("lake_gone").await;
+    let mut client = server.client().await;
+    client.run(&format!("CREATE TABLE {database}.other (id INT PRIMARY KEY AUTO_INCREMENT, v TEXT)")).await;
+    let pipeline = Pipeline::new(server, &format!("[[table]]\nsource = \"{database}.*\"\n"));
+    let short = "[stream]\nretention = \"1ms\"\nretention_size = \"1KB\"\nsegment_size = \"10KB\"\n";
+    pipeline.set_config(&pipeline.config().replace("[stream]\n", short));
+    let service = pipeline.run();
+    pipeline.catches_up(server, &database, "Orders").await;
+    for _ in 0..5 {
+        let rows = "SELECT SHA2(RAND(), 512) FROM information_schema.columns LIMIT 200";
+        client.run(&format!("INSERT INTO {database}.other (v) {rows}")).await;
+        pipeline.catches_up(server, &database, "other").await;
+    }
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+
+    std::fs::remove_dir_all(pipeline.lake()).unwrap();
+    let refused = pipeline.answer(&["run", "--log-level", "off"]);
+    assert_eq!((refused.code, refused.err.lines().count()), (4, 1), "{}", refused.err);
+    assert!(refused.err.contains("take all tables anew with `binlake backfill`"), "{}", refused.err);
+    pipeline.ok(&["backfill"]);
+    let service = pipeline.run();
+    client.run(&format!("INSERT INTO {database}.other (v) VALUES ('new')")).await;
+    pipeline.catches_up(server, &database, "other").await;
+    pipeline.catches_up(server, &database, "Orders").await;
+    assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    assert!(pipeline.ok(&["verify"]).contains(": equal, "));
+}
+
 #[tokio::test]
 async fn capture_and_merge_as_processes_of_their_own() {
     let (server, database) = scene("apart").await;

@@ -35,7 +35,7 @@ pub(super) use ruled::{Edge, NewRules, Turn, apply_ruled};
 pub(super) use shared::{Ground, apply_shared};
 
 use crate::error::{Error, Kind, Result};
-use crate::event::TableId;
+use crate::event::{CutPoint, TableId};
 use crate::merge::{Checkpoint, SpillFolder, TableRules};
 use crate::pipeline::share::Need;
 use crate::pipeline::status::{Status, TableStage};
@@ -144,6 +144,8 @@ pub struct Apply {
     new_rules: Option<NewRules>,
     /// Ends the loop at its last cut.
     turn: Option<Turn>,
+    /// Behind this cut all tables are copied anew.
+    anew_behind: Option<CutPoint>,
     /// Told when the loop ends.
     let_go: watch::Sender<bool>,
 }

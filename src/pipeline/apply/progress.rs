@@ -45,6 +45,11 @@ impl Progress {
         (self.start, self.floor) = (None, Some(cut));
     }
 
+    /// Reading began here, behind the cut before which nothing counts: commits before the first cut that is reached say so.
+    pub(super) fn begin_at(&mut self, start: Resume) {
+        self.start = Some(start);
+    }
+
     /// Whether a table that `counts` needs what lies before a cut.
     pub(super) fn needs_before(&self, cut: CutPoint, counts: impl Fn(&TableId) -> bool) -> bool {
         let lies_before = |resume: &Option<Resume>| resume.as_ref().is_none_or(|resume| resume.point() < cut);

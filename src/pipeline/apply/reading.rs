@@ -4,6 +4,7 @@ use super::Apply;
 use super::tables::AppliedTable;
 use crate::error::{Error, Kind, Result};
 use crate::event::{CutPoint, TableId};
+use crate::merge::Resume;
 use crate::stream::{Consumer, LaneEvent, LogPosition};
 
 impl Apply {
@@ -17,7 +18,13 @@ impl Apply {
             };
             match opened {
                 Err(error) => self.strand(error)?,
-                opened => return opened,
+                Ok(opened) => {
+                    if let (None, Some(cut)) = (&start, self.progress.floor()) {
+                        let log_position = opened.position().0.clone();
+                        self.progress.begin_at(Resume { epoch: cut.epoch, cut: cut.number, log_position });
+                    }
+                    return Ok(opened);
+                }
             }
         }
     }
@@ -25,8 +32,15 @@ impl Apply {
     /// The stream can't be read from where it is needed first: stops the tables that need it there, if others begin later.
     pub(super) fn strand(&mut self, error: Error) -> Result<()> {
         let stranded = self.progress.stranded();
-        if error.kind() != Kind::Corrupt || self.last_cut.is_some() || stranded.is_empty() {
+        if error.kind() != Kind::Corrupt || self.last_cut.is_some() {
             return Err(error);
+        }
+        if stranded.is_empty() {
+            let Some(cut) = self.anew_behind.take() else { return Err(error) };
+            tracing::warn!(%error, %cut, "the stream no longer has what the tables lack; they are copied anew, and read behind this cut");
+            self.progress.begin_behind(cut);
+            self.tables.values_mut().for_each(|applied| applied.pending.begin_anew());
+            return Ok(());
         }
         let said = error.to_string();
         for table in stranded {

@@ -51,6 +51,8 @@ pub(in crate::pipeline) struct Ground {
     pub(in crate::pipeline) edge: Option<Edge>,
     /// Ends the loop at its last cut.
     pub(in crate::pipeline) turn: Option<Turn>,
+    /// Behind this cut all tables are copied anew: nothing before it is needed, should the stream no longer have it.
+    pub(in crate::pipeline) anew_behind: Option<CutPoint>,
 }
 
 impl Ground {

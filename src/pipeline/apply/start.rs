@@ -24,7 +24,8 @@ impl Apply {
         status: Status,
         told: mpsc::UnboundedSender<Applied>,
     ) -> Result<Self> {
-        Self::start_on(&Ground { log, lake, config, status, told, edge: None, turn: None }, &Gone::default()).await
+        Self::start_on(&Ground { log, lake, config, status, told, edge: None, turn: None, anew_behind: None }, &Gone::default())
+            .await
     }
 
     /// The same; tables that go by other rules are not in the last cut any more, and may need some of what lies before it.
@@ -84,7 +85,7 @@ impl Apply {
         tables: BTreeMap<TableId, AppliedTable>,
         durable: BTreeMap<TableId, Option<Resume>>,
     ) -> Self {
-        let Ground { log, lake, config, status, told, edge, turn } = ground;
+        let Ground { log, lake, config, status, told, edge, turn, anew_behind } = ground;
         Self {
             erasing: Erasing::of(lake.erasures()),
             log,
@@ -104,6 +105,7 @@ impl Apply {
             edge,
             new_rules: None,
             turn,
+            anew_behind,
             let_go: watch::Sender::new(false),
         }
     }
