@@ -49,7 +49,13 @@ impl Apply {
             Ok(None) => {}
             Ok(Some((checkpoint, summary))) => {
                 if contents.is_some() && summary.is_some() {
-                    let _ = self.told.send(Applied::Commit(Box::new(AppliedCommit { table, checkpoint, summary, items: None, contents })));
+                    let _ = self.told.send(Applied::Commit(Box::new(AppliedCommit {
+                        table,
+                        checkpoint,
+                        summary,
+                        items: None,
+                        contents,
+                    })));
                 }
             }
             Err(error) if self.is_given_way(&table, &error) => {}
