@@ -213,7 +213,7 @@ async fn make(url: &KinesisUrl) -> Result<Client> {
 
 /// The answer has seconds as a binary fraction, of which .86 is a little less: cut off, it would be another millisecond than other libraries have, and
 /// than a stream's name has for them.
-fn nearest_micros(time: DateTime) -> Timestamp {
+pub(super) fn nearest_micros(time: DateTime) -> Timestamp {
     Timestamp::from_micros(time.secs() * 1_000_000 + i64::from((time.subsec_nanos() + 500) / 1000))
 }
 

@@ -1,6 +1,6 @@
 //! Reading one shard: a task that polls it, or takes what a subscription gives, and tells a [`super::StreamReader`] what it found.
 
-use super::client::StreamClient;
+use super::client::{StreamClient, nearest_micros};
 use super::fan_out::FanOut;
 use super::position::{ShardId, ShardPlace};
 use super::shards::lost;
@@ -282,11 +282,24 @@ fn taken(shard: &Arc<str>, record: Record) -> StreamRecord {
         shard: shard.clone(),
         sequence_number: record.sequence_number,
         partition_key: record.partition_key,
-        arrived: arrived.map(|time| Timestamp::from_micros(time.secs() * 1_000_000 + i64::from(time.subsec_nanos() / 1000))),
+        arrived: arrived.map(nearest_micros),
         data: record.data.into_inner().into(),
     }
 }
 
 pub(super) fn datetime(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.as_micros().div_euclid(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_kinesis::primitives::Blob;
+
+    #[test]
+    fn a_record_arrived_at_the_millisecond_that_was_written() {
+        let record = Record::builder().sequence_number("1").partition_key("k").data(Blob::new(""));
+        let record = record.approximate_arrival_timestamp(DateTime::from_secs_f64(1_795_336_375.218)).build().unwrap();
+        assert_eq!(taken(&"shard".into(), record).arrived.unwrap().as_micros(), 1_795_336_375_218_000);
+    }
 }
