@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Operato
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 use std::sync::Arc;
 
-/// A session in which `TIMESTAMP` has microseconds, and texts and dates are compared as such with times.
+/// A session in which `TIMESTAMP` and `now()` have microseconds, and texts and dates beside times are such times.
 pub(crate) fn in_microseconds(builder: SessionStateBuilder) -> SessionState {
     let mut state = builder.with_type_planner(type_planner()).build();
     // it takes any number of them
@@ -49,11 +49,17 @@ const COMPARISONS: [Operator; 8] = [
     Operator::IsNotDistinctFrom,
 ];
 
+/// Functions whose arguments are of one type.
+const OF_ONE_TYPE: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
+
+fn is_time(of: &DataType) -> bool {
+    matches!(of, DataType::Timestamp(TimeUnit::Microsecond, _))
+}
+
 /// `expr` as a time like `of`, if that is one in microseconds and it is a text or a date.
 fn alike(expr: Expr, of: &DataType, schema: &DFSchema) -> Expr {
-    let is_time = matches!(of, DataType::Timestamp(TimeUnit::Microsecond, _));
     match expr.get_type(schema) {
-        Ok(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Date32) if is_time => cast(expr, of.clone()),
+        Ok(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Date32) if is_time(of) => cast(expr, of.clone()),
         _ => expr,
     }
 }
@@ -80,6 +86,16 @@ impl FunctionRewrite for Microseconds {
                 let of = kind(&list.expr);
                 list.list = list.list.into_iter().map(|expr| alike(expr, &of, schema)).collect();
                 Transformed::yes(Expr::InList(list))
+            }
+            Expr::ScalarFunction(ref call) if call.name() == "now" => match kind(&expr) {
+                DataType::Timestamp(_, zone) => Transformed::yes(cast(expr, DataType::Timestamp(TimeUnit::Microsecond, zone))),
+                _ => Transformed::no(expr),
+            },
+            Expr::ScalarFunction(mut call) if OF_ONE_TYPE.contains(&call.name()) => {
+                if let Some(of) = call.args.iter().map(kind).find(is_time) {
+                    call.args = call.args.into_iter().map(|expr| alike(expr, &of, schema)).collect();
+                }
+                Transformed::yes(Expr::ScalarFunction(call))
             }
             other => Transformed::no(other),
         })
@@ -118,6 +134,9 @@ mod tests {
             ("CAST(ends AS TIMESTAMP) > '2026-01-01 23:59:59'", 1),
             ("ends > now()", 1),
             ("ends < '2026-01-02'", 1),
+            ("least(ends, now()) < '2100-01-01'", 3),
+            ("nullif(ends, '9999-12-31 23:59:59.999999') IS NULL", 2),
+            ("coalesce(ends, '9999-12-31') >= '9999-12-31'", 2),
         ] {
             assert_eq!(count_where(condition).await, count, "{condition}");
         }
