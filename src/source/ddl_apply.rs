@@ -4,7 +4,7 @@ use super::columns::ColumnBuilder;
 use super::ddl::Clause;
 use super::ddl_column::{ColumnDefinition, Place};
 use super::ddl_fill::existing_value;
-use super::shape::{BACKFILL, RENAMED, TypeChange, keeps_key_bytes, type_change};
+use super::shape::{BACKFILL, RENAMED, TypeChange, keeps_key_bytes, may_not_fit, type_change};
 use super::tracked::{CaptureRule, stops_table};
 use super::value::Value;
 use crate::error::{Error, Result};
@@ -103,6 +103,9 @@ fn modify(
         TypeChange::Wider => return Err(fails("the key's type was changed")),
         TypeChange::Other => return Err(fails("a column's type was changed")),
     }
+    if !is_strict && may_not_fit(&old.source_type, &source_type) {
+        return Err(fails("a column's type was changed in a session that may have altered its values silently"));
+    }
     let may_alter = old.source_type != source_type || old.nullable && !definition.is_nullable;
     if may_alter && change != TypeChange::Wider && !is_strict && old.nullable && !definition.is_nullable {
         return Err(fails("a column became NOT NULL in a session that may have altered its values silently"));
@@ -180,6 +183,23 @@ mod tests {
         assert_eq!(schema.key, [1]);
         let fill = fill.unwrap();
         assert_eq!((fill.num_columns(), fill.column(0).as_primitive::<Int32Type>().value(0)), (1, 7));
+    }
+
+    #[test]
+    fn a_session_that_alters_values_silently_stops_the_table_where_it_may_have() {
+        let altered = |sql: &str, is_strict| {
+            let Some(Effect::Alter { clauses, .. }) = effects(&format!("ALTER TABLE orders {sql}"), "shop").pop() else {
+                panic!("{sql}")
+            };
+            let mut known = orders();
+            known.columns.push(Column { name: "count".into(), source_type: SourceType::Int { unsigned: false }, nullable: true });
+            alter(&known, &CaptureRule::default(), &clauses, is_strict)
+        };
+        for sql in ["MODIFY count INT UNSIGNED", "MODIFY count SMALLINT"] {
+            altered(sql, true).unwrap();
+            assert!(altered(sql, false).unwrap_err().to_string().contains("silently"), "{sql}");
+        }
+        altered("MODIFY count BIGINT", false).unwrap();
     }
 
     #[test]

@@ -58,10 +58,39 @@ pub(crate) fn type_change(old: &SourceType, new: &SourceType) -> TypeChange {
         (T::DateTime { fsp }, T::DateTime { fsp: more }) | (T::Timestamp { fsp }, T::Timestamp { fsp: more }) => {
             if_same(fsp <= more)
         }
-        // MariaDB's JSON is text
-        (T::Json, T::Text { .. }) | (T::Text { .. }, T::Json) => TypeChange::None,
+        // MariaDB's JSON is text; MySQL's is written anew when a text becomes one
+        (T::Json, T::Text { .. }) => TypeChange::None,
         _ => TypeChange::Other,
     }
+}
+
+/// Whether values of type `old` may not fit `new`: a session that isn't strict alters them, and the binlog doesn't say so.
+pub(crate) fn may_not_fit(old: &SourceType, new: &SourceType) -> bool {
+    use SourceType as T;
+    let lacks = |old: &[String], new: &[String]| old.iter().any(|member| !new.contains(member));
+    match (old, new) {
+        (T::Enum { members: old }, T::Enum { members: new }) | (T::Set { members: old }, T::Set { members: new }) => lacks(old, new),
+        (old, new) => match (integer_range(old), integer_range(new)) {
+            (Some(old), Some(new)) => old.0 < new.0 || old.1 > new.1,
+            _ => false,
+        },
+    }
+}
+
+/// The least and the greatest number of an integer type.
+fn integer_range(kind: &SourceType) -> Option<(i128, i128)> {
+    use SourceType as T;
+    let (bits, unsigned) = match kind {
+        // it is a TINYINT at the source
+        T::Bool => (8, false),
+        T::TinyInt { unsigned } => (8, *unsigned),
+        T::SmallInt { unsigned } => (16, *unsigned),
+        T::MediumInt { unsigned } => (24, *unsigned),
+        T::Int { unsigned } => (32, *unsigned),
+        T::BigInt { unsigned } => (64, *unsigned),
+        _ => return None,
+    };
+    Some(if unsigned { (0, (1 << bits) - 1) } else { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) })
 }
 
 /// Whether a key's values, wider now, are the same bytes as before: else a key's rows would change their lane and overtake each other.
@@ -189,6 +218,7 @@ mod tests {
         use TypeChange::{None, Other, Wider};
         let int = |unsigned| T::Int { unsigned };
         let decimal = |precision, scale| T::Decimal { precision, scale };
+        let text = || T::Text { charset: "utf8mb4".into(), max_bytes: 0 };
         let cases = [
             (T::TinyInt { unsigned: true }, T::MediumInt { unsigned: false }, None),
             (int(false), T::BigInt { unsigned: false }, Wider),
@@ -208,10 +238,17 @@ mod tests {
             (T::Binary { fixed_bytes: 4 }, T::Binary { fixed_bytes: 8 }, Other),
             (T::Bit { bits: 1 }, T::Bit { bits: 2 }, Other),
             (T::Year, int(false), Other),
+            (text(), T::Json, Other),
+            (T::Json, text(), None),
         ];
         for (old, new, expected) in cases {
             assert_eq!(type_change(&old, &new), expected, "{old:?} -> {new:?}");
         }
+        let members = |all: &[&str]| all.iter().map(|member| (*member).to_owned()).collect::<Vec<_>>();
+        let (all, few) = (T::Enum { members: members(&["a", "b"]) }, T::Enum { members: members(&["b"]) });
+        assert!(may_not_fit(&all, &few) && !may_not_fit(&few, &all));
+        assert!(may_not_fit(&int(false), &int(true)) && may_not_fit(&int(false), &T::TinyInt { unsigned: false }));
+        assert!(!may_not_fit(&int(true), &T::BigInt { unsigned: false }) && !may_not_fit(&T::Bool, &int(false)));
         assert!(keeps_key_bytes(&int(false), &T::BigInt { unsigned: false }));
         assert!(!keeps_key_bytes(&int(true), &T::BigInt { unsigned: true }));
         assert!(!keeps_key_bytes(&decimal(10, 2), &decimal(12, 4)));
