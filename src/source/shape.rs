@@ -69,7 +69,9 @@ pub(crate) fn may_not_fit(old: &SourceType, new: &SourceType) -> bool {
     use SourceType as T;
     let lacks = |old: &[String], new: &[String]| old.iter().any(|member| !new.contains(member));
     match (old, new) {
-        (T::Enum { members: old }, T::Enum { members: new }) | (T::Set { members: old }, T::Set { members: new }) => lacks(old, new),
+        (T::Enum { members: old }, T::Enum { members: new }) | (T::Set { members: old }, T::Set { members: new }) => {
+            lacks(old, new)
+        }
         (old, new) => match (integer_range(old), integer_range(new)) {
             (Some(old), Some(new)) => old.0 < new.0 || old.1 > new.1,
             _ => false,
