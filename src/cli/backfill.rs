@@ -54,7 +54,10 @@ impl Backfill {
         let request = BackfillRequest { tables: self.table, filter: self.filter };
         let outcome = Box::pin(backfill(config, request, status.clone(), stopped)).await;
         progress.abort();
-        outcome.map_err(|error| beside_a_service(error, address, &asked, filter.as_deref()))?;
+        if !outcome.map_err(|error| beside_a_service(error, address, &asked, filter.as_deref()))? {
+            tracing::warn!("stopped before all was copied; the same once more, or `binlake run`, goes on");
+            return Ok(Answer::No);
+        }
         let view = status.view();
         let committed: u64 = view.tables.values().map(|table| table.inserted + table.updated).sum();
         tracing::info!(tables = view.tables.len(), rows = committed, "backfill done");

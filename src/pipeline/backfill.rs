@@ -3,7 +3,7 @@
 use super::after_commit::{AuditedRun, follow_commits};
 use super::apply::{Ground, apply_ruled};
 use super::capture::{self, BackfillRequest};
-use super::lookups::read_lookups;
+use super::lookups::read_others;
 use super::rules::{Passed, RulesBook};
 use super::run::{Halves, Opened, capture_context, ground, watch_over};
 use super::status::Status;
@@ -14,13 +14,19 @@ use crate::error::Result;
 use crate::stream::find_last_cut;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
 
-/// Snapshots what `request` names, commits it, and returns. When `shutdown` resolves before, what is left is done by the next backfill or run.
+/// Snapshots what `request` names, commits it, and returns whether it did: when `shutdown` resolves before, what is left is done by the next backfill or run.
 ///
 /// # Errors
 /// What kept a half from running, with the right exit code.
-pub async fn backfill(config: Config, request: BackfillRequest, status: Status, shutdown: impl Future<Output = ()>) -> Result<()> {
+pub async fn backfill(
+    config: Config,
+    request: BackfillRequest,
+    status: Status,
+    shutdown: impl Future<Output = ()>,
+) -> Result<bool> {
     let config = Arc::new(config);
     let lead = claim_alone(&config).await?;
     let keeping = lead.clone();
@@ -36,12 +42,12 @@ async fn backfill_alone(
     request: BackfillRequest,
     status: Status,
     shutdown: impl Future<Output = ()>,
-) -> Result<()> {
+) -> Result<bool> {
     let opened = Opened::open(&config, Halves::Both).await?;
     let book = RulesBook::open(&config, &opened, Halves::Both).await?;
     book.begin(&opened.log).await?;
     let in_force = book.config_of(book.newest())?;
-    read_lookups(&in_force, &opened.lake).await?;
+    read_others(&in_force, &opened.lake).await?;
     let (stop_capture, capture_stopped) = watch::channel(false);
     let (stop_apply, apply_stopped) = watch::channel(false);
     let (sender, commits) = mpsc::unbounded_channel();
@@ -59,15 +65,20 @@ async fn backfill_alone(
     let last = if is_of_all { find_last_cut(opened.log.as_ref()).await?.cut } else { None };
     let apply = {
         let anew_behind = last.map(|(cut, _)| cut);
-        let ground = Ground { anew_behind, ..ground(&config, &opened, &status, sender) };
+        let ground = Ground { anew_behind, is_copy: true, ..ground(&config, &opened, &status, sender) };
         async move {
             let passed = Passed::default();
             keep_running("merge", apply_stopped.clone(), || apply_ruled(&ground, &book, &passed, apply_stopped.clone())).await
         }
     };
+    let was_stopped = AtomicBool::new(false);
+    let shutdown = async {
+        shutdown.await;
+        was_stopped.store(true, Ordering::Relaxed);
+    };
     // the capture's end is the snapshot's: it stops the apply loop as a signal would
     let outcome = Box::pin(watch_over(capture, apply, Halves::Both, &status, &stop_capture, &stop_apply, shutdown)).await;
     let _ = followed.await;
     audit.end(&outcome).await;
-    outcome
+    outcome.map(|()| !was_stopped.load(Ordering::Relaxed))
 }

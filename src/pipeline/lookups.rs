@@ -36,6 +36,25 @@ pub async fn read_lookups(config: &Config, lake: &Lake) -> Result<()> {
     Ok(())
 }
 
+/// Reads once what a copy doesn't fill itself, so that what can't be read is said before anything is copied. Tables may be yet to come.
+///
+/// # Errors
+/// If one can't be read, or is filled by a delivery that hasn't begun.
+pub(super) async fn read_others(config: &Config, lake: &Lake) -> Result<()> {
+    for lookup in joined(config) {
+        if let Some(delivered) = filled_by(config, &lookup) {
+            let unfilled = ensure_filled(&delivered).await;
+            unfilled.map_err(|error| {
+                error.with("lookup", lookup.name()).remedy("start `binlake run`: it delivers, and a copy doesn't")
+            })?;
+        }
+        if !matches!(lookup.config().url, LookupUrl::Table(_)) {
+            read(&lookup, lake).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Keeps the lookups that transforms join fresh until the set is dropped.
 pub(super) fn keep_lookups(config: &Config, lake: &Lake, status: &Status) -> JoinSet<()> {
     let used = joined(config);
@@ -83,7 +102,13 @@ async fn ensure_filled(delivered: &Delivered) -> Result<()> {
 
 async fn read(lookup: &Lookup, lake: &Lake) -> Result<()> {
     match &lookup.config().url {
-        LookupUrl::Table(table) => lookup.take(Items::Typed(table_rows(table, lake).await?)),
+        LookupUrl::Table(table) if Table::exists(lake.store(), &lake.table_path(table.database(), table.name())).await? => {
+            lookup.take(Items::Typed(table_rows(table, lake).await?))
+        }
+        LookupUrl::Table(table) => {
+            let early = Error::new(Area::Lake, Kind::Transient, "the lookup's table has no commit yet").with("table", table);
+            Err(early.remedy("it is read as soon as it has one; if none comes, correct the lookup's `url`, or replicate the table"))
+        }
         _ => lookup.read().await,
     }
 }

@@ -290,7 +290,17 @@ pub(super) fn ground(config: &Config, opened: &Opened, status: &Status, told: mp
         spill: SpillFolder::new(&config.lake.spill_dir),
     };
     let lake = LakeWriter::new(opened.lake.clone(), options);
-    Ground { log: opened.log.clone(), lake, config, status: status.clone(), told, edge: None, turn: None, anew_behind: None }
+    Ground {
+        log: opened.log.clone(),
+        lake,
+        config,
+        status: status.clone(),
+        told,
+        edge: None,
+        turn: None,
+        anew_behind: None,
+        is_copy: false,
+    }
 }
 
 /// Waits for the signal or for a half's end, and stops the halves in their order.
@@ -307,8 +317,12 @@ pub(super) async fn watch_over(
     let (mut capture, mut apply, mut shutdown) = (Box::pin(capture), Box::pin(apply), Box::pin(shutdown));
     let mut captured = None;
     let mut applied = None;
+    let mut is_asked = false;
     tokio::select! {
-        () = &mut shutdown => tracing::info!("stopping: what was captured is committed"),
+        () = &mut shutdown => {
+            is_asked = true;
+            tracing::info!("stopping: what was captured is committed");
+        }
         outcome = &mut capture, if halves != Halves::Merge => captured = Some(outcome),
         outcome = &mut apply, if halves != Halves::Capture => applied = Some(outcome),
     }
@@ -331,6 +345,13 @@ pub(super) async fn watch_over(
         }
     };
     stop_apply.send_replace(true);
+    if applied.is_none() && captured.is_ok() && !is_asked {
+        // a copy is done when all of it is in the lake, however long that takes
+        tokio::select! {
+            outcome = &mut apply => applied = Some(outcome),
+            () = &mut shutdown => tracing::info!("stopping: what is not committed yet is committed by the next run"),
+        }
+    }
     let applied = match applied {
         Some(outcome) => outcome,
         None => within_grace("merge", STOP_GRACE, apply).await,
@@ -347,5 +368,40 @@ async fn within_grace(half: &'static str, grace: Duration, end: impl Future<Outp
             tracing::warn!(half, "it takes too long to finish, and is ended");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    /// How long it took, whether the merge came to its end, and the outcome; the merge takes ten minutes from when it is told to stop.
+    async fn ended(capture: impl Future<Output = Result<()>>, shutdown: impl Future<Output = ()>) -> (Duration, bool, Result<()>) {
+        let (stop_capture, _kept) = watch::channel(false);
+        let (stop_apply, mut stopped) = watch::channel(false);
+        let (began, mut is_done) = (Instant::now(), false);
+        let apply = async {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            sleep(STOP_GRACE * 10).await;
+            is_done = true;
+            Ok(())
+        };
+        let outcome = watch_over(capture, apply, Halves::Both, &Status::new(), &stop_capture, &stop_apply, shutdown).await;
+        (began.elapsed(), is_done, outcome)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_ends_when_all_of_it_is_in_the_lake() {
+        let (took, is_done, outcome) = ended(async { Ok(()) }, std::future::pending()).await;
+        assert!(outcome.is_ok() && is_done && took >= STOP_GRACE * 10, "{took:?}");
+        // who is asked to stop does so soon, also then
+        let (took, is_done, outcome) = ended(async { Ok(()) }, sleep(STOP_GRACE)).await;
+        assert!(outcome.is_ok() && !is_done && took <= STOP_GRACE * 2, "{took:?}");
+        let (took, is_done, outcome) = ended(std::future::pending(), sleep(STOP_GRACE)).await;
+        assert!(outcome.is_ok() && !is_done && took <= STOP_GRACE * 3, "{took:?}");
+        // and so does what can't go on
+        let (took, is_done, outcome) = ended(async { Err(Error::bug("x")) }, std::future::pending()).await;
+        assert!(outcome.is_err() && !is_done && took <= STOP_GRACE, "{took:?}");
     }
 }

@@ -12,6 +12,7 @@
 //! back until their item is there: that would wait for ever for the cut at which it comes.
 
 use super::Apply;
+use super::tables::{AppliedTable, Standing};
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::dead_letter_table;
@@ -26,6 +27,11 @@ use tokio::time::Instant;
 
 /// How long a table waits for the one that it joins before the log says so.
 const JOINED_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long, at the end of a copy, a table waits for a lookup that isn't read yet.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it is.
+pub(super) const LOOKUP_LOOK: Duration = Duration::from_millis(100);
 
 /// A lookup whose items are to be those of a table's commit.
 #[derive(Debug, Clone)]
@@ -95,6 +101,25 @@ impl Apply {
     fn all_joins(&self, table: &TableId) -> Vec<(Arc<Lookup>, TableId)> {
         let transform = self.tables.get(table).and_then(|applied| applied.pending.treatment().transform.as_ref());
         transform.map_or_else(Vec::new, |transform| joined_tables(transform).filter(|(_, other)| other != table).collect())
+    }
+
+    /// Whether tables of a copy, at its end, wait for what its other tables fill. Those that have waited too long are stopped.
+    pub(super) fn waits_for_lookups(&mut self) -> Result<bool> {
+        let (Some(since), Some(cut)) = (&mut self.unread, &self.last_cut) else { return Ok(false) };
+        let waits = |applied: &AppliedTable| {
+            let is_whole = matches!(applied.standing, Standing::Live | Standing::Stopped(_));
+            is_whole && applied.pending.has_changes(cut.point) && !applied.pending.is_ready_but_for(&applied.ring)
+        };
+        let waiting: Vec<TableId> =
+            self.tables.iter().filter(|(_, applied)| waits(applied)).map(|(table, _)| table.clone()).collect();
+        if waiting.is_empty() || since.get_or_insert_with(Instant::now).elapsed() < LOOKUP_PATIENCE {
+            return Ok(!waiting.is_empty());
+        }
+        for table in waiting {
+            let unread = Error::new(Area::Lake, Kind::Data, "a lookup that the table joins can't be read");
+            self.fail(&table, unread.remedy("the log says why: correct it; then `binlake run`, or the copy once more, goes on"))?;
+        }
+        Ok(false)
     }
 
     /// Whether a commit is under way that sees `table` as it is.

@@ -45,6 +45,7 @@ use arrow::datatypes::SchemaRef;
 use commit::Job;
 use ended::Ended;
 use erasing::Erasing;
+use joined::LOOKUP_LOOK;
 use progress::Progress;
 use shared::{Shared, changed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,6 +147,8 @@ pub struct Apply {
     turn: Option<Turn>,
     /// Behind this cut all tables are copied anew.
     anew_behind: Option<CutPoint>,
+    /// Of a copy: since when, at its end, tables wait for lookups that aren't read yet.
+    unread: Option<Option<Instant>>,
     /// Told when the loop ends.
     let_go: watch::Sender<bool>,
 }
@@ -178,7 +181,8 @@ impl Apply {
             if let Some(position) = self.to_release.take() {
                 self.release(&position).await;
             }
-            if is_last && self.running.is_empty() && self.erasing.is_idle() && !self.is_unresolved() {
+            let waits_for_lookups = is_last && self.running.is_empty() && self.waits_for_lookups()?;
+            if is_last && self.running.is_empty() && self.erasing.is_idle() && !self.is_unresolved() && !waits_for_lookups {
                 return Ok(self.ended());
             }
             let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
@@ -208,6 +212,7 @@ impl Apply {
                 () = ruled::turned(&mut self.turn) => {}
                 // who stops commits all at the end; a look that is always due again would never let the stream say that it has no more
                 () = sleep_until(next_due), if !stopping && !self.is_unresolved() => {}
+                () = tokio::time::sleep(LOOKUP_LOOK), if waits_for_lookups => {}
                 event = consumer.next_if_any(), if may_read => {
                     let event = match event {
                         Ok(event) => event,

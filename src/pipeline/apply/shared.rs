@@ -53,6 +53,8 @@ pub(in crate::pipeline) struct Ground {
     pub(in crate::pipeline) turn: Option<Turn>,
     /// Behind this cut all tables are copied anew: nothing before it is needed, should the stream no longer have it.
     pub(in crate::pipeline) anew_behind: Option<CutPoint>,
+    /// It ends once all that was copied is in the lake: tables that wait for lookups are waited for.
+    pub(in crate::pipeline) is_copy: bool,
 }
 
 impl Ground {

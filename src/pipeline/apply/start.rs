@@ -24,8 +24,11 @@ impl Apply {
         status: Status,
         told: mpsc::UnboundedSender<Applied>,
     ) -> Result<Self> {
-        Self::start_on(&Ground { log, lake, config, status, told, edge: None, turn: None, anew_behind: None }, &Gone::default())
-            .await
+        Self::start_on(
+            &Ground { log, lake, config, status, told, edge: None, turn: None, anew_behind: None, is_copy: false },
+            &Gone::default(),
+        )
+        .await
     }
 
     /// The same; tables that go by other rules are not in the last cut any more, and may need some of what lies before it.
@@ -85,7 +88,7 @@ impl Apply {
         tables: BTreeMap<TableId, AppliedTable>,
         durable: BTreeMap<TableId, Option<Resume>>,
     ) -> Self {
-        let Ground { log, lake, config, status, told, edge, turn, anew_behind } = ground;
+        let Ground { log, lake, config, status, told, edge, turn, anew_behind, is_copy } = ground;
         Self {
             erasing: Erasing::of(lake.erasures()),
             log,
@@ -106,6 +109,7 @@ impl Apply {
             new_rules: None,
             turn,
             anew_behind,
+            unread: is_copy.then_some(None),
             let_go: watch::Sender::new(false),
         }
     }

@@ -60,7 +60,7 @@ pub(super) struct AppliedTable {
     history: Option<HistoryRule>,
     children: ChildSpecs,
     /// Lookups of tables that join this one: it begins without them.
-    ring: BTreeSet<String>,
+    pub(super) ring: BTreeSet<String>,
     /// The table whose history, or child, has this one's name; and which of them.
     owner: Option<(TableId, &'static str)>,
     last_started: Option<Instant>,

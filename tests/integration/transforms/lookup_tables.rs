@@ -37,6 +37,21 @@ async fn another_replicated_table_is_joined() {
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
 }
 
+/// The other table has no commit yet when the copy begins.
+#[tokio::test]
+async fn a_first_backfill_joins_what_it_copies() {
+    let (server, database, mut client) = sales("lookup_backfill").await;
+    countries(&mut client, "IN-India").await;
+    let pipeline = Pipeline::new(server, &tables(&database, "1h"));
+    pipeline.ok(&["backfill"]);
+    let columns = ["id", "location", "combinedname"];
+    let expected = ["1 India IN-India", "2 Chad NULL", "3 NULL NULL", "4 USA NULL", "5 India IN-India"];
+    assert_eq!(shown(&pipeline, &database, "sales", &columns), expected);
+    client.run("UPDATE country SET combinedname = 'IN' WHERE countryname = 'India'").await;
+    pipeline.ok(&["backfill", "--table", &format!("{database}.sales"), "--table", &format!("{database}.country")]);
+    assert_eq!(shown(&pipeline, &database, "sales", &columns)[0], "1 India IN");
+}
+
 /// However seldom a lookup is read again, a commit of its table is news.
 #[tokio::test]
 async fn rows_are_joined_anew_when_the_other_table_has_a_commit() {
