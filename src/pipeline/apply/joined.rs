@@ -105,14 +105,14 @@ impl Apply {
 
     /// Whether tables of a copy, at its end, wait for what its other tables fill. Those that have waited too long are stopped.
     pub(super) fn waits_for_lookups(&mut self) -> Result<bool> {
-        let (Some(since), Some(cut)) = (&mut self.unread, &self.last_cut) else { return Ok(false) };
+        let Some(cut) = self.last_cut.as_ref().filter(|_| self.is_copy) else { return Ok(false) };
         let waits = |applied: &AppliedTable| {
             let is_whole = matches!(applied.standing, Standing::Live | Standing::Stopped(_));
             is_whole && applied.pending.has_changes(cut.point) && !applied.pending.is_ready_but_for(&applied.ring)
         };
         let waiting: Vec<TableId> =
             self.tables.iter().filter(|(_, applied)| waits(applied)).map(|(table, _)| table.clone()).collect();
-        if waiting.is_empty() || since.get_or_insert_with(Instant::now).elapsed() < LOOKUP_PATIENCE {
+        if waiting.is_empty() || self.unread_since.get_or_insert_with(Instant::now).elapsed() < LOOKUP_PATIENCE {
             return Ok(!waiting.is_empty());
         }
         for table in waiting {

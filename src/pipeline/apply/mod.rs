@@ -147,8 +147,10 @@ pub struct Apply {
     turn: Option<Turn>,
     /// Behind this cut all tables are copied anew.
     anew_behind: Option<CutPoint>,
-    /// Of a copy: since when, at its end, tables wait for lookups that aren't read yet.
-    unread: Option<Option<Instant>>,
+    /// See [`Ground::is_copy`].
+    is_copy: bool,
+    /// Since when, at a copy's end, tables wait for lookups that aren't read yet.
+    unread_since: Option<Instant>,
     /// Told when the loop ends.
     let_go: watch::Sender<bool>,
 }

@@ -109,7 +109,8 @@ impl Apply {
             new_rules: None,
             turn,
             anew_behind,
-            unread: is_copy.then_some(None),
+            is_copy,
+            unread_since: None,
             let_go: watch::Sender::new(false),
         }
     }
