@@ -22,6 +22,7 @@ pub use items::ItemColumns;
 pub use keep::keep_fresh;
 pub use read::{ItemValue, Items};
 pub use ring::leads_to;
+pub use typed::lake_type;
 
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;

@@ -88,8 +88,8 @@ fn unfit(lookup: &str, name: &str, wanted: &DataType, why: &str) -> Error {
         .remedy("declare the column with another type in [lookup] columns, or leave it out of them")
 }
 
-/// The lake's type for a type of a file; `None`: the column is left out.
-fn lake_type(data_type: &DataType) -> Option<DataType> {
+/// The lake's type for values of an Arrow type; `None`: there is none.
+pub fn lake_type(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 => DataType::Int32,
         DataType::UInt32 => DataType::Int64,

@@ -6,6 +6,7 @@ use super::lake::{LakeTable, Values};
 use super::mysql::{PATIENCE, Server, within};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -235,6 +236,13 @@ pub(crate) async fn source_rows(server: &Server, database: &str, name: &str) -> 
 /// `12:00:00.500000` → `12:00:00.5`.
 pub(crate) fn without_zeros(text: &str) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+}
+
+/// Adds to a file, in whatever folder.
+pub(crate) fn append(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut file = File::options().create(true).append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
 }
 
 /// The first rows that two sorted sets of rows don't share.

@@ -7,6 +7,7 @@ use crate::event::TableId;
 use crate::state::audit::LOST;
 use crate::state::{CommitCount, RunLabel, RunRow, RunStatus};
 use crate::time::Timestamp;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 pub(super) const PIPELINE: &str = "pipeline";
@@ -25,34 +26,39 @@ fn run_prefix(run: &RunLabel) -> String {
 }
 
 impl DynamoStore {
-    pub(in crate::state) async fn count_commit(&self, run: &RunLabel, table: &TableId, commit: &CommitCount) -> Result<()> {
+    /// An update of a table's row of a run, with the names and values by which it says whose it is; its expression has them all.
+    fn update_of_table(&self, run: &RunLabel, table: &TableId) -> UpdateItemFluentBuilder {
         let expires = Timestamp::now().as_micros() / 1_000_000 + KEPT_SECONDS;
-        let update = self
-            .client
+        self.client
             .update_item()
             .table_name(&*self.runs_table)
             .key(PIPELINE, text(&run.pipeline))
             .key(RUN, text(&format!("{}{table}", run_prefix(run))))
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#error", "error")
+            .expression_attribute_values(":run", text(&run.run_id))
+            .expression_attribute_values(":table", text(&table.to_string()))
+            .expression_attribute_values(":command", text(&run.command))
+            .expression_attribute_values(":started", text(&run.started_at.to_string()))
+            .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()))
+    }
+
+    pub(in crate::state) async fn count_commit(&self, run: &RunLabel, table: &TableId, commit: &CommitCount) -> Result<()> {
+        let update = self
+            .update_of_table(run, table)
             .update_expression(
-                "SET runId = :run, tableName = :table, command = :command, startedAt = :started, #status = :running, \
+                "SET runId = :run, tableName = :table, command = :command, startedAt = :started, #status = :status, \
                  #position = :position, sourceCommitTime = :time, instant = :instant, expiresAt = :expires \
                  REMOVE endedAt, #error \
                  ADD rowsInserted :inserted, rowsUpdated :updated, rowsDeleted :deleted, commits :one",
             )
             // an attempt whose answer was lost isn't counted twice
             .condition_expression("attribute_not_exists(instant) OR instant <> :instant")
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_names("#error", "error")
             .expression_attribute_names("#position", "position")
-            .expression_attribute_values(":run", text(&run.run_id))
-            .expression_attribute_values(":table", text(&table.to_string()))
-            .expression_attribute_values(":command", text(&run.command))
-            .expression_attribute_values(":started", text(&run.started_at.to_string()))
-            .expression_attribute_values(":running", text(RunStatus::Running.text()))
+            .expression_attribute_values(":status", text(RunStatus::Running.text()))
             .expression_attribute_values(":position", text(&commit.position))
             .expression_attribute_values(":time", text(&commit.source_commit_time.to_string()))
             .expression_attribute_values(":instant", text(&commit.instant))
-            .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()))
             .expression_attribute_values(":inserted", number(commit.inserted))
             .expression_attribute_values(":updated", number(commit.updated))
             .expression_attribute_values(":deleted", number(commit.deleted))
@@ -61,27 +67,15 @@ impl DynamoStore {
     }
 
     pub(in crate::state) async fn fail_table(&self, run: &RunLabel, table: &TableId, error: &str) -> Result<()> {
-        let expires = Timestamp::now().as_micros() / 1_000_000 + KEPT_SECONDS;
         let update = self
-            .client
-            .update_item()
-            .table_name(&*self.runs_table)
-            .key(PIPELINE, text(&run.pipeline))
-            .key(RUN, text(&format!("{}{table}", run_prefix(run))))
+            .update_of_table(run, table)
             .update_expression(
-                "SET runId = :run, tableName = :table, command = :command, startedAt = :started, #status = :failed, endedAt = :ended, \
+                "SET runId = :run, tableName = :table, command = :command, startedAt = :started, #status = :status, endedAt = :ended, \
                  #error = :error, expiresAt = :expires",
             )
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_names("#error", "error")
-            .expression_attribute_values(":run", text(&run.run_id))
-            .expression_attribute_values(":table", text(&table.to_string()))
-            .expression_attribute_values(":command", text(&run.command))
-            .expression_attribute_values(":started", text(&run.started_at.to_string()))
-            .expression_attribute_values(":failed", text(RunStatus::Failed.text()))
+            .expression_attribute_values(":status", text(RunStatus::Failed.text()))
             .expression_attribute_values(":ended", text(&Timestamp::now().to_string()))
-            .expression_attribute_values(":error", text(error))
-            .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()));
+            .expression_attribute_values(":error", text(error));
         update.send().await.map(|_| ()).map_err(|error| self.failed("a stopped table can't be noted", &error))
     }
 

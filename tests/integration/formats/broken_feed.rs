@@ -1,10 +1,8 @@
 //! A stream that others broke, beside one that goes on.
 
 use crate::mysql::{PATIENCE, eventually, within};
-use crate::service::Pipeline;
+use crate::service::{Pipeline, append};
 use crate::transforms::comes_to;
-use std::fs::File;
-use std::io::Write;
 
 const CONFIG: &str = r#"
 [lake]
@@ -27,10 +25,7 @@ key = ["id"]
 "#;
 
 fn add(pipeline: &Pipeline, file: &str, text: &str) {
-    let path = pipeline.path().join(file);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let mut file = File::options().create(true).append(true).open(path).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
+    append(&pipeline.path().join(file), text);
 }
 
 /// As a log is rotated: the file gets another name, and a new one its own.

@@ -2,9 +2,7 @@
 
 use crate::mysql::{PATIENCE, eventually, within};
 use crate::readers::{duckdb, hudi_rs};
-use crate::service::Pipeline;
-use std::fs::File;
-use std::io::Write;
+use crate::service::{Pipeline, append};
 use std::path::Path;
 
 pub(super) fn config(table: &str) -> String {
@@ -15,9 +13,7 @@ pub(super) fn config(table: &str) -> String {
 }
 
 pub(super) fn add(folder: &Path, file: &str, lines: &[&str]) {
-    std::fs::create_dir_all(folder.join("in")).unwrap();
-    let mut file = File::options().create(true).append(true).open(folder.join("in").join(file)).unwrap();
-    file.write_all(lines.iter().flat_map(|line| [*line, "\n"]).collect::<String>().as_bytes()).unwrap();
+    append(&folder.join("in").join(file), &lines.iter().flat_map(|line| [*line, "\n"]).collect::<String>());
 }
 
 pub(super) async fn comes_to(pipeline: &Pipeline, table: &str, columns: &[&str], expected: &[&str]) {

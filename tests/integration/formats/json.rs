@@ -1,9 +1,7 @@
 //! Tables fed by plain JSON records: as the impressions of the known system (scenario S2) arrive.
 
 use crate::mysql::{PATIENCE, eventually, within};
-use crate::service::Pipeline;
-use std::fs::File;
-use std::io::Write;
+use crate::service::{Pipeline, append};
 use std::path::Path;
 
 const CONFIG: &str = r#"
@@ -24,9 +22,7 @@ ordering = "orderdate"
 "#;
 
 fn add(folder: &Path, file: &str, lines: &[&str]) {
-    std::fs::create_dir_all(folder.join("impressions")).unwrap();
-    let mut file = File::options().create(true).append(true).open(folder.join("impressions").join(file)).unwrap();
-    file.write_all(lines.iter().flat_map(|line| [*line, "\n"]).collect::<String>().as_bytes()).unwrap();
+    append(&folder.join("impressions").join(file), &lines.iter().flat_map(|line| [*line, "\n"]).collect::<String>());
 }
 
 fn rows(pipeline: &Pipeline) -> Vec<String> {

@@ -2,9 +2,7 @@
 
 use super::OPEN_END;
 use crate::mysql::{PATIENCE, within};
-use crate::service::Pipeline;
-use std::fs::File;
-use std::io::Write;
+use crate::service::{Pipeline, append};
 
 const CONFIG: &str = r#"
 [lake]
@@ -26,10 +24,7 @@ columns = { name = "string" }
 "#;
 
 fn add(pipeline: &Pipeline, lines: &[&str]) {
-    let folder = pipeline.path().join("prices");
-    std::fs::create_dir_all(&folder).unwrap();
-    let mut file = File::options().create(true).append(true).open(folder.join("a.jsonl")).unwrap();
-    file.write_all(lines.iter().flat_map(|line| [*line, "\n"]).collect::<String>().as_bytes()).unwrap();
+    append(&pipeline.path().join("prices/a.jsonl"), &lines.iter().flat_map(|line| [*line, "\n"]).collect::<String>());
 }
 
 async fn comes_to(pipeline: &Pipeline, table: &str, columns: &[&str], expected: &[&str]) {

@@ -1,10 +1,8 @@
 //! A table that a stream of others feeds, changed live and killed: each record is of one set of rules, those behind the turn of the new ones, and none is lost or twice.
 
 use crate::mysql::{PATIENCE, eventually, within};
-use crate::service::Pipeline;
+use crate::service::{Pipeline, append};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write;
 
 /// A stream's format, and how it writes a record of `id`.
 struct Format {
@@ -49,14 +47,11 @@ impl Fed {
 
     /// So many records more.
     fn add(&mut self, count: u64) {
-        let folder = self.pipeline.path().join("in");
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut file = File::options().create(true).append(true).open(folder.join("a.jsonl")).unwrap();
         let lines = (0..count).map(|_| {
             self.next += 1;
             (self.format.line)(self.next) + "\n"
         });
-        file.write_all(lines.collect::<String>().as_bytes()).unwrap();
+        append(&self.pipeline.path().join("in/a.jsonl"), &lines.collect::<String>());
     }
 
     /// Key and era of each record, in the order of the stream.

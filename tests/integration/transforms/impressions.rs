@@ -6,10 +6,8 @@ use super::s2::{COLUMNS, MAPPING, NEW, OLD, impressions, make_countries, rename_
 use crate::dynamodb::DynamoDb;
 use crate::mysql::{Flavour, PATIENCE, Server, eventually, free_address, within};
 use crate::readers::{duckdb, hudi_rs};
-use crate::service::Pipeline;
+use crate::service::{Pipeline, append};
 use crate::surface::ask;
-use std::fs::File;
-use std::io::Write;
 
 /// Where the items are.
 struct Items {
@@ -28,10 +26,7 @@ fn impression(uuid: u64, country: &str) -> String {
 }
 
 fn add(pipeline: &Pipeline, lines: &str) {
-    let folder = pipeline.path().join("impressions");
-    std::fs::create_dir_all(&folder).unwrap();
-    let mut file = File::options().create(true).append(true).open(folder.join("all.jsonl")).unwrap();
-    file.write_all(lines.as_bytes()).unwrap();
+    append(&pipeline.path().join("impressions/all.jsonl"), lines);
 }
 
 const COUNTRIES: [&str; 5] = ["India", "USA", "Canada", "China", "Chad"];
