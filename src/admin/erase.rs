@@ -3,14 +3,13 @@
 use super::server::Admin;
 use crate::error::Kind;
 use crate::event::TableId;
-use crate::pipeline::{EraseProgress, SeenErasure, joined_key};
+use crate::pipeline::joined_key;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::net::SocketAddr;
 
 /// What it takes.
@@ -100,24 +99,4 @@ pub(super) async fn erase(
             no(status, error.to_string())
         }
     }
-}
-
-/// A request as `/status` has it.
-pub(super) fn shown(seen: &SeenErasure) -> Value {
-    let mut shown = json!({"table": seen.table.to_string(), "keys": seen.key_count, "asked_at": seen.asked_at.to_string()});
-    let more = match &seen.progress {
-        EraseProgress::Waiting => json!({"state": "waiting"}),
-        EraseProgress::Taken { by, steps, waits } => {
-            json!({"state": "running", "by": by, "steps": steps, "of": crate::pipeline::ERASE_STEPS, "waits": waits})
-        }
-        EraseProgress::Failed { reason } => json!({"state": "failed", "reason": reason}),
-        EraseProgress::Done { erased } => json!({
-            "state": "done", "rows": erased.rows, "versions": erased.versions, "elements": erased.elements, "letters": erased.letters,
-            "files": erased.files,
-        }),
-    };
-    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
-        shown.extend(more);
-    }
-    shown
 }

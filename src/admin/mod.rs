@@ -5,6 +5,7 @@
 //! has others proposed. Only reads [`crate::pipeline::Status`] and leaves requests
 //! there; a slow or broken client never holds the pipeline up.
 
+mod asked;
 mod config;
 mod erase;
 mod page;

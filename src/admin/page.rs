@@ -91,6 +91,7 @@ pub(super) fn json(view: &StatusView, readiness: &Readiness, now: Timestamp) -> 
     };
     let tables: serde_json::Map<String, Value> =
         view.tables.iter().map(|(table, status)| (table.to_string(), table_json(status))).collect();
+    let (erasures, maintenance) = super::asked::shown(&view.asked);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": reason.is_none(),
@@ -110,7 +111,8 @@ pub(super) fn json(view: &StatusView, readiness: &Readiness, now: Timestamp) -> 
             "age_seconds": lookup.read_at.map(|time| now.since(time).as_secs_f64()),
             "failure": lookup.failure,
         })).collect::<Vec<_>>(),
-        "erasures": view.erasures.iter().map(super::erase::shown).collect::<Vec<_>>(),
+        "erasures": erasures,
+        "maintenance": maintenance,
     })
 }
 

@@ -1,5 +1,6 @@
 //! `binlake clean`: a table's old file versions go.
 
+use super::maintain::table_options;
 use super::{Answer, Global};
 use crate::error::{Error, Result};
 use crate::merge::COMMIT_TS;
@@ -40,13 +41,7 @@ impl Clean {
             name,
         };
         let retained = self.retain.unwrap_or(config.lake.retained_commits).max(1);
-        let options = TableOptions {
-            target_file_bytes: config.lake.target_file_size.0,
-            retained_commits: retained,
-            rewrite_threads: 1,
-            memory_bytes: config.lake.memory.0,
-            writer_name: format!("binlake clean, process {}", std::process::id()),
-        };
+        let options = TableOptions { retained_commits: retained, ..table_options(&config, "clean") };
         let stop_it = |error: Error| error.remedy("stop the service that writes the table; it cleans by itself");
         let mut table = Table::open(lake.store().clone(), base, &spec, options).await.map_err(stop_it)?;
         let files = table.clean(retained).await?;

@@ -1,15 +1,15 @@
 //! `binlake erase`: a person's rows go.
 
+use super::maintain::table_options;
 use super::{Answer, Global, Ruled};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{CutPoint, Section, TableId};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint};
-use crate::pipeline::{Asked, ERASE_STEPS, Erased, Eraser, note_erased, open_stream_to_read};
+use crate::pipeline::{Asked, Done, ERASE_STEPS, Erased, TableServices, Work, note_erased, open_stream_to_read};
 use crate::query::find_table;
 use crate::state::{RunLabel, StateStore};
 use crate::stream::{Consumer, LaneEvent, LogPosition};
-use crate::table::TableOptions;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
@@ -51,18 +51,11 @@ impl Erase {
     pub(super) async fn run(self, global: &Global) -> Result<Answer> {
         let Ruled { config, lake } = global.ruled_lake().await?;
         let lake = lake?;
-        let options = TableOptions {
-            target_file_bytes: config.lake.target_file_size.0,
-            retained_commits: config.lake.retained_commits,
-            rewrite_threads: config.lake.rewrite_threads(),
-            memory_bytes: config.lake.memory.0,
-            writer_name: format!("binlake erase, process {}", std::process::id()),
-        };
-        let eraser = Eraser::new(lake.clone(), options);
-        let (database, name) = find_table(&eraser.tables().await?, &self.table)?;
+        let services = TableServices::new(lake.clone(), table_options(&config, "erase"));
+        let (database, name) = find_table(&services.tables().await?, &self.table)?;
         let table = TableId::new(database, name);
         let key = config.key_of(&table);
-        eraser.ensure_erasable(&table, &self.keys, key).await?;
+        services.ensure_erasable(&table, &self.keys, key).await?;
         let state = StateStore::open(&config.state).await?;
         let bar = ProgressBar::new(ERASE_STEPS);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps {msg}") {
@@ -70,18 +63,22 @@ impl Erase {
         }
         bar.set_message("looking for a service that has the table");
         bar.tick();
-        let asked = Asked::ask(&state, lake.url(), &table, &self.keys).await?;
+        let asked = Asked::ask(&state, lake.url(), &table, Work::erase(&self.keys)).await?;
         let is_taken = asked.is_taken_within(PATIENCE).await?;
         bar.set_message(if is_taken { "by the service" } else { "" });
         let done = match is_taken {
-            true => asked.answer(|steps, waits| show(&bar, steps, waits)).await,
-            false => alone(eraser.clone(), &state, &table, (&self.keys, key), &bar).await,
+            true => match asked.answer(|steps, waits| show(&bar, steps, waits)).await {
+                Ok(Done::Erased(erased)) => Ok(erased),
+                Ok(Done::Maintained(_)) => Err(Error::bug("the service has done something else")),
+                Err(error) => Err(error),
+            },
+            false => alone(services.clone(), &state, &table, (&self.keys, key), &bar).await,
         };
         let lacks_more = match &done {
             Ok(_) if !is_taken => {
                 bar.set_message("reading what the stream has besides");
                 // the erasure is done: what can't be read now may be there
-                lacks_of_stream(&config, &eraser, &table).await.unwrap_or(true)
+                lacks_of_stream(&config, &services, &table).await.unwrap_or(true)
             }
             _ => false,
         };
@@ -101,9 +98,9 @@ impl Erase {
 }
 
 /// Whether the pipeline's stream has rows that the table lacks.
-async fn lacks_of_stream(config: &Config, eraser: &Eraser, table: &TableId) -> Result<bool> {
+async fn lacks_of_stream(config: &Config, services: &TableServices, table: &TableId) -> Result<bool> {
     let Some(log) = open_stream_to_read(config).await? else { return Ok(false) };
-    let view = eraser.view(table).await?;
+    let view = services.view(table).await?;
     let checkpoint = view.and_then(|view| view.extra_metadata(CHECKPOINT_KEY).map(Checkpoint::from_json)).transpose()?;
     // another stream's says nothing of this one
     let checkpoint = checkpoint.filter(|checkpoint| checkpoint.stream_id == log.identity().stream_id);
@@ -132,15 +129,15 @@ fn show(bar: &ProgressBar, steps: u64, waits: Option<&str>) {
 
 /// No service has the table: it is done here.
 async fn alone(
-    eraser: Eraser,
+    services: TableServices,
     state: &StateStore,
     table: &TableId,
     (keys, declared): (&[String], &[String]),
     bar: &ProgressBar,
 ) -> Result<Erased> {
     let label = RunLabel::begin(&table.to_string(), "erase");
-    let erased = eraser.erase(table, keys, declared, || bar.inc(1)).await?;
-    eraser.publish().await?;
+    let erased = services.erase(table, keys, declared, || bar.inc(1)).await?;
+    services.publish().await?;
     let noted = note_erased(state, &label, table, &erased).await;
     noted.map_err(|error: Error| error.remedy("the rows are erased, but the audit doesn't say so"))?;
     Ok(erased)

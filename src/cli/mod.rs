@@ -9,9 +9,9 @@ mod demo;
 mod doctor;
 mod erase;
 mod generate;
-mod later;
 mod list;
 mod logging;
+mod maintain;
 mod orders;
 mod query;
 mod rules;
@@ -134,13 +134,13 @@ enum Command {
     Query(query::Query),
     Tables(tables::Tables),
     Timeline(timeline::Timeline),
-    Rollback(later::Rollback),
-    Savepoint(later::Savepoint),
-    Restore(later::Restore),
+    Rollback(maintain::Rollback),
+    Savepoint(maintain::Savepoint),
+    Restore(maintain::Restore),
     Clean(clean::Clean),
     Erase(erase::Erase),
     Ddl(ddl::Ddl),
-    Cluster(later::Cluster),
+    Cluster(maintain::Cluster),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
     Scale(scale::Scale),
@@ -233,10 +233,10 @@ async fn dispatch(cli: Cli) -> Result<Answer> {
         Command::DeadLetter(args) => args.run(global).await,
         Command::Generate(args) => args.run(global).await,
         Command::Demo(args) => args.run(global).await,
-        Command::Rollback(_) => later::refuse("rollback", "`binlake query --as-of INSTANT` shows how a table was"),
-        Command::Savepoint(_) => later::refuse("savepoint", "raise lake.retained_commits to keep older versions"),
-        Command::Restore(_) => later::refuse("restore", "`binlake backfill --table` makes a table anew from the source"),
-        Command::Cluster(_) => later::refuse("cluster", "files are split and filled as rows come"),
+        Command::Rollback(args) => args.run(global).await,
+        Command::Savepoint(args) => args.run(global).await,
+        Command::Restore(args) => args.run(global).await,
+        Command::Cluster(args) => args.run(global).await,
     }
 }
 

@@ -8,14 +8,16 @@ use crate::error::{Error, Result};
 use crate::merge::POSITION_KEY;
 use crate::query::{OutputFormat, find_table};
 use crate::table::{CommitSummary, Lake, TableView};
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt64Array};
 use clap::Args;
 use std::sync::Arc;
 
 /// Lists a table's commits: instant, rows, position
 ///
 /// Oldest first, as far back as the table can be read. An instant can be given
-/// to `binlake query --as-of`.
+/// to `binlake query --as-of`, `restore`, `rollback` and `savepoint`. Of commits
+/// that were undone the action is `undone`; those that a savepoint keeps have a
+/// star.
 #[derive(Debug, Args)]
 pub(super) struct Timeline {
     /// The table: database.table, or table alone where only one database has it
@@ -34,6 +36,8 @@ struct Line {
     action: String,
     summary: CommitSummary,
     position: Option<String>,
+    is_undone: bool,
+    is_kept: bool,
 }
 
 impl Timeline {
@@ -46,7 +50,9 @@ impl Timeline {
         for instant in &instants[instants.len().saturating_sub(self.last)..] {
             let mut extra = view.commit_extra_metadata(instant).await?;
             let summary = view.commit_summary(instant).await?;
-            lines.push(Line { action: instant.action.to_owned(), summary, position: extra.remove(POSITION_KEY) });
+            let is_kept = view.savepoints().any(|kept| *kept == instant.instant);
+            let (action, position) = (instant.action.to_owned(), extra.remove(POSITION_KEY));
+            lines.push(Line { action, summary, position, is_undone: instant.is_undone, is_kept });
         }
         print_list(self.format, || text(&lines), batch(&lines)).await
     }
@@ -54,6 +60,8 @@ impl Timeline {
 
 fn batch(lines: &[Line]) -> Result<RecordBatch> {
     let number = |value: fn(&Line) -> u64| Arc::new(lines.iter().map(value).collect::<UInt64Array>()) as ArrayRef;
+    let flag =
+        |value: fn(&Line) -> bool| Arc::new(lines.iter().map(|line| Some(value(line))).collect::<BooleanArray>()) as ArrayRef;
     let instants: StringArray = lines.iter().map(|line| Some(line.summary.instant.as_str())).collect();
     let actions: StringArray = lines.iter().map(|line| Some(line.action.as_str())).collect();
     let positions: StringArray = lines.iter().map(|line| line.position.as_deref()).collect();
@@ -66,6 +74,8 @@ fn batch(lines: &[Line]) -> Result<RecordBatch> {
         ("files", number(|line| line.summary.files_written), false),
         ("bytes", number(|line| line.summary.bytes_written), false),
         ("position", Arc::new(positions), true),
+        ("undone", flag(|line| line.is_undone), false),
+        ("savepoint", flag(|line| line.is_kept), false),
     ])
     .map_err(|error| Error::bug("the list can't be made").caused_by(error))
 }
@@ -75,11 +85,12 @@ fn text(lines: &[Line]) -> String {
     if lines.is_empty() {
         return "the table has no commit yet\n".into();
     }
-    let mut out = format!("{:17} {:13} {:>9} {:>9} {:>8}  {}\n", "INSTANT", "ACTION", "INSERTED", "UPDATED", "DELETED", "POSITION");
-    for Line { action, summary, position } in lines {
+    let mut out = format!("{:17} {:14} {:>9} {:>8} {:>8}  {}\n", "INSTANT", "ACTION", "INSERTED", "UPDATED", "DELETED", "POSITION");
+    for Line { action, summary, position, is_undone, is_kept } in lines {
+        let action = format!("{}{}", if *is_undone { "undone" } else { action }, if *is_kept { "*" } else { "" });
         let [inserted, updated, deleted] = [summary.inserted, summary.updated, summary.deleted].map(grouped);
         let position = position.as_deref().map_or("-".into(), |position| shortened_position(position, 18));
-        out.push_str(&format!("{:17} {action:13} {inserted:>9} {updated:>9} {deleted:>8}  {position}\n", summary.instant.as_str()));
+        out.push_str(&format!("{:17} {action:14} {inserted:>9} {updated:>8} {deleted:>8}  {position}\n", summary.instant.as_str()));
     }
     out
 }
@@ -92,6 +103,8 @@ mod tests {
     #[test]
     fn the_list_fits_80_columns() {
         let line = |instant: &str, inserted, position: Option<&str>| Line {
+            is_undone: inserted == 0,
+            is_kept: inserted > 0,
             action: "commit".into(),
             summary: CommitSummary {
                 instant: InstantTime::parse(instant).unwrap(),

@@ -152,7 +152,7 @@ async fn deliver(ground: &Ground, book: &RulesBook, name: &str, passed: &Passed,
         };
         match ended {
             Some(LoopEnd::Rules(new)) => new.pass(book, passed, true).await,
-            Some(LoopEnd::Done | LoopEnd::Turned(_)) => return Ok(()),
+            Some(LoopEnd::Done | LoopEnd::Turned(_) | LoopEnd::WentBack) => return Ok(()),
             None => {
                 if let Some(at) = gone {
                     ground.log.forget_reader(name)?;

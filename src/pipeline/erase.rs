@@ -6,18 +6,15 @@
 
 use super::erase_keys::{key_columns, split_keys};
 use super::erase_letters::WantedLetters;
+use super::table_services::TableServices;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
 use crate::format::dead_letter_table;
 use crate::merge::{
-    CHECKPOINT_KEY, CHILD_KEY, Checkpoint, ChildClaim, ENDS_KEY, FIRST_WINDOW_KEY, HISTORY_SUFFIX, ROW_LETTERS_SUFFIX, erasable,
-    history_of, is_history,
+    CHECKPOINT_KEY, Checkpoint, ENDS_KEY, FIRST_WINDOW_KEY, HISTORY_SUFFIX, ROW_LETTERS_SUFFIX, erasable, history_of, is_history,
 };
-use crate::publish::Publisher;
 use crate::state::{CommitCount, RunLabel, RunStatus, StateStore};
-use crate::table::{
-    COMMITTED_WITH, CommitRequest, Follower, Lake, RowReader, SortedChanges, Table, TableOptions, TableSpec, TableView,
-};
+use crate::table::{COMMITTED_WITH, CommitRequest, Follower, RowReader, SortedChanges, Table};
 use crate::time::Timestamp;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use serde::{Deserialize, Serialize};
@@ -64,43 +61,7 @@ impl Erased {
     }
 }
 
-/// Erases from the tables of a lake.
-#[derive(Debug, Clone)]
-pub struct Eraser {
-    lake: Lake,
-    options: TableOptions,
-    /// Whether tables are taken from whoever has them, as a worker with leases does.
-    is_taking: bool,
-}
-
-impl Eraser {
-    /// Of `lake`. It gives way to a service of this machine that writes a table.
-    pub fn new(lake: Lake, options: TableOptions) -> Self {
-        Self { lake, options, is_taking: false }
-    }
-
-    /// The same for the service itself, which has the tables.
-    #[must_use]
-    pub(super) fn taking(self, is_taking: bool) -> Self {
-        Self { is_taking, ..self }
-    }
-
-    pub(super) fn lake(&self) -> &Lake {
-        &self.lake
-    }
-
-    /// A table as it is now; `None`: there is none.
-    ///
-    /// # Errors
-    /// If the lake can't be read.
-    pub async fn view(&self, table: &TableId) -> Result<Option<TableView>> {
-        let base = self.lake.table_path(table.database(), table.name());
-        if !Table::exists(self.lake.store(), &base).await? {
-            return Ok(None);
-        }
-        TableView::open(self.lake.store().clone(), base).await.map(Some).map_err(|error| error.with("table", table))
-    }
-
+impl TableServices {
     /// Erases `keys` (each as text, its columns' values joined by commas) from `table`. Nothing else may write the table. Of one that was never committed
     /// there may be dead letters; `declared` is its key by the rules, as far as they say.
     ///
@@ -111,15 +72,15 @@ impl Eraser {
             return self.erase_letters_alone(table, &split_keys(declared, keys)?, declared, on_step).await;
         }
         let mut erased = Erased::default();
-        let mut open = self.open(table).await?;
+        let mut open = self.open_to_erase(table).await?;
         let history = history_of(table);
         let mut followers = Vec::new();
         let has_history = self.view(&history).await?.is_some();
         if has_history {
-            followers.push(self.open(&history).await?);
+            followers.push(self.open_to_erase(&history).await?);
         }
         for child in self.children_of(table).await? {
-            followers.push(self.open(&child).await?);
+            followers.push(self.open_to_erase(&child).await?);
         }
         on_step();
         let names = open.record_key().to_vec();
@@ -195,30 +156,6 @@ impl Eraser {
         Ok(())
     }
 
-    /// The tables that hold the elements of lists in the table's rows, and in the versions of its history.
-    pub(super) async fn children_of(&self, table: &TableId) -> Result<Vec<TableId>> {
-        let (history, mut children) = (history_of(table), Vec::new());
-        for (database, name) in self.lake.tables().await? {
-            let other = TableId::new(database, name);
-            let Some(view) = self.view(&other).await? else { continue };
-            let claim = view.extra_metadata(CHILD_KEY).and_then(ChildClaim::from_json);
-            if claim.is_some_and(|claim| claim.of == *table || claim.of == history) {
-                children.push(other);
-            }
-        }
-        Ok(children)
-    }
-
-    /// Makes the views anew: the files that they named are gone.
-    ///
-    /// # Errors
-    /// If the lake can't be read or written.
-    pub async fn publish(&self) -> Result<()> {
-        let mut publisher = Publisher::open(self.lake.clone());
-        publisher.refresh().await?;
-        publisher.write().await.map(drop)
-    }
-
     /// All tables that something could be erased from: those that there are, and those of which there are dead letters alone.
     ///
     /// # Errors
@@ -228,30 +165,16 @@ impl Eraser {
             let of = name.strip_suffix(ROW_LETTERS_SUFFIX).unwrap_or(&name).to_owned();
             (database, of)
         };
-        let mut tables = self.lake.tables().await?;
-        tables.extend(self.lake.dead_letter_tables().await?.into_iter().map(of_letters));
+        let mut tables = self.lake().tables().await?;
+        tables.extend(self.lake().dead_letter_tables().await?.into_iter().map(of_letters));
         tables.sort();
         tables.dedup();
         Ok(tables)
     }
 
-    pub(super) async fn open(&self, table: &TableId) -> Result<Table> {
-        let base = self.lake.table_path(table.database(), table.name());
-        let view = TableView::open(self.lake.store().clone(), base.clone()).await.map_err(|error| error.with("table", table))?;
-        let spec = TableSpec {
-            database: table.database().to_owned(),
-            name: table.name().to_owned(),
-            columns: view.latest_columns(),
-            record_key: view.record_key(),
-            sort_prefix: view.sort_prefix(),
-            ordering_field: crate::merge::COMMIT_TS.to_owned(),
-            partition_columns: view.partition_columns(),
-        };
-        let (store, options) = (self.lake.store().clone(), self.options.clone());
-        let mut opened = match self.is_taking {
-            true => Table::take(store, base, &spec, options).await?,
-            false => Table::open(store, base, &spec, options).await?,
-        };
+    /// A table, of whose former rows nothing is copied from now on.
+    pub(super) async fn open_to_erase(&self, table: &TableId) -> Result<Table> {
+        let mut opened = self.open(table).await?;
         if opened.has_savepoints() {
             return Err(savepoint(table));
         }
@@ -272,7 +195,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 fn savepoint(table: &TableId) -> Error {
     Error::new(Area::Lake, Kind::Refused, "a savepoint keeps files of before")
         .with("table", table)
-        .remedy("delete the table's savepoints first (`call delete_savepoint` in Spark)")
+        .remedy("delete the table's savepoints first (`binlake savepoint TABLE INSTANT --delete`; `binlake timeline` lists them)")
 }
 
 /// The table's rows whose keys begin with these, by partition.
@@ -304,11 +227,15 @@ pub(super) async fn commit(
     table.commit_group(request_of, followers.collect()).await.map(|_| ())
 }
 
+/// Whether a key of `extraMetadata` is about the one commit that has it, and not about the table.
+pub(super) fn only_of_one_commit(key: &str) -> bool {
+    [COMMITTED_WITH, FIRST_WINDOW_KEY, ENDS_KEY, ERASED_KEY].contains(&key)
+}
+
 /// Deletes `rows`; all that the table's last commit says about stream and source stays.
 fn request(table: &Table, rows: Vec<RecordBatch>, note: &str) -> CommitRequest {
-    // but for what one commit says of itself
-    let is_kept = |(key, _): &(&str, &str)| ![COMMITTED_WITH, FIRST_WINDOW_KEY, ENDS_KEY, ERASED_KEY].contains(key);
-    let kept = table.all_extra_metadata().filter(is_kept).map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let kept = table.all_extra_metadata().filter(|(key, _)| !only_of_one_commit(key));
+    let kept = kept.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let changes = rows.into_iter().filter(|rows| rows.num_rows() > 0).map(|rows| {
         let is_delete = BooleanArray::from(vec![true; rows.num_rows()]);
         Ok(SortedChanges { rows, is_delete })

@@ -1,9 +1,9 @@
 //! Where a running service is asked to erase: the admin interface's way to what `binlake erase` asks for.
 
 use super::apply::LakeWriter;
-use super::erase::Eraser;
-use super::erasures::Asked;
 use super::rules::RulesBook;
+use super::table_requests::{Asked, Work};
+use super::table_services::TableServices;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::state::StateStore;
@@ -13,14 +13,14 @@ use crate::state::StateStore;
 pub struct EraseDesk {
     state: StateStore,
     lake_url: String,
-    eraser: Eraser,
+    services: TableServices,
     book: RulesBook,
 }
 
 impl EraseDesk {
     /// For the tables of `lake` that the rules of `book` name.
     pub(super) fn new(state: &StateStore, lake: &LakeWriter, book: &RulesBook) -> Self {
-        Self { state: state.clone(), lake_url: lake.url().to_owned(), eraser: lake.eraser(), book: book.clone() }
+        Self { state: state.clone(), lake_url: lake.url().to_owned(), services: lake.services(), book: book.clone() }
     }
 
     /// Whether the table is one that this pipeline's services have.
@@ -42,7 +42,7 @@ impl EraseDesk {
             return Err(Error::config("there is no key to erase").with("table", table).remedy("name at least one"));
         }
         let config = self.book.config_of(self.book.newest())?;
-        self.eraser.ensure_erasable(table, keys, config.key_of(table)).await?;
-        Asked::ask(&self.state, &self.lake_url, table, keys).await.map(|_| ())
+        self.services.ensure_erasable(table, keys, config.key_of(table)).await?;
+        Asked::ask(&self.state, &self.lake_url, table, Work::erase(keys)).await.map(|_| ())
     }
 }

@@ -4,8 +4,9 @@
 //! say whose it is, or, where there are none, any value; else the key's text, as a word of its own. Files that ask for letters to be tried again have
 //! copies, which go as well.
 
-use super::erase::{Erased, Eraser, STEPS, blocking, commit};
+use super::erase::{Erased, STEPS, blocking, commit};
 use super::foreign::{blank_letters, lots_of};
+use super::table_services::TableServices;
 use crate::error::{Error, Result};
 use crate::event::{TableId, TableSchema, row_values};
 use crate::format::DEAD_LETTERS;
@@ -153,7 +154,7 @@ fn chosen(rows: &RecordBatch, wanted: &WantedLetters) -> Result<RecordBatch> {
     filter_record_batch(rows, &meant).map_err(unexpected)
 }
 
-impl Eraser {
+impl TableServices {
     /// The tables of a table's dead letters: of records that can't be read, of rows that can't be made.
     pub(super) async fn letters_of(&self, table: &TableId) -> Result<Vec<TableId>> {
         let found = self.lake().dead_letter_tables().await?.into_iter();
@@ -176,7 +177,7 @@ impl Eraser {
         on_step();
         for letters in &all {
             self.erase_letters(letters, &wanted, &mut erased).await?;
-            erased.note_place(&self.open(letters).await?)?;
+            erased.note_place(&self.open_to_erase(letters).await?)?;
         }
         (1..STEPS).for_each(|_| on_step());
         Ok(erased)
@@ -184,7 +185,7 @@ impl Eraser {
 
     /// Deletes the dead letters that are wanted, and what was put aside of them to be tried again, and counts them.
     pub(super) async fn erase_letters(&self, letters: &TableId, wanted: &Arc<WantedLetters>, erased: &mut Erased) -> Result<()> {
-        let mut table = self.open(letters).await?;
+        let mut table = self.open_to_erase(letters).await?;
         let reader = table.row_reader(&table.columns())?;
         let of_rows = wanted.clone();
         let found = blocking(move || {

@@ -158,8 +158,22 @@ async fn is_to_turn(turn: &mut Option<Turn>) {
     }
 }
 
-/// One run of a stream's apply loop, from the lake's checkpoints on.
+/// Runs a stream's apply loop, from the lake's checkpoints on; anew where a table went back.
 async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::Receiver<bool>) -> Result<()> {
+    loop {
+        match Box::pin(apply_feed_once(ground, lake, feed, stopped)).await? {
+            LoopEnd::WentBack => {}
+            LoopEnd::Turned(position) => {
+                let position = position.unwrap_or_default();
+                tracing::info!(stream = %feed.url, position, "the stream is read on from here by other rules");
+                return Ok(());
+            }
+            LoopEnd::Done | LoopEnd::Rules(_) => return Ok(()),
+        }
+    }
+}
+
+async fn apply_feed_once(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::Receiver<bool>) -> Result<LoopEnd> {
     let source = feed.url.open().await?;
     let stream_id = source.stream_id();
     let mut checkpoints = BTreeMap::new();
@@ -197,11 +211,7 @@ async fn apply_feed(ground: &Ground, lake: &Lake, feed: &Feed, stopped: &watch::
     let ground = Ground { log: Arc::new(log), config, ..ground.clone() };
     let apply = Apply::start_foreign(&ground, checkpoints).await?;
     feed.has_begun.store(true, Ordering::Relaxed);
-    if let LoopEnd::Turned(position) = apply.run(stopped.clone()).await? {
-        let position = position.unwrap_or_default();
-        tracing::info!(stream = %feed.url, position, "the stream is read on from here by other rules");
-    }
-    Ok(())
+    apply.run(stopped.clone()).await
 }
 
 /// The loops of all streams, by the rules in force, and by those that follow: each loop ends at its last cut, and begins there anew.

@@ -153,7 +153,7 @@ pub(super) async fn latest_rows(
     }
     // a commit that is seen only when the rows are read makes them newer than they are called: they are read again
     let view = Table::settled_view(lake.store().clone(), base).await?;
-    let Some(version) = view.instants().last().map(|instant| format!("{instant:?}")) else { return Ok(None) };
+    let Some(version) = view.instants().last().map(|last| last.instant.to_string()) else { return Ok(None) };
     let rows = if is_known(&version) { RecordBatch::new_empty(Arc::new(Schema::empty())) } else { table_rows(table, lake).await? };
     Ok(Some((version, rows)))
 }

@@ -8,13 +8,13 @@ use super::apply::{ApplyConfig, Cadence, Ground, LakeWriter, apply_ruled, apply_
 use super::capture;
 use super::deliver::{announce, deliver_all};
 use super::erase_desk::EraseDesk;
-use super::erasures::Erasures;
 use super::foreign::apply_feeds_ruled;
 use super::rules::{Passed, RulesBook};
 use super::scale::Scaler;
 use super::share::{Keeper, NamedTables, Note, ShareRules, pipeline_name, worker_id};
 use super::status::{CaptureState, Status};
 use super::supervise::{keep_running, patiently};
+use super::table_requests::TableRequests;
 use super::turn::{capture_in_turn, merge_with_others, run_alone};
 use crate::config::Config;
 use crate::error::{Area, Error, Kind, Result};
@@ -123,9 +123,9 @@ pub(super) async fn run_halves(
         tokio::spawn(scaler.follow(config.clone()))
     });
     let mut ground = ground(&config, &opened, &status, sender);
-    let (erasures, looking) = Erasures::look(&opened.state, opened.lake.url(), &status);
+    let (requests, looking) = TableRequests::look(&opened.state, opened.lake.url(), &status);
     status.erases_at(EraseDesk::new(&opened.state, &ground.lake, &book));
-    ground.lake = ground.lake.erasing(erasures);
+    ground.lake = ground.lake.asked(requests);
     let named = NamedTables::new(book.source_rules());
     let (keeper, share) = match halves {
         Halves::Merge => {

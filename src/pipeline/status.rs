@@ -3,9 +3,9 @@
 //! Each method that takes note of something also moves its metrics, so that both always tell the same story.
 
 use super::erase_desk::EraseDesk;
-use super::erasures::SeenErasure;
 use super::requests::Requests;
 use super::rules::RulesBook;
+use super::table_requests::SeenRequest;
 use crate::event::{Epoch, TableId, TableState};
 use crate::lookup::{Lookup, LookupHealth};
 use crate::metrics as names;
@@ -52,8 +52,8 @@ pub struct StatusView {
     pub tables: BTreeMap<TableId, TableStatus>,
     /// The lookups that their transforms join.
     pub lookups: Vec<LookupHealth>,
-    /// What the lake's services are asked to erase.
-    pub erasures: Vec<SeenErasure>,
+    /// What the lake's services are asked to do to tables.
+    pub asked: Vec<SeenRequest>,
 }
 
 /// What the capture does.
@@ -172,7 +172,7 @@ impl Status {
             newest_epoch: None,
             tables: BTreeMap::new(),
             lookups: Vec::new(),
-            erasures: Vec::new(),
+            asked: Vec::new(),
         };
         Self {
             inner: Arc::new(Mutex::new(view)),
@@ -233,9 +233,9 @@ impl Status {
         *self.erases.lock().unwrap_or_else(PoisonError::into_inner) = Some(desk);
     }
 
-    /// These erasures are asked for.
-    pub(super) fn erasures(&self, seen: Vec<SeenErasure>) {
-        self.lock().erasures = seen;
+    /// This is asked for.
+    pub(super) fn asked(&self, seen: Vec<SeenRequest>) {
+        self.lock().asked = seen;
     }
 
     /// A copy of all that is known.

@@ -94,13 +94,13 @@ impl AsOf {
         Error::config("the table had no commit then").with("as_of", &self.text).remedy(remedy)
     }
 
-    /// Positions only grow from commit to commit, so that halving finds the first that has it.
+    /// Positions only grow from commit to commit, but for those behind which the table went back, so that halving finds the first that has it.
     async fn first_with_position(&self, view: &TableView) -> Result<InstantTime> {
-        let instants = view.instants();
+        let instants: Vec<&CompletedInstant> = view.instants().iter().filter(|completed| !completed.is_undone).collect();
         let (mut low, mut high) = (0, instants.len());
         while low < high {
             let middle = (low + high) / 2;
-            match self.is_covered(view, &instants[middle]).await? {
+            match self.is_covered(view, instants[middle]).await? {
                 true => high = middle,
                 false => low = middle + 1,
             }

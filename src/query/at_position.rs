@@ -89,7 +89,8 @@ impl Line {
     async fn read(views: &Views, (database, name): &Name) -> Result<Self> {
         let view = views.get(database, name).await?;
         let earliest = view.earliest_queryable().cloned();
-        let read = view.instants().iter().map(|instant| {
+        // the table went back behind the others
+        let read = view.instants().iter().filter(|instant| !instant.is_undone).map(|instant| {
             let view = view.clone();
             async move { Ok::<_, Error>((instant.instant.clone(), CommitPlace::of(&view.commit_extra_metadata(instant).await?)?)) }
         });

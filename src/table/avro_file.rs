@@ -39,7 +39,6 @@ schemas! {
     #[cfg(test)]
     RESTORE_METADATA = "HoodieRestoreMetadata.avsc";
     /// `.savepoint`.
-    #[cfg(test)]
     SAVEPOINT_METADATA = "HoodieSavepointMetadata.avsc";
     /// `.replacecommit.requested`.
     REQUESTED_REPLACE = "HoodieRequestedReplaceMetadata.avsc";

@@ -7,36 +7,32 @@
 //! before the base files are rewritten, to build upon what others committed, and after, to notice who came in between. That leaves
 //! the moment between the second listing and the completed instant; who writes with both at once stops binlake for that time.
 
-use super::avro_file::REQUESTED_REPLACE;
 use super::avro_schema::{avro_file_schema, avro_schema};
 use super::commit_metadata::{CommitMetadata, SCHEMA_KEY};
 use super::evolution::{WRITE_ANEW, ensure_columns, ensure_evolves, ensure_key, replaced_columns};
 use super::fence::{CommitHeader, Fence};
 use super::file_group::KeyIndex;
 use super::group::Pair;
-use super::properties::{PROPERTIES_FILE, TableProperties, java_date};
-use super::recovery::{self, WRITER_KEY};
-use super::rewrite::{RewriteInput, RewriteOutput, rewrite};
+use super::properties::{PROPERTIES_FILE, TableProperties};
+use super::recovery;
+use super::rewrite::{Regroup, RewriteInput, RewriteOutput, rewrite};
 use super::services;
 use super::store::{Creation, TableStore};
-use super::timeline::{Action, Instant, State, Timeline};
-use super::view::{PARTITION_MARKER, RECORD_KEY_KEY, TableView, completed_path, timeline_of};
+use super::timeline::{Action, Timeline};
+use super::view::{RECORD_KEY_KEY, TableView, completed_path, timeline_of};
 use super::writer::WriterIdentity;
-use super::{
-    CommitRequest, CommitSummary, CompletedInstant, FileSlice, InstantTime, TableOptions, TableSpec, WriteStat, path_in_table,
-};
+use super::{CommitRequest, CommitSummary, CompletedInstant, FileSlice, InstantTime, SortedChanges, TableOptions, TableSpec};
 use crate::error::{Area, Error, Kind, Result};
 use crate::time::Timestamp;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// The key of `extraMetadata` that keeps the Parquet field ids of the columns.
-const FIELD_IDS_KEY: &str = "binlake.field_ids";
+pub(super) const FIELD_IDS_KEY: &str = "binlake.field_ids";
 
 /// A table, opened for writing: this session holds its fence until another session opens it.
 ///
@@ -49,12 +45,28 @@ pub struct Table {
     record_key: Vec<String>,
     pub(super) options: TableOptions,
     pub(super) fence: Fence,
-    writer: WriterIdentity,
+    pub(super) writer: WriterIdentity,
     pub(super) index: KeyIndex,
     /// Whether nothing of a file that is rewritten is copied.
     writes_whole_files: bool,
     /// Whether no commit has failed, or is under way.
     usable: bool,
+}
+
+/// From what the files of a commit are made.
+pub(super) struct Files {
+    pub(super) columns: SchemaRef,
+    pub(super) record_key: Vec<String>,
+    /// Those that the files of before have; `None`: there are none.
+    pub(super) previous_columns: Option<SchemaRef>,
+    /// What the commit before said of the columns' ids.
+    pub(super) field_ids: Option<String>,
+    pub(super) fill: Option<RecordBatch>,
+    pub(super) truncate: bool,
+    pub(super) changes: Box<dyn Iterator<Item = Result<SortedChanges>> + Send>,
+    pub(super) ordering: Option<String>,
+    /// In the place of changes.
+    pub(super) regroup: Option<Regroup>,
 }
 
 /// A commit whose files are written.
@@ -207,8 +219,34 @@ impl Table {
             ensure_key(&self.record_key, &record_key)?;
             ensure_evolves(previous_columns.as_deref(), &request.columns).map_err(|error| error.remedy(WRITE_ANEW))?;
         }
-        let schema = avro_schema(&self.spec.name, &request.columns)?;
+        let files = Files {
+            columns: request.columns,
+            record_key,
+            previous_columns,
+            field_ids: self.view.extra_metadata(FIELD_IDS_KEY).map(str::to_owned),
+            fill: request.fill,
+            truncate: request.truncate,
+            changes: request.changes,
+            ordering: request.ordering,
+            regroup: None,
+        };
+        let operation = if request.truncate { "INSERT_OVERWRITE_TABLE" } else { "UPSERT" };
+        let prepared = self.write(files, operation, request.extra_metadata, pair).await?;
+        prepared.ok_or_else(|| Error::bug("a commit of changes says nothing"))
+    }
 
+    /// Writes the files of a commit; `None`: of a regrouping there is nothing to do.
+    pub(super) async fn write(
+        &mut self,
+        files: Files,
+        operation: &str,
+        extra_metadata: BTreeMap<String, String>,
+        pair: Option<Pair>,
+    ) -> Result<Option<Prepared>> {
+        let Files { columns, record_key, previous_columns, field_ids, fill, truncate, changes, ordering, regroup } = files;
+        let schema = avro_schema(&self.spec.name, &columns)?;
+        let is_clustering = matches!(regroup, Some(Regroup::SmallFiles));
+        let ends_groups = truncate || regroup.is_some();
         let time = self.begin_next(pair.as_ref().map(|pair| &pair.instant)).await?;
         let rows = rewrite(RewriteInput {
             store: self.view.store.object_store().clone(),
@@ -222,24 +260,29 @@ impl Table {
             instant: time.clone(),
             previous_instant: self.view.instants().last().map(|last| last.instant.clone()),
             attempt: self.write_token(),
-            replaced_columns: replaced_columns(previous_columns.as_deref(), &request.columns),
-            columns: request.columns.clone(),
+            replaced_columns: replaced_columns(previous_columns.as_deref(), &columns),
+            columns: columns.clone(),
             previous_columns,
-            fill: request.fill,
-            truncate: request.truncate,
-            changes: request.changes,
-            ordering: request.ordering,
+            fill,
+            truncate,
+            changes,
+            ordering,
             shared: pair.map(|pair| pair.shared),
             live: self.view.slices(None)?,
-            avro_schema: avro_file_schema(&self.spec.name, &request.columns)?,
-            field_ids: self.view.extra_metadata(FIELD_IDS_KEY).map(str::to_owned),
+            avro_schema: avro_file_schema(&self.spec.name, &columns)?,
+            field_ids,
             index: self.index.clone(),
+            regroup,
         })
         .await?;
+        if is_clustering && rows.stats.is_empty() && rows.replaced.is_empty() {
+            self.cancel(&time, Action::Commit).await?;
+            return Ok(None);
+        }
 
         self.mark_partitions(&time, &rows.stats).await?;
         self.view.store.sync(rows.stats.iter().filter_map(|stat| stat.path.clone()).collect()).await?;
-        let action = if rows.replaced.is_empty() && !request.truncate { Action::Commit } else { Action::ReplaceCommit };
+        let action = if rows.replaced.is_empty() && !ends_groups { Action::Commit } else { Action::ReplaceCommit };
         if action == Action::ReplaceCommit {
             // file groups ended, which only a replacecommit can say
             if !self.begin(&time, action).await? {
@@ -247,11 +290,14 @@ impl Table {
             }
             self.cancel(&time, Action::Commit).await?;
         }
-        let mut commit = metadata(&rows, action, request.truncate, schema, request.extra_metadata);
+        let mut extra = extra_metadata;
+        extra.extend([(SCHEMA_KEY.to_owned(), schema), (FIELD_IDS_KEY.to_owned(), rows.field_ids.clone())]);
         if record_key != self.record_key || self.view.extra_metadata(RECORD_KEY_KEY).is_some() {
-            commit.extra_metadata.insert(RECORD_KEY_KEY.to_owned(), Some(record_key.join(",")));
+            extra.insert(RECORD_KEY_KEY.to_owned(), record_key.join(","));
         }
-        Ok(Prepared { time, action, commit, columns: request.columns, record_key, rows })
+        let replaced = (action == Action::ReplaceCommit).then(|| rows.replaced.clone());
+        let commit = CommitMetadata::of(&rows.stats, replaced, operation, extra);
+        Ok(Some(Prepared { time, action, commit, columns, record_key, rows }))
     }
 
     /// Puts a commit that took effect on the timeline.
@@ -278,7 +324,7 @@ impl Table {
     }
 
     /// Builds upon what other writers did since the last commit, and undoes what a fenced session of ours left.
-    async fn refresh(&mut self) -> Result<()> {
+    pub(super) async fn refresh(&mut self) -> Result<()> {
         let folder = self.view.store.list_folder(".hoodie").await?;
         let properties = folder.entries.iter().find(|entry| entry.path == PROPERTIES_FILE);
         let properties_changed = properties.is_none_or(|entry| entry.version != self.view.properties_version);
@@ -307,73 +353,6 @@ impl Table {
         }
         if timeline_changed {
             recovery::undo_unfinished(&mut self.view).await?;
-        }
-        Ok(())
-    }
-
-    /// Puts a new commit under way on the timeline, and says when it is.
-    /// The instant is `wanted` if that comes after all others of the table.
-    async fn begin_next(&mut self, wanted: Option<&InstantTime>) -> Result<InstantTime> {
-        let mut time = match (wanted, self.view.timeline.latest()) {
-            (Some(wanted), latest) if latest.is_none_or(|latest| latest < wanted) => wanted.clone(),
-            (_, latest) => InstantTime::after(latest, Timestamp::now()),
-        };
-        while !self.begin(&time, Action::Commit).await? {
-            time = InstantTime::after(Some(&time), Timestamp::now());
-        }
-        Ok(time)
-    }
-
-    /// Puts an instant under way on the timeline; false if another session has one of that time, whose files ours must not meet.
-    /// Both files say that the instant is ours. (Hudi leaves a commit's requested empty; no one looks into it.)
-    async fn begin(&mut self, time: &InstantTime, action: Action) -> Result<bool> {
-        let writer = self.writer.id.to_string();
-        let mut plan = CommitMetadata { operation_type: Some("UPSERT".to_owned()), ..CommitMetadata::default() };
-        plan.extra_metadata.insert(WRITER_KEY.to_owned(), Some(writer.clone()));
-        let plan = plan.render()?;
-        let requested = match action {
-            Action::ReplaceCommit => {
-                REQUESTED_REPLACE.encode(&json!({"extraMetadata": {WRITER_KEY: writer}}), Uuid::new_v4().into_bytes())?
-            }
-            _ => plan.clone(),
-        };
-        let instant = |state| Instant::new(time.clone(), action, state);
-        if self.view.store.create(&instant(State::Inflight).path(), plan).await? != Creation::Created {
-            return Ok(false);
-        }
-        self.view.store.put(&instant(State::Requested).path(), requested).await?;
-        self.view.timeline.insert(instant(State::Inflight));
-        self.view.timeline.insert(instant(State::Requested));
-        Ok(true)
-    }
-
-    /// The end of the write tokens of this session's files: two numbers, as in Hudi's, that no other session has.
-    fn write_token(&self) -> String {
-        let (high, low) = self.writer.id.as_u64_pair();
-        format!("{}-{}", high >> 40, low & 0xff_ffff)
-    }
-
-    /// Takes an instant under way off the timeline.
-    async fn cancel(&mut self, time: &InstantTime, action: Action) -> Result<()> {
-        for state in [State::Requested, State::Inflight] {
-            self.view.store.delete(&Instant::new(time.clone(), action, state).path()).await?;
-        }
-        self.view.timeline.remove(time, action);
-        Ok(())
-    }
-
-    /// Readers find a partition by its marker: without it, no rows and no error.
-    async fn mark_partitions(&mut self, time: &InstantTime, stats: &[WriteStat]) -> Result<()> {
-        let partitions: BTreeSet<&String> = stats.iter().map(|stat| &stat.partition_path).collect();
-        for partition in partitions {
-            if self.view.marked_partitions.contains(partition) {
-                continue;
-            }
-            let depth = if partition.is_empty() { 0 } else { partition.split('/').count() };
-            let date = java_date(Timestamp::now()).unwrap_or_default();
-            let marker = format!("#partition metadata\n#{date}\ncommitTime={time}\npartitionDepth={depth}\n");
-            self.view.store.put(&path_in_table(partition, PARTITION_MARKER), marker).await?;
-            self.view.marked_partitions.insert(partition.clone());
         }
         Ok(())
     }
@@ -435,36 +414,5 @@ impl Table {
     /// The base files that hold the table's rows, now or as of an instant (inclusive).
     pub fn slices(&self, as_of: Option<&InstantTime>) -> Result<Vec<FileSlice>> {
         self.view.slices(as_of)
-    }
-}
-
-/// What the commit says.
-fn metadata(
-    rows: &RewriteOutput,
-    action: Action,
-    truncate: bool,
-    schema: String,
-    extra: BTreeMap<String, String>,
-) -> CommitMetadata {
-    let mut stats: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
-    for stat in &rows.stats {
-        stats.entry(stat.partition_path.clone()).or_default().push(stat.clone());
-    }
-    let mut extra_metadata: BTreeMap<String, Option<String>> = extra.into_iter().map(|(key, value)| (key, Some(value))).collect();
-    extra_metadata.insert(SCHEMA_KEY.to_owned(), Some(schema));
-    extra_metadata.insert(FIELD_IDS_KEY.to_owned(), Some(rows.field_ids.clone()));
-    CommitMetadata {
-        partition_to_write_stats: stats,
-        compacted: false,
-        extra_metadata,
-        operation_type: Some(operation_type(action, truncate)),
-        partition_to_replace_file_ids: (action == Action::ReplaceCommit).then(|| rows.replaced.clone()),
-    }
-}
-
-fn operation_type(action: Action, truncate: bool) -> String {
-    match (action, truncate) {
-        (Action::ReplaceCommit, true) => "INSERT_OVERWRITE_TABLE".to_owned(),
-        _ => "UPSERT".to_owned(),
     }
 }

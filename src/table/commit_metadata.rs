@@ -28,6 +28,26 @@ pub(super) struct CommitMetadata {
 }
 
 impl CommitMetadata {
+    /// What a commit says that wrote the files `stats`, and ended the file groups `replaced`, if it may end any.
+    pub(super) fn of(
+        stats: &[WriteStat],
+        replaced: Option<BTreeMap<String, Vec<FileId>>>,
+        operation: &str,
+        extra: BTreeMap<String, String>,
+    ) -> Self {
+        let mut by_partition: BTreeMap<String, Vec<WriteStat>> = BTreeMap::new();
+        for stat in stats {
+            by_partition.entry(stat.partition_path.clone()).or_default().push(stat.clone());
+        }
+        Self {
+            partition_to_write_stats: by_partition,
+            compacted: false,
+            extra_metadata: extra.into_iter().map(|(key, value)| (key, Some(value))).collect(),
+            operation_type: Some(operation.to_owned()),
+            partition_to_replace_file_ids: replaced,
+        }
+    }
+
     /// Reads a completed instant's file.
     pub(super) fn parse(bytes: &[u8], path: &str) -> Result<Self> {
         if bytes.is_empty() {

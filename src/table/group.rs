@@ -169,7 +169,10 @@ async fn prepare(table: &mut Table, request: CommitRequest, pair: Option<Pair>) 
 }
 
 /// Makes what was written count, and looks after the tables; gives what was done to the first, and to the others.
-async fn take_effect(mut tables: Vec<&mut Table>, prepared: Vec<Prepared>) -> Result<(CommitSummary, Vec<CommitSummary>)> {
+pub(super) async fn take_effect(
+    mut tables: Vec<&mut Table>,
+    prepared: Vec<Prepared>,
+) -> Result<(CommitSummary, Vec<CommitSummary>)> {
     let mut done = decide(&mut tables, prepared).await?;
     for table in tables {
         table.after_commit().await;

@@ -6,7 +6,8 @@
 //!
 //! - the files: `rewrite` (with `base_file`, `splice`, `file_group`, `record_key`, `partition_path`);
 //! - the timeline: `properties`, `timeline`, `commit_metadata` (JSON), `avro_schema`, `avro_file` (the other actions), `file_groups` (which files count);
-//! - who may write: `writer`, `fence`; several tables at once: `group`; what a crash left: `recovery`; what keeps a table small: `services`.
+//! - who may write: `writer`, `fence`; several tables at once: `group`; what a crash left: `recovery`; what keeps a table small: `services`;
+//!   going back to an earlier commit, and clustering: `regroup`.
 
 mod avro_file;
 mod avro_schema;
@@ -29,6 +30,7 @@ mod partition_path;
 mod properties;
 mod record_key;
 mod recovery;
+mod regroup;
 mod rewrite;
 mod row_reader;
 mod s3;
@@ -38,6 +40,7 @@ mod splice;
 mod store;
 mod store_error;
 mod timeline;
+mod under_way;
 mod view;
 mod write_stat;
 mod writer;
@@ -57,6 +60,7 @@ pub use key_text::{hex, key_column};
 pub use lake::Lake;
 pub use made_once::MadeOnce;
 pub use partition_path::partition_path_at;
+pub use regroup::{GoingBack, RESTORED_KEY};
 pub use row_reader::{FoundRows, RowReader};
 pub(crate) use store_error::lake_error;
 pub use view::TableView;
@@ -166,4 +170,6 @@ pub struct CompletedInstant {
     pub instant: InstantTime,
     /// `commit` or `replacecommit`.
     pub action: &'static str,
+    /// Whether the table went back behind it since: see [`RESTORED_KEY`].
+    pub is_undone: bool,
 }

@@ -5,6 +5,7 @@ use super::avro_schema::{META_COLUMNS, arrow_columns};
 use super::commit_metadata::{CommitMetadata, SCHEMA_KEY};
 use super::file_groups::FileGroups;
 use super::properties::{PROPERTIES_FILE, TableProperties};
+use super::regroup::{RESTORED_KEY, undone};
 use super::store::{Entry, TableStore};
 use super::timeline::{Action, Instant, State, Timeline};
 use super::{CompletedInstant, FileSlice, InstantTime};
@@ -49,6 +50,8 @@ pub struct TableView {
     /// The newest value of each key.
     extra_metadata: BTreeMap<String, String>,
     instants: Vec<CompletedInstant>,
+    /// The commits that went back to earlier ones, and to which.
+    restores: BTreeMap<InstantTime, String>,
     /// The earliest instant as of which all files are still there; `None`: cleaning has not begun.
     earliest_retained: Option<InstantTime>,
     /// Whether commits have been moved to the archived timeline.
@@ -99,6 +102,7 @@ impl TableView {
             columns: Arc::new(Schema::empty()),
             extra_metadata: BTreeMap::new(),
             instants: Vec::new(),
+            restores: BTreeMap::new(),
             earliest_retained: None,
             is_archived: entries.iter().any(|entry| entry.path.starts_with(".hoodie/archived/.commits_.archive.")),
             properties_version: (0, None),
@@ -156,6 +160,7 @@ impl TableView {
         for ((time, bytes), path) in replaces.iter().map(|(time, _)| time).zip(self.store.get_all(&paths).await?).zip(&paths) {
             let commit = CommitMetadata::parse(&bytes, path)?;
             self.groups.apply(time, &commit, false);
+            self.note_restore(time, &commit);
             known.insert(time.clone(), commit);
         }
         let mut schema = None;
@@ -226,9 +231,20 @@ impl TableView {
     }
 
     fn list_instants(&mut self) {
-        let instants =
-            self.timeline.commits().map(|(time, action)| CompletedInstant { instant: time.clone(), action: action.as_str() });
-        self.instants = instants.collect();
+        let completed = |(time, action): (&InstantTime, Action)| CompletedInstant {
+            instant: time.clone(),
+            action: action.as_str(),
+            is_undone: false,
+        };
+        self.instants = self.timeline.commits().map(completed).collect();
+        let undone = undone(&self.instants, &self.restores);
+        self.instants.iter_mut().for_each(|completed| completed.is_undone = undone.contains(&completed.instant));
+    }
+
+    fn note_restore(&mut self, time: &InstantTime, commit: &CommitMetadata) {
+        if let Some(to) = commit.extra(RESTORED_KEY) {
+            self.restores.insert(time.clone(), to.to_owned());
+        }
     }
 
     /// Takes in our own commit, which is now on the timeline.
@@ -237,6 +253,7 @@ impl TableView {
             self.timeline.insert(Instant::new(instant.clone(), action, state));
         }
         self.groups.apply(instant, commit, true);
+        self.note_restore(instant, commit);
         self.remember_extra(commit, true);
         self.columns = columns;
         self.list_instants();
@@ -322,9 +339,28 @@ impl TableView {
         self.timeline.savepoints().next().is_some()
     }
 
+    /// The commits whose files savepoints keep, oldest first.
+    pub fn savepoints(&self) -> impl Iterator<Item = &InstantTime> {
+        self.timeline.savepoints()
+    }
+
     /// The completed commits on the active timeline, oldest first.
     pub fn instants(&self) -> &[CompletedInstant] {
         &self.instants
+    }
+
+    /// What the commits up to an instant (inclusive) say in their `extraMetadata`, the newest first; back to one that has keys of ours, which has all of them.
+    pub async fn extra_metadata_as_of(&self, instant: &InstantTime) -> Result<BTreeMap<String, String>> {
+        let mut extra = BTreeMap::new();
+        for completed in self.instants.iter().rev().filter(|completed| completed.instant <= *instant) {
+            for (key, value) in self.commit_extra_metadata(completed).await? {
+                extra.entry(key).or_insert(value);
+            }
+            if extra.keys().any(|key| key.starts_with(OUR_KEYS)) {
+                break;
+            }
+        }
+        Ok(extra)
     }
 
     /// What a completed commit says in its `extraMetadata`, without the Avro schema.

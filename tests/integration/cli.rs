@@ -48,10 +48,10 @@ fn a_wrong_command_line_or_configuration_exits_with_2() {
         &["query", "SELECT 1", "--format", "xml"],
         &["query", "SELECT 1", "--as-of", "yesterday"],
         &["query", "SELECT 1", "--valid-at", "soon"],
-        &["rollback", "shop.orders", "20260101000000000"],
-        &["savepoint", "shop.orders"],
-        &["restore", "shop.orders", "20260101000000000"],
-        &["cluster", "shop.orders"],
+        &["rollback", "shop.orders", "yesterday"],
+        &["savepoint", "shop.orders", "--delete"],
+        &["restore", "shop.orders"],
+        &["cluster"],
         &["run", "--log-level", "b=l=u=b"],
     ] {
         let answer = pipeline.answer(arguments);

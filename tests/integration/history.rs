@@ -39,7 +39,7 @@ async fn at(scene: &mut Scene, time: &str) {
 }
 
 /// A table and its history say the same of themselves.
-fn assert_at_one_cut(scene: &Scene, table: &str) {
+pub(crate) fn assert_at_one_cut(scene: &Scene, table: &str) {
     let checkpoint = |name: &str| {
         let table = scene.pipeline.table(&scene.database, name);
         let last = table.instants().pop().unwrap();

@@ -13,6 +13,7 @@ mod event_log_suite;
 mod fake_http;
 mod formats;
 mod glue;
+mod going_back;
 mod history;
 mod kinesis;
 mod lake;

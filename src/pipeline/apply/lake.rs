@@ -4,8 +4,8 @@ use super::delivery::Delivery;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::merge::{CHECKPOINT_KEY, CHILD_KEY, Checkpoint, HISTORY_START_KEY, TRANSFORMED_KEY};
-use crate::pipeline::erase::Eraser;
-use crate::pipeline::erasures::Erasures;
+use crate::pipeline::TableServices;
+use crate::pipeline::table_requests::TableRequests;
 use crate::table::{Lake, Table, TableOptions, TableSpec};
 use arrow::datatypes::SchemaRef;
 use object_store::path::Path;
@@ -20,14 +20,14 @@ pub struct LakeWriter {
     is_shared: bool,
     /// Where items are written in the place of lake tables.
     delivery: Option<Arc<Delivery>>,
-    /// What is asked to be erased from them.
-    erasures: Option<Erasures>,
+    /// What is asked for of them.
+    requests: Option<TableRequests>,
 }
 
 impl LakeWriter {
     /// Writes the tables of `lake`.
     pub fn new(lake: Lake, options: TableOptions) -> Self {
-        Self { lake, options, is_shared: false, delivery: None, erasures: None }
+        Self { lake, options, is_shared: false, delivery: None, requests: None }
     }
 
     /// The same for a worker that is given tables by leases: it takes them from whoever has them, and gives way to whoever takes them.
@@ -42,23 +42,23 @@ impl LakeWriter {
         Self { delivery: Some(delivery), ..self }
     }
 
-    /// The same for a service that can be asked to erase.
+    /// The same for a service that can be asked for work on its tables.
     #[must_use]
-    pub(in crate::pipeline) fn erasing(self, erasures: Erasures) -> Self {
-        Self { erasures: Some(erasures), ..self }
+    pub(in crate::pipeline) fn asked(self, requests: TableRequests) -> Self {
+        Self { requests: Some(requests), ..self }
     }
 
-    /// What is asked to be erased; of items that are delivered elsewhere nothing is.
-    pub(super) fn erasures(&self) -> Option<Erasures> {
-        self.erasures.clone().filter(|_| self.delivery.is_none())
+    /// What is asked for; of items that are delivered elsewhere nothing is.
+    pub(super) fn requests(&self) -> Option<TableRequests> {
+        self.requests.clone().filter(|_| self.delivery.is_none())
     }
 
     pub(in crate::pipeline) fn url(&self) -> &str {
         self.lake.url()
     }
 
-    pub(in crate::pipeline) fn eraser(&self) -> Eraser {
-        Eraser::new(self.lake.clone(), self.options.clone()).taking(self.is_shared)
+    pub(in crate::pipeline) fn services(&self) -> TableServices {
+        TableServices::new(self.lake.clone(), self.options.clone()).taking(self.is_shared)
     }
 
     pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {

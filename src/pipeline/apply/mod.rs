@@ -10,7 +10,6 @@ mod children;
 mod commit;
 mod delivery;
 mod ended;
-mod erasing;
 mod gone;
 mod history;
 mod joined;
@@ -19,6 +18,7 @@ mod letters;
 mod prefetch;
 mod progress;
 mod reading;
+mod requested;
 mod room;
 mod ruled;
 mod shared;
@@ -44,9 +44,9 @@ use crate::table::{CommitSummary, CompletedInstant, FileSlice, InstantTime, Tabl
 use arrow::datatypes::SchemaRef;
 use commit::Job;
 use ended::Ended;
-use erasing::Erasing;
 use joined::LOOKUP_LOOK;
 use progress::Progress;
+use requested::Requested;
 use shared::{Shared, changed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -130,7 +130,9 @@ pub struct Apply {
     last_cut: Option<CutReached>,
     running: JoinSet<Ended>,
     to_release: Option<LogPosition>,
-    erasing: Erasing,
+    requested: Requested,
+    /// Whether a table went back: the loop ends, and the next one reads from there.
+    went_back: bool,
     /// Where several workers share the tables; `None`: all are this loop's.
     shared: Option<Shared>,
     /// Whether a table waits for another one's commit at the last cut, which it joins: no later cut may come.
@@ -170,13 +172,13 @@ impl Apply {
                 let until = *last_reading.get_or_insert_with(|| Instant::now() + LAST_READING);
                 is_at_end |= is_past(until);
             }
-            let is_last = (stopping && is_at_end) || self.is_outdated() || self.must_turn();
+            let is_last = (stopping && is_at_end) || self.is_outdated() || self.must_turn() || self.went_back;
             self.leave_tables()?;
             self.make_room(is_last)?;
             if is_last {
                 self.let_go.send_replace(true);
             } else {
-                self.start_erasures()?;
+                self.start_requested()?;
             }
             self.start_commits(is_last)?;
             self.start_amends(is_last)?;
@@ -184,7 +186,7 @@ impl Apply {
                 self.release(&position).await;
             }
             let waits_for_lookups = is_last && self.running.is_empty() && self.waits_for_lookups()?;
-            if is_last && self.running.is_empty() && self.erasing.is_idle() && !self.is_unresolved() && !waits_for_lookups {
+            if is_last && self.running.is_empty() && self.requested.is_idle() && !self.is_unresolved() && !waits_for_lookups {
                 return Ok(self.ended());
             }
             let has_room = self.running.is_empty() || self.waiting_bytes() <= self.config.memory_bytes;
@@ -198,9 +200,9 @@ impl Apply {
                         Ended::Amend(amended) => self.finish_amend(*amended)?,
                     }
                 }
-                erasure = self.erasing.changed() => {
-                    if let Some(ended) = erasure {
-                        self.end_erasure(ended?);
+                asked = self.requested.changed() => {
+                    if let Some(ended) = asked {
+                        self.end_requested(ended?);
                     }
                 }
                 changed = stop.changed(), if !stopping => {
@@ -226,7 +228,7 @@ impl Apply {
                     };
                     is_at_end = event.is_none();
                     let Some(event) = event else {
-                        self.erasing.stream_ended();
+                        self.requested.stream_ended();
                         continue;
                     };
                     self.take(event)?;

@@ -56,6 +56,8 @@ pub enum LoopEnd {
     Rules(Box<NewRules>),
     /// It was told to begin anew: the source's position at its last commit's cut.
     Turned(Option<String>),
+    /// A table went back: it is to be begun anew, also by rules that counted before.
+    WentBack,
 }
 
 /// The rules that count from a cut on.
@@ -148,6 +150,8 @@ impl Apply {
 
     pub(super) fn ended(self) -> LoopEnd {
         match (self.new_rules, self.turn) {
+            // what the others have passed, this one hasn't
+            _ if self.went_back => LoopEnd::WentBack,
             (Some(mut new), _) => {
                 // one that another worker has taken meanwhile is that one's
                 new.tables.retain(|table| self.tables.contains_key(table));
@@ -197,6 +201,7 @@ pub(in crate::pipeline) async fn apply_ruled(
                 new.pass(book, passed, true).await;
                 new.end_tables(book, passed).await;
             }
+            Ok(LoopEnd::WentBack) => passed.forget(),
             Ok(LoopEnd::Done | LoopEnd::Turned(_)) => return Ok(()),
             Err(error) if gone.can_be_left(&error) => gone.leave(book, passed, &error).await,
             Err(error) => return Err(error),

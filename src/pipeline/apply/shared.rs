@@ -114,6 +114,7 @@ pub(in crate::pipeline) async fn apply_shared(
                     new.pass(book, passed, false).await;
                     new.end_tables(book, passed).await;
                 }
+                Ok(LoopEnd::WentBack) => passed.forget(),
                 Ok(LoopEnd::Done | LoopEnd::Turned(_)) => {}
                 Err(error) if gone.can_be_left(&error) => gone.leave(book, passed, &error).await,
                 Err(error) => return Err(error),

@@ -1,8 +1,8 @@
 //! Where the apply loop begins: with the tables that it has, and what their last commits say.
 
-use super::erasing::Erasing;
 use super::gone::Gone;
 use super::progress::Progress;
+use super::requested::Requested;
 use super::tables::AppliedTable;
 use super::{Applied, Apply, ApplyConfig, Ground, LakeWriter};
 use crate::error::Result;
@@ -90,7 +90,8 @@ impl Apply {
     ) -> Self {
         let Ground { log, lake, config, status, told, edge, turn, anew_behind, is_copy } = ground;
         Self {
-            erasing: Erasing::of(lake.erasures()),
+            requested: Requested::of(lake.requests()),
+            went_back: false,
             log,
             lake,
             config,

@@ -49,6 +49,11 @@ impl Passed {
         self.lock().all >= Some(cut)
     }
 
+    /// A table went back, and has none of them behind it.
+    pub(in crate::pipeline) fn forget(&self) {
+        *self.lock() = Places::default();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,6 +22,7 @@ mod ordering;
 mod output;
 mod plan;
 mod pool;
+mod regroup;
 mod restore;
 mod shared;
 
@@ -95,6 +96,22 @@ pub(super) struct RewriteInput {
     pub field_ids: Option<String>,
     /// The key ranges of files seen before: kept by the table from commit to commit.
     pub index: KeyIndex,
+    /// Rows that go to other files, in the place of changes.
+    pub regroup: Option<Regroup>,
+}
+
+/// Rows that go, as they are, to new file groups.
+#[derive(Debug, Clone)]
+pub(super) enum Regroup {
+    /// Those of some files: of an earlier commit's, which come again.
+    Again {
+        /// The files.
+        files: Vec<FileSlice>,
+        /// Slices of file groups that end.
+        ended: Vec<FileSlice>,
+    },
+    /// Those of small files, with their neighbours'.
+    SmallFiles,
 }
 
 impl fmt::Debug for RewriteInput {

@@ -182,6 +182,7 @@ impl Harness {
             live: self.live.clone(),
             avro_schema: "{}".to_owned(),
             field_ids: self.field_ids.clone(),
+            regroup: None,
             index: self.index.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -79,13 +79,16 @@ pub(super) fn run(input: RewriteInput, layout: FileLayout, runtime: tokio::runti
         limit,
         jobs: 0,
     };
-    let truncate = input.truncate;
+    let (truncate, regroup) = (input.truncate, input.regroup);
     let plan = |dispatcher: &Dispatcher| {
         if truncate {
             let slices = std::mem::take(&mut live).into_values().flatten().collect();
             dispatcher.step(Step::Replace(slices))?;
         }
-        planner.partitions(dispatcher, live, &mut changes)
+        match regroup {
+            Some(regroup) => planner.regroup(dispatcher, regroup, live, &mut changes),
+            None => planner.partitions(dispatcher, live, &mut changes),
+        }
     };
     pipeline(&context, threads, ahead, plan, |steps| writer.run(steps))
 }
@@ -157,9 +160,7 @@ impl Planner<'_> {
         slices: Vec<FileSlice>,
         changes: &mut ChangeCursor,
     ) -> Result<()> {
-        let runtime = self.context.runtime.clone();
-        let keys = runtime.block_on(self.index.of(&self.store, &self.base, &self.context.layout, &self.context.codec, &slices))?;
-        let (units, empty) = units(slices, keys);
+        let (units, empty) = self.units(slices)?;
         if !empty.is_empty() {
             dispatcher.step(Step::Replace(empty))?;
         }
@@ -177,6 +178,13 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// A partition's files in the order of their keys, and those without rows.
+    pub(super) fn units(&self, slices: Vec<FileSlice>) -> Result<(Vec<Unit>, Vec<FileSlice>)> {
+        let keys = self.index.of(&self.store, &self.base, &self.context.layout, &self.context.codec, &slices);
+        let keys = self.context.runtime.block_on(keys)?;
+        Ok(units(slices, keys))
+    }
+
     fn unit(
         &mut self,
         dispatcher: &Dispatcher,
@@ -186,27 +194,52 @@ impl Planner<'_> {
         changes: &mut ChangeCursor,
     ) -> Result<()> {
         let Unit { slices, restore, .. } = unit;
-        let mut files = Vec::with_capacity(slices.len());
-        for slice in &slices {
+        let (files, cut) = (self.open(&slices)?, self.cut_bytes(&slices));
+        self.begin(dispatcher, path, slices, cut, restore || self.rewrite_all)?;
+        self.rows(dispatcher, path, &files, restore, bound, changes)?;
+        dispatcher.step(Step::End)
+    }
+
+    pub(super) fn open(&self, slices: &[FileSlice]) -> Result<Vec<Arc<BaseFile>>> {
+        let files = slices.iter().map(|slice| {
             let open = BaseFile::open(&self.store, file_path(&self.base, slice), slice.file_bytes);
             let file = Arc::new(self.context.runtime.block_on(open)?);
             self.check_columns(&file)?;
-            files.push(file);
-        }
-        // a file that has outgrown its size is cut into even parts; one that has not is cut only where new rows make it half as large again
-        let target = self.options.target_file_bytes.max(1);
+            Ok(file)
+        });
+        files.collect()
+    }
+
+    /// The size from which on the next of the files is begun that hold the rows of `slices`: what has outgrown its size is cut into even parts; what has not is
+    /// cut only where new rows make it half as large again.
+    pub(super) fn cut_bytes(&self, slices: &[FileSlice]) -> u64 {
+        let target = self.target_bytes();
         let bytes: u64 = slices.iter().map(|slice| slice.file_bytes).sum();
-        let cut = if bytes > target { bytes / bytes.div_ceil(target) } else { target + target / 2 };
-        self.begin(dispatcher, path, slices, cut, restore || self.rewrite_all)?;
-        let row_groups = match files.as_slice() {
+        if bytes > target { bytes / bytes.div_ceil(target) } else { target + target / 2 }
+    }
+
+    pub(super) fn target_bytes(&self) -> u64 {
+        self.options.target_file_bytes.max(1)
+    }
+
+    /// The rows of a unit's files, with their changes.
+    pub(super) fn rows(
+        &mut self,
+        dispatcher: &Dispatcher,
+        path: &Arc<str>,
+        files: &[Arc<BaseFile>],
+        restore: bool,
+        bound: Option<&[u8]>,
+        changes: &mut ChangeCursor,
+    ) -> Result<()> {
+        let row_groups = match files {
             [file] if !restore => row_group_keys(file, &self.context.codec, &self.context.layout)?,
             _ => None,
         };
-        match (row_groups, files.as_slice()) {
-            (Some(keys), [file]) => self.file(dispatcher, path, file, &keys, bound, changes)?,
-            _ => restore::restore(self, dispatcher, path, &files, bound, changes)?,
+        match (row_groups, files) {
+            (Some(keys), [file]) => self.file(dispatcher, path, file, &keys, bound, changes),
+            _ => restore::restore(self, dispatcher, path, files, bound, changes),
         }
-        dispatcher.step(Step::End)
     }
 
     /// Rows in columns that the table doesn't have would be lost.
@@ -288,7 +321,14 @@ impl Planner<'_> {
         dispatcher.job(Job { number, old, changes }, rest)
     }
 
-    fn begin(&self, dispatcher: &Dispatcher, path: &Arc<str>, old: Vec<FileSlice>, cut_bytes: u64, must_write: bool) -> Result<()> {
+    pub(super) fn begin(
+        &self,
+        dispatcher: &Dispatcher,
+        path: &Arc<str>,
+        old: Vec<FileSlice>,
+        cut_bytes: u64,
+        must_write: bool,
+    ) -> Result<()> {
         dispatcher.step(Step::Begin(Group { partition_path: Arc::clone(path), old, cut_bytes, must_write }))
     }
 

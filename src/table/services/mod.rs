@@ -1,4 +1,4 @@
-//! What keeps a table small and fast: cleaning, archiving, rolling back. Each runs under the fence, inline after a commit, and bounded.
+//! What keeps a table small and fast: cleaning, archiving, rolling back; and savepoints, which keep some of it from that. Each runs under the fence, inline after a commit, and bounded.
 //!
 //! A failed service never fails the commit before it: it is said in the log and done by a later run.
 
@@ -6,6 +6,7 @@ pub(super) mod archive;
 pub(super) mod archive_log;
 pub(super) mod clean;
 pub(super) mod rollback;
+mod savepoint;
 
 use super::TableOptions;
 use super::fence::Fence;

@@ -3,11 +3,20 @@
 use super::faulty::{Fault, Faulty};
 use super::harness::{Change, Rows, apply, copy_of, delete, options, request, rows_at, spec, upsert};
 use crate::error::{Kind, Result};
-use crate::table::{COMMITTED_WITH, Follower, Table, TableSpec, TableView};
+use crate::table::{COMMITTED_WITH, Follower, GoingBack, Table, TableSpec, TableView};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use std::sync::Arc;
+
+/// What is done last.
+#[derive(Clone, Copy)]
+enum Last<'a> {
+    /// A commit, and whether it truncates.
+    Commit(&'a [Change], bool),
+    /// All tables go back to their first commits.
+    GoBack,
+}
 
 /// A leader, and so many tables that follow it.
 #[derive(Clone, Copy)]
@@ -45,10 +54,16 @@ impl Group {
         (store, rows)
     }
 
-    async fn at_every_step(self, commits: usize, last: &[Change], truncate: bool) {
+    async fn at_every_step(self, commits: usize, last: Last<'_>) {
         let (store, before) = self.prepared(commits).await;
-        let mut after = before.clone();
-        apply_to_all(&mut after, last, truncate);
+        let after = match last {
+            Last::Commit(changes, truncate) => {
+                let mut after = before.clone();
+                apply_to_all(&mut after, changes, truncate);
+                after
+            }
+            Last::GoBack => self.prepared(1).await.1,
+        };
         let (old, new) = (commits.checked_sub(1).map(|last| last.to_string()).unwrap_or_default(), commits.to_string());
         for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::Refused, Fault::AnswerLost] {
             for step in 0.. {
@@ -56,7 +71,14 @@ impl Group {
                 let copy = copy_of(&store).await;
                 let faulty = Faulty::new(copy.clone(), fault, step);
                 let through: Arc<dyn ObjectStore> = faulty.clone();
-                let done = async { commit(&mut self.open(&through).await?, last, truncate, &new).await }.await;
+                let done = async {
+                    let mut tables = self.open(&through).await?;
+                    match last {
+                        Last::Commit(changes, truncate) => commit(&mut tables, changes, truncate, &new).await,
+                        Last::GoBack => go_back(&mut tables, &new).await,
+                    }
+                }
+                .await;
                 if !faulty.was_reached() {
                     done.unwrap();
                     break;
@@ -142,26 +164,39 @@ async fn commit(tables: &mut [Table], changes: &[Change], truncate: bool, checkp
     leader.finish(staged, last).await.map(|_| ())
 }
 
+async fn go_back(tables: &mut [Table], checkpoint: &str) -> Result<()> {
+    let going = tables.iter_mut().map(|table| {
+        let to = table.instants().first().map(|first| first.instant.clone());
+        let extra_metadata = [("binlake.checkpoint".to_owned(), checkpoint.to_owned())].into();
+        GoingBack { table, to, extra_metadata }
+    });
+    Table::go_back(going.collect()).await.map(|_| ())
+}
+
 #[tokio::test(start_paused = true)]
 async fn both_change_or_none() {
-    Group { followers: 1 }
-        .at_every_step(2, &[upsert("a", 1, "new"), delete("a", 10), upsert("c", 3, "new partition")], false)
-        .await;
+    let changes = [upsert("a", 1, "new"), delete("a", 10), upsert("c", 3, "new partition")];
+    Group { followers: 1 }.at_every_step(2, Last::Commit(&changes, false)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_of_several_change_or_none() {
-    Group { followers: 2 }.at_every_step(1, &[upsert("a", 1, "new"), delete("a", 10)], false).await;
+    Group { followers: 2 }.at_every_step(1, Last::Commit(&[upsert("a", 1, "new"), delete("a", 10)], false)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_first_commit_of_both_happens_or_does_not() {
-    Group { followers: 1 }.at_every_step(0, &[upsert("a", 1, "new")], false).await;
+    Group { followers: 1 }.at_every_step(0, Last::Commit(&[upsert("a", 1, "new")], false)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn both_are_truncated_or_none() {
-    Group { followers: 1 }.at_every_step(2, &[upsert("b", 5, "new")], true).await;
+    Group { followers: 1 }.at_every_step(2, Last::Commit(&[upsert("b", 5, "new")], true)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_go_back_or_none() {
+    Group { followers: 2 }.at_every_step(3, Last::GoBack).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod basics;
 mod crashes;
 mod faulty;
+mod going_back;
 mod golden;
 mod groups;
 mod harness;

@@ -45,6 +45,20 @@ pub(super) async fn applied(ground: &Ground) -> Vec<Outcome> {
     found.push(failed("A rollback where there is nothing before", rollback(&[]), 2, &["no revision", "binlake rules"]));
     found.push(failed("A rollback to a revision that never was", rollback(&["7"]), 2, &["revision=7", "binlake rules"]));
     assert!(service.terminate().success(), "{}", pipeline.log_tail());
+    let items = format!("{}.items", ground.database);
+    let first = pipeline.table(&ground.database, "items").instants().remove(0);
+    let back = |arguments: &[&str]| pipeline.answer(&[arguments, &["--log-level", "off"]].concat());
+    for (title, arguments, mentions) in [
+        (
+            "A restore to a commit that isn't there",
+            &["restore", &items, "20200101000000000"][..],
+            ["no commit", "binlake timeline"],
+        ),
+        ("A rollback of the first commit", &["rollback", &items, &first], ["no commit before", "binlake backfill"]),
+        ("A restore to what is no instant", &["restore", &items, "yesterday"], ["yesterday", "17 digits"]),
+    ] {
+        found.push(failed(title, back(arguments), 2, &mentions));
+    }
     // nobody takes it up
     write(&format!("{rule}zero_dates = \"error\"\n"));
     let waiting = pipeline.answer(&["apply", "--log-level", "off", "--timeout", "0s"]);
