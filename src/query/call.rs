@@ -112,8 +112,11 @@ impl<'a> Call<'a> {
         }
         let question = match self.function {
             "as_of" => {
-                let asked = self.time(1)?.or(found.until.filter(|_| found.system.is_none()).map(|_| Timestamp::now()));
-                let asked = asked.map(|time| self.known(time, found)).transpose()?;
+                let asked = self.time(1)?.map(|time| self.known(time, found)).transpose()?;
+                // as known now, whatever the clock here says
+                if let (None, None, Some(until)) = (&asked, found.system, found.until) {
+                    return Err(not_kept(&found.database, &found.history, until));
+                }
                 let (system, valid) = (asked.or(found.system.map(moment)), self.time(2)?.map(moment));
                 questions.as_of(system.as_deref(), valid.as_deref(), &open_end())
             }

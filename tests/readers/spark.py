@@ -9,6 +9,8 @@ usage: spark.py HUDI_BUNDLE_JAR WORK_FOLDER
     sql TABLE COLUMN,… SQL             what SQL over the view `input` (the table) answers
     upsert TABLE KEY PARTITION SQL     upserts what SQL over the view `input` (the table's rows) gives; PARTITION is - for none.
                                        All of Hudi's settings are left as they are by default: the metadata table is on.
+    savepoints TABLE                   instants of its savepoints
+    delete-savepoint TABLE INSTANT     deletes one
 """
 
 import os
@@ -88,7 +90,23 @@ def upsert(table, key, partition, sql):
     changed.write.format("hudi").options(**options).mode("append").save(table)
 
 
-COMMANDS = {"snapshot": snapshot, "as-of": as_of, "since": since, "sql": sql, "upsert": upsert}
+def savepoints(table):
+    show((row["savepoint_time"],) for row in spark.sql(f"CALL show_savepoints(path => '{table}')").collect())
+
+
+def delete_savepoint(table, instant):
+    spark.sql(f"CALL delete_savepoint(path => '{table}', instant_time => '{instant}')").collect()
+
+
+COMMANDS = {
+    "snapshot": snapshot,
+    "as-of": as_of,
+    "since": since,
+    "sql": sql,
+    "upsert": upsert,
+    "savepoints": savepoints,
+    "delete-savepoint": delete_savepoint,
+}
 print("done", flush=True)
 for line in sys.stdin:
     command, *arguments = line.rstrip("\n").split("\t")

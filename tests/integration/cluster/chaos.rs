@@ -111,6 +111,11 @@ async fn strike_under_load(scenery: &Scenery, pace: Pace) -> Ended {
         let struck = troop.strike(&mut random, &pipeline, now, pace.sleep);
         println!("round {round}, {:.0} s, {now} transactions: {struck}", began.elapsed().as_secs_f64());
         *blows.entry(struck.split(": ").last().unwrap().into()).or_default() += 1;
+        if random.below(3) == 0 {
+            let done = serve(&mut random, &pipeline, &database);
+            println!("  {done}");
+            *blows.entry(done.split(' ').next().unwrap().into()).or_default() += 1;
+        }
         if !scenery.stream.is_empty() {
             let shards = (1 + random.below(4)).to_string();
             let workers = if random.below(2) == 0 { "2" } else { "all" };
@@ -146,6 +151,28 @@ async fn strike_under_load(scenery: &Scenery, pace: Pace) -> Ended {
     );
     assert!(commits > TABLES.len(), "too few commits were seen to say anything");
     Ended { server, database }
+}
+
+/// A table goes back to what it was a while ago, and all comes again; or its files are kept, or made one. Whoever has it may be killed or asleep.
+fn serve(random: &mut Random, pipeline: &Pipeline, database: &str) -> String {
+    let name = TABLES[random.below(TABLES.len() as u64) as usize];
+    let instants = pipeline.table(database, name).instants();
+    if instants.len() < 3 {
+        return "nothing to serve yet".into();
+    }
+    let instant = &instants[instants.len() - 1 - random.below(2 + instants.len() as u64 / 4) as usize];
+    let table = format!("{database}.{name}");
+    let arguments: &[&str] = match random.below(5) {
+        0 => &["cluster", &table],
+        1 => &["savepoint", &table],
+        2 => &["rollback", &table, instant],
+        _ => &["restore", &table, instant],
+    };
+    let said = pipeline.answer(arguments);
+    // what was retained may be cleaned by now, who has the table may be stopped
+    assert!(said.code == 0 || (matches!(said.code, 2 | 4 | 5) && said.err.lines().count() == 1), "{arguments:?}: {}", said.err);
+    let line = if said.code == 0 { said.out.lines().next().unwrap_or_default().to_owned() } else { said.err };
+    format!("{}{}: {}", arguments[0], if said.code == 0 { "" } else { "-refused" }, line.trim_end())
 }
 
 fn pipeline(server: &Server, database: &str, scenery: &Scenery) -> Pipeline {

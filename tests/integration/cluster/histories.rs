@@ -66,6 +66,51 @@ async fn workers_share_tables_with_histories() {
     scene.pipeline.assert_calm_log();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_several_workers_go_back() {
+    let mut scene = Scene::new(3).await;
+    let rules = format!("[[table]]\nsource = \"{}.*\"\n", scene.database);
+    scene.set(&rules, &format!("{rules}history = true\n"));
+    let capture = scene.pipeline.start(&["capture"]);
+    eventually("there is a stream", async || scene.pipeline.path().join("data/stream/stream.json").exists()).await;
+    let first = scene.pipeline.start(&["merge"]);
+    let second = scene.pipeline.start(&["merge"]);
+    scene.is_shared_by(&[&first, &second]).await;
+    let instants: Vec<String> =
+        scene.tables.iter().map(|table| scene.pipeline.table(&scene.database, table).instants().pop().unwrap()).collect();
+    let pasts: Vec<Vec<String>> = scene.tables.iter().map(|table| scene.past_of_one(table)).collect();
+    for _ in 0..3 {
+        scene.change().await;
+        scene.catches_up().await;
+    }
+    let now: Vec<Vec<String>> = scene.tables.iter().map(|table| scene.past_of_one(table)).collect();
+    // what came since comes again, to a table of each worker, while changes go on
+    for (table, instant) in scene.tables.clone().iter().zip(&instants) {
+        let said = scene.pipeline.ok(&["restore", &format!("{}.{table}", scene.database), instant]);
+        assert!(said.contains("comes again"), "{said}");
+        scene.change().await;
+    }
+    scene.catches_up().await;
+    for ((table, past), now) in scene.tables.iter().zip(&pasts).zip(&now) {
+        let again = scene.past_of_one(table);
+        assert!(again.starts_with(past) && again.starts_with(now), "{table}: {again:?} after {now:?}");
+    }
+    // and is left out, though the worker that did it dies
+    let table = scene.tables[0].clone();
+    let owner = scene.writers()[0].clone();
+    let said = scene.pipeline.ok(&["restore", &format!("{}.{table}", scene.database), &instants[0], "--skip-changes"]);
+    assert!(said.contains("is left out"), "{said}");
+    assert_eq!(scene.past_of_one(&table), pasts[0]);
+    let (dying, living) = if owner == first.pid().to_string() { (first, second) } else { (second, first) };
+    dying.kill();
+    scene.client.run(&format!("UPDATE {table} SET value = 'behind' WHERE id = 1")).await;
+    let mut expected = pasts[0].clone();
+    expected.push("behind".to_owned());
+    eventually("the other goes on behind it", async || scene.past_of_one(&table) == expected).await;
+    assert!(living.terminate().success() && capture.terminate().success(), "{}", scene.pipeline.log_tail());
+    scene.pipeline.assert_calm_log();
+}
+
 /// What the service at `address` says of the last request.
 async fn last_erasure(address: &str) -> Value {
     let Some((200, status)) = ask(address, "/status").await else { return Value::Null };

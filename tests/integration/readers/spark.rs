@@ -126,6 +126,48 @@ async fn spark_reads_our_tables_and_writes_into_them_and_we_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spark_reads_tables_that_went_back_and_writes_into_them() {
+    if std::env::var_os("BINLAKE_TEST_SPARK").is_none() {
+        println!("skipped: Spark; `make test-spark` runs it");
+        return;
+    }
+    let scene = Scene::new("").await;
+    let service = scene.pipeline.run();
+    let first = scene.moments().await;
+    scene.sql(CHANGES).await;
+    let second = scene.moments().await;
+    assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    let mut spark = Spark::start();
+    for (i, name) in TABLES.into_iter().enumerate() {
+        let table = format!("{}.{name}", scene.database);
+        scene.pipeline.ok(&["savepoint", &table]);
+        scene.pipeline.ok(&["restore", &table, &first[i].instant]);
+        let folder = scene.folder(name);
+        compare("Spark after it went back", name, &first[i].rows, spark.read("snapshot", &folder, &first[i], None));
+        let undone = spark.read("as-of", &folder, &second[i], Some(&second[i].instant));
+        compare("Spark as of what is undone", name, &second[i].rows, undone);
+        let since = spark.read("since", &folder, &first[i], Some(&second[i].instant));
+        assert!(since.is_empty(), "what came again is nothing new");
+        let kept = spark.ask(&["savepoints", &folder]);
+        assert_eq!(kept, [[Some(second[i].instant.clone())]], "Spark lists the savepoint");
+    }
+    // Spark writes into what went back, and we go on: what came since comes again
+    let sql = replace_column(&scene, "tickets", "sport", "'by Spark'", "id = 46");
+    spark.ask(&["upsert", &scene.folder("tickets"), "id", "-", &sql]);
+    let service = scene.pipeline.run();
+    let third = scene.moments().await;
+    assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    for (i, name) in TABLES.into_iter().enumerate() {
+        scene.pipeline.ok(&["cluster", &format!("{}.{name}", scene.database)]);
+        compare("Spark after we went on", name, &third[i].rows, spark.read("snapshot", &scene.folder(name), &third[i], None));
+    }
+    // and deletes the savepoint as its own
+    spark.ask(&["delete-savepoint", &scene.folder("tickets"), &second[0].instant]);
+    let erased = scene.pipeline.ok(&["erase", &format!("{}.tickets", scene.database), "1"]);
+    assert!(erased.contains("erased 1 rows"), "{erased}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spark_reads_a_history() {
     if std::env::var_os("BINLAKE_TEST_SPARK").is_none() {
         println!("skipped: Spark; `make test-spark` runs it");
