@@ -161,15 +161,17 @@ impl TableServices {
         Ok(Maintained { tables, position, source_commit_time })
     }
 
-    /// The tables that are committed with `table`: its history, its children, its dead letters.
-    async fn followers_of(&self, table: &TableId) -> Result<Vec<(TableId, TableView)>> {
+    /// The tables that are committed with `table`: its history, its children, its dead letters. They are opened behind it, which settles what a crash left of their
+    /// last commits: only then their timelines say all.
+    async fn followers_of(&self, table: &TableId) -> Result<Vec<OpenFollower>> {
         let mut names = vec![history_of(table)];
         names.extend(self.children_of(table).await?);
         names.push(row_letters_of(table));
         let mut followers = Vec::new();
         for name in names {
-            if let Some(view) = self.view(&name).await? {
-                followers.push((name, view));
+            if self.view(&name).await?.is_some() {
+                let open = self.open(&name).await?;
+                followers.extend(self.view(&name).await?.map(|view| OpenFollower { name, open, view }));
             }
         }
         Ok(followers)
@@ -220,7 +222,7 @@ impl TableServices {
         own.insert(REQUEST_KEY.to_owned(), request.to_owned());
         let mut said = vec![own];
         let newest = view.extra_metadata(CHECKPOINT_KEY);
-        for (name, of) in self.followers_of(table).await? {
+        for OpenFollower { name, open: opened, view: of } in self.followers_of(table).await? {
             let Some(place) = place_of(&name, &of, &folder(&view), to).await? else { continue };
             let goes_on = goes_on.as_ref().filter(|_| of.extra_metadata(CHECKPOINT_KEY) == newest);
             said.push(match &place {
@@ -228,7 +230,6 @@ impl TableServices {
                 None => BTreeMap::new(),
             });
             places.push(place);
-            let opened = self.open(&name).await?;
             open.push((name, opened));
         }
         let before: Vec<(usize, BTreeSet<InstantTime>)> =
@@ -250,10 +251,10 @@ impl TableServices {
     }
 
     async fn cluster(&self, table: &TableId) -> Result<Vec<MaintainedTable>> {
-        let followers = self.followers_of(table).await?.into_iter().map(|(name, _)| name);
+        let own = (table.clone(), self.open(table).await?);
+        let followers = self.followers_of(table).await?.into_iter().map(|follower| (follower.name, follower.open));
         let mut done = Vec::new();
-        for name in std::iter::once(table.clone()).chain(followers) {
-            let mut open = self.open(&name).await?;
+        for (name, mut open) in std::iter::once(own).chain(followers) {
             let files_before = open.slices(None)?.len();
             let said = open.all_extra_metadata().filter(|(key, _)| !only_of_one_commit(key));
             let said = said.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
@@ -269,7 +270,7 @@ impl TableServices {
         let mut open = self.open(table).await?;
         let view = self.known(table).await?;
         let mut places = Vec::new();
-        for (name, of) in self.followers_of(table).await? {
+        for OpenFollower { name, open, view: of } in self.followers_of(table).await? {
             let place = match place_of(&name, &of, &folder(&view), instant).await? {
                 Some(place) => place,
                 None => of.instants().last().map(|last| last.instant.clone()),
@@ -278,17 +279,23 @@ impl TableServices {
                 if is_kept {
                     of.slices(Some(&place))?;
                 }
-                places.push((name, place));
+                places.push((name, open, place));
             }
         }
         let mut done = Vec::new();
-        for (name, place) in places {
-            let mut open = self.open(&name).await?;
+        for (name, mut open, place) in places {
             done.push(kept(name, &mut open, place, is_kept).await?);
         }
         done.insert(0, kept(table.clone(), &mut open, instant.clone(), is_kept).await?);
         Ok(done)
     }
+}
+
+/// A table that follows another one.
+struct OpenFollower {
+    name: TableId,
+    open: Table,
+    view: TableView,
 }
 
 async fn kept(name: TableId, table: &mut Table, instant: InstantTime, is_kept: bool) -> Result<MaintainedTable> {

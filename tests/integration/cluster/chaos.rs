@@ -137,6 +137,7 @@ async fn strike_under_load(scenery: &Scenery, pace: Pace) -> Ended {
     for name in &tables {
         pipeline.catches_up_in(CATCHING_UP, &server, &database, name).await;
     }
+    history_agrees(&pipeline, &database);
     troop.owns_all(&pipeline, tables.len()).await;
     troop.end(&pipeline);
     pipeline.assert_calm_log();
@@ -153,9 +154,30 @@ async fn strike_under_load(scenery: &Scenery, pace: Pace) -> Ended {
     Ended { server, database }
 }
 
+/// What is known now of `stock` are its rows, each once.
+fn history_agrees(pipeline: &Pipeline, database: &str) {
+    let columns: Vec<String> = pipeline
+        .ok(&["query", &format!("SELECT * FROM {database}.stock LIMIT 0"), "--format", "csv"])
+        .trim()
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).filter(|name| !name.starts_with('_')).collect();
+    let rows = |table: &str, and: &[&str]| {
+        let all: Vec<&str> = columns.iter().chain(and).copied().collect();
+        let mut rows = pipeline.table(database, table).values(None, &all).unwrap();
+        rows.retain(|row| row[columns.len()..].iter().all(|end| end.as_ref().is_some_and(|end| end.starts_with("9999"))));
+        rows.iter_mut().for_each(|row| row.truncate(columns.len()));
+        rows.sort();
+        rows
+    };
+    assert_eq!(rows("stock_history", &["_valid_to", "_system_to"]), rows("stock", &[]), "the history says otherwise");
+}
+
 /// A table goes back to what it was a while ago, and all comes again; or its files are kept, or made one. Whoever has it may be killed or asleep.
 fn serve(random: &mut Random, pipeline: &Pipeline, database: &str) -> String {
-    let name = TABLES[random.below(TABLES.len() as u64) as usize];
+    // every other time the one with a history
+    let name = if random.below(2) == 0 { "stock" } else { TABLES[random.below(TABLES.len() as u64) as usize] };
     let instants = pipeline.table(database, name).instants();
     if instants.len() < 3 {
         return "nothing to serve yet".into();
@@ -177,7 +199,8 @@ fn serve(random: &mut Random, pipeline: &Pipeline, database: &str) -> String {
 
 fn pipeline(server: &Server, database: &str, scenery: &Scenery) -> Pipeline {
     let rules = format!(
-        "[[table]]\nsource = \"{database}.orders\"\npartition_by = \"month(placed)\"\n[[table]]\nsource = \"{database}.*\"\n"
+        "[[table]]\nsource = \"{database}.orders\"\npartition_by = \"month(placed)\"\n[[table]]\nsource = \"{database}.stock\"\nhistory = true\n\
+         [[table]]\nsource = \"{database}.*\"\n"
     );
     // the witness looks at the newest while others are cleaned away
     let pipeline = Pipeline::with_lake(server, &format!("retained_commits = {}\n", 4 * RETAINED), &rules)
