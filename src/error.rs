@@ -4,6 +4,7 @@
 //! system it concerns, and so the process's exit code), one line of *what*, any number of `field=value` pairs of *where*
 //! (table, position, column, configuration key) and a *remedy* for the operator. Its `Display` is one line of all of these.
 
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -27,7 +28,8 @@ pub enum Kind {
 }
 
 /// The half of the system that an error concerns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Area {
     /// Command line, configuration file, state store.
     Config,
@@ -36,6 +38,7 @@ pub enum Area {
     /// The event log between the halves.
     Stream,
     /// The tables and the object store under them.
+    #[default]
     Lake,
 }
 

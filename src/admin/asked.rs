@@ -20,7 +20,7 @@ fn one(seen: &SeenRequest) -> Value {
         RequestProgress::Taken { by, steps, waits } => {
             json!({"state": "running", "by": by, "steps": steps, "of": seen.work.steps(), "waits": waits})
         }
-        RequestProgress::Failed { reason } => json!({"state": "failed", "reason": reason}),
+        RequestProgress::Failed { reason, .. } => json!({"state": "failed", "reason": reason}),
         RequestProgress::Done { done: Done::Erased(erased) } => json!({
             "state": "done", "rows": erased.rows, "versions": erased.versions, "elements": erased.elements, "letters": erased.letters,
             "files": erased.files,

@@ -113,6 +113,9 @@ pub enum RequestProgress {
     },
     /// It can't be done.
     Failed {
+        /// Where that lies.
+        #[serde(default)]
+        area: Area,
         /// Why.
         reason: String,
     },
@@ -218,7 +221,7 @@ impl Asked {
                 RequestProgress::Waiting => Err((0, None)),
                 RequestProgress::Taken { steps, waits, .. } => Err((steps, waits)),
                 RequestProgress::Done { done } => Ok(Ok(done)),
-                RequestProgress::Failed { reason } => Ok(Err(Error::new(Area::Lake, Kind::Refused, "the service can't do it")
+                RequestProgress::Failed { area, reason } => Ok(Err(Error::new(area, Kind::Refused, "the service can't do it")
                     .caused_by(std::io::Error::other(reason))
                     .remedy("ask again then"))),
             };
@@ -431,9 +434,9 @@ mod tests {
         let open = open_requests(&state, &prefix("file:/lake")).await.unwrap().0.remove(0);
         assert!(open_requests(&state, &prefix("file:/another")).await.unwrap().1.is_empty());
         let (erasures, looking) = TableRequests::look(&state, "file:/lake", &Status::new());
-        erasures.answered(&open, RequestProgress::Failed { reason: "`x` is no key".into() }).await;
+        erasures.answered(&open, RequestProgress::Failed { area: Area::Config, reason: "`x` is no key".into() }).await;
         let error = asked.answer(|_, _| {}).await.unwrap_err();
-        assert!(error.to_string().contains("`x` is no key"), "{error}");
+        assert!(error.to_string().contains("`x` is no key") && error.exit_code() == 2, "{error}");
         looking.abort();
     }
 }

@@ -135,6 +135,7 @@ async fn goes_back(flavour: Flavour, name: &str) {
 #[tokio::test]
 async fn without_a_service_the_command_does_it() {
     let mut scene = Scene::on(Server::shared(Flavour::MySql), "went_back_alone", "history = true\n").await;
+    scene.pipeline.set_config(&scene.pipeline.config().replace("[lake]\n", "[lake]\nretained_commits = 1000\n"));
     scene.run(&["CREATE TABLE quotes (id INT PRIMARY KEY, price INT)", "INSERT INTO quotes VALUES (1, 10), (2, 20)"]).await;
     let service = scene.pipeline.run();
     let first = scene.moment().await;
@@ -183,6 +184,8 @@ async fn without_a_service_the_command_does_it() {
         is_refused()
     })
     .await;
+    let by_service = scene.pipeline.answer(&["restore", &quotes, &first]);
+    assert!(by_service.code == 4 && by_service.err.lines().count() == 1, "{} {}", by_service.code, by_service.err);
     scene.ends_well(service);
     let refused = scene.pipeline.answer(&["restore", &quotes, &first]);
     assert!(refused.code == 4 && refused.err.contains("--skip-changes") && refused.err.lines().count() == 1, "{}", refused.err);

@@ -207,7 +207,7 @@ impl Apply {
                         Kind::Config | Kind::Refused => tracing::warn!(%table, %error, "what was asked for can't be done"),
                         _ => tracing::error!(%table, %error, "what was asked for can't be done"),
                     }
-                    RequestProgress::Failed { reason: error.to_string() }
+                    RequestProgress::Failed { area: error.area(), reason: error.to_string() }
                 }
             };
             requests.answered(&one, progress).await;
