@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::{CutPoint, Section, TableId};
 use crate::merge::{CHECKPOINT_KEY, Checkpoint};
-use crate::pipeline::{Asked, Done, ERASE_STEPS, Erased, TableServices, Work, note_erased, open_stream_to_read};
+use crate::pipeline::{Asked, Done, ERASE_STEPS, Erased, TableServices, Work, audited_as, note_erased, open_stream_to_read};
 use crate::query::find_table;
 use crate::state::{RunLabel, StateStore};
 use crate::stream::{Consumer, LaneEvent, LogPosition};
@@ -72,7 +72,10 @@ impl Erase {
                 Ok(Done::Maintained(_)) => Err(Error::bug("the service has done something else")),
                 Err(error) => Err(error),
             },
-            false => alone(services.clone(), &state, &table, (&self.keys, key), &bar).await,
+            false => {
+                let label = RunLabel::begin(&audited_as(&config).await?, "erase");
+                alone(services.clone(), (&state, &label), &table, (&self.keys, key), &bar).await
+            }
         };
         let lacks_more = match &done {
             Ok(_) if !is_taken => {
@@ -130,15 +133,14 @@ fn show(bar: &ProgressBar, steps: u64, waits: Option<&str>) {
 /// No service has the table: it is done here.
 async fn alone(
     services: TableServices,
-    state: &StateStore,
+    (state, label): (&StateStore, &RunLabel),
     table: &TableId,
     (keys, declared): (&[String], &[String]),
     bar: &ProgressBar,
 ) -> Result<Erased> {
-    let label = RunLabel::begin(&table.to_string(), "erase");
     let erased = services.erase(table, keys, declared, || bar.inc(1)).await?;
     services.publish().await?;
-    let noted = note_erased(state, &label, table, &erased).await;
+    let noted = note_erased(state, label, table, &erased).await;
     noted.map_err(|error: Error| error.remedy("the rows are erased, but the audit doesn't say so"))?;
     Ok(erased)
 }

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::pipeline::{
-    Asked, Done, Maintained, MaintainedTable, Maintenance, TableServices, Work, note_maintained, open_stream_to_read,
+    Asked, Done, Maintained, MaintainedTable, Maintenance, TableServices, Work, audited_as, note_maintained, open_stream_to_read,
 };
 use crate::query::find_table;
 use crate::state::{RunLabel, StateStore};
@@ -212,7 +212,10 @@ async fn maintain(global: &Global, named: &Named, wanted: impl Fn(&TableId, &Tab
     };
     bar.finish_and_clear();
     match done? {
-        Done::Maintained(done) => print!("{}", text(&table, &maintenance, &done)),
+        Done::Maintained(done) => {
+            let is_fed = config.fed.iter().any(|fed| fed.table == table);
+            print!("{}", text(&table, &maintenance, &done, is_fed));
+        }
         Done::Erased(_) => return Err(Error::bug("the service has done something else")),
     }
     Ok(Answer::Done)
@@ -226,7 +229,7 @@ async fn alone(
     table: &TableId,
     maintenance: &Maintenance,
 ) -> Result<Maintained> {
-    let label = RunLabel::begin(&table.to_string(), maintenance.name());
+    let label = RunLabel::begin(&audited_as(config).await?, maintenance.name());
     // a table that others' streams feed is told what they still have when the service reads them
     let log = match config.fed.iter().any(|fed| fed.table == *table) {
         true => None,
@@ -239,8 +242,8 @@ async fn alone(
     Ok(done)
 }
 
-/// What was done, in lines of at most 80 columns where names are short.
-fn text(table: &TableId, maintenance: &Maintenance, done: &Maintained) -> String {
+/// What was done, in lines of at most 80 columns where names are short; of a table that others' stream feeds, if it `is_fed`.
+fn text(table: &TableId, maintenance: &Maintenance, done: &Maintained, is_fed: bool) -> String {
     let mut out = String::new();
     for one in &done.tables {
         out.push_str(&line(maintenance, one));
@@ -249,6 +252,9 @@ fn text(table: &TableId, maintenance: &Maintenance, done: &Maintained) -> String
     match maintenance {
         Maintenance::GoBack { skips_changes: false, .. } if has_gone_back => {
             out.push_str("what the source changed since comes again with the stream\n");
+        }
+        Maintenance::GoBack { skips_changes: true, .. } if has_gone_back && is_fed => {
+            out.push_str("what the stream brought since is left out\n");
         }
         Maintenance::GoBack { skips_changes: true, .. } if has_gone_back => out.push_str(&format!(
             "what the source changed since is left out: `binlake verify` shows where they\ndiffer, `binlake backfill --table {table}` has it copied anew\n"
@@ -303,8 +309,8 @@ mod tests {
             };
             let nothing = Maintained { tables: vec![one("quotes", None)], ..Maintained::default() };
             let table = TableId::new("prices", "quotes");
-            shown.push_str(&text(&table, &maintenance, &did));
-            shown.push_str(&text(&table, &maintenance, &nothing));
+            shown.push_str(&text(&table, &maintenance, &did, false));
+            shown.push_str(&text(&table, &maintenance, &nothing, true));
         }
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
         insta::assert_snapshot!(shown);

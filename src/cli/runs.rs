@@ -17,7 +17,8 @@ const WIDTH: usize = 80;
 
 /// Lists what each run of the pipeline did: the audit
 ///
-/// A run is the life of a process: `run`, `capture`, `merge`, `backfill`. Newest
+/// A run is the life of a process: `run`, `capture`, `merge`, `backfill`; or work
+/// on a table: `erase`, `restore` (`rollback`), `savepoint`, `cluster`. Newest
 /// first; each with the tables that it committed to, the rows that were
 /// inserted, updated and deleted, and the source's position of the last commit.
 /// Running also means: killed, and not noticed yet by a later `binlake run`.

@@ -135,7 +135,9 @@ fn stopped_in(rows: &[RunRow]) -> BTreeMap<TableId, String> {
     let runs: BTreeMap<&str, &RunRow> =
         rows.iter().filter(|row| row.table.is_empty()).map(|row| (row.run_id.as_str(), row)).collect();
     let mut newest: BTreeMap<&str, &RunRow> = BTreeMap::new();
-    for row in rows.iter().filter(|row| !row.table.is_empty()) {
+    // what else is done to a table says nothing of its merge
+    let merges = |row: &&RunRow| ["run", "merge", "backfill"].contains(&row.command.as_str());
+    for row in rows.iter().filter(|row| !row.table.is_empty()).filter(merges) {
         // what goes on is newer than whatever has ended
         let at = |row: &RunRow| (row.ended_at.is_none(), row.ended_at.clone());
         let known = newest.entry(&row.table).or_insert(row);

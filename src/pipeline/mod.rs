@@ -43,7 +43,7 @@ pub use rules::{
     Outcome as RulesOutcome, Plan as RulesPlan, RulesBeside, RulesBook, misfits_of, origin_of, rules_in_force, unfit, unreadable,
     user,
 };
-pub use run::{Halves, open_stream_to_read, run};
+pub use run::{Halves, audited_as, open_stream_to_read, run};
 pub use scale::{Capacity, ScaleRequest, Workers, capacity, scale};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};
 pub use table_requests::{Asked, Done, RequestProgress, SeenRequest, TableRequest, Work};

@@ -123,7 +123,7 @@ pub(super) async fn run_halves(
         tokio::spawn(scaler.follow(config.clone()))
     });
     let mut ground = ground(&config, &opened, &status, sender);
-    let (requests, looking) = TableRequests::look(&opened.state, opened.lake.url(), &status);
+    let (requests, looking) = TableRequests::look(&opened.state, opened.lake.url(), &opened.audited_as(&config), &status);
     status.erases_at(EraseDesk::new(&opened.state, &ground.lake, &book));
     ground.lake = ground.lake.asked(requests);
     let named = NamedTables::new(book.source_rules());
@@ -221,7 +221,10 @@ impl Opened {
 }
 
 /// The pipeline's name in the audit: its stream's id; of one that only others' streams feed, its lake.
-pub(super) async fn audited_as(config: &Config) -> Result<String> {
+///
+/// # Errors
+/// If the stream or the lake can't be opened.
+pub async fn audited_as(config: &Config) -> Result<String> {
     match open_stream_to_read(config).await? {
         Some(log) if config.has_source() => Ok(log.identity().stream_id.clone()),
         _ => Ok(Lake::create(&config.lake.url)?.url().to_owned()),

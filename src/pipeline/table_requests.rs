@@ -10,7 +10,7 @@ use super::share::worker_id;
 use super::status::Status;
 use crate::error::{Area, Error, Kind, Result};
 use crate::event::TableId;
-use crate::state::{Lease, LeaseKey, StateStore};
+use crate::state::{Lease, LeaseKey, RunLabel, StateStore};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -248,6 +248,8 @@ pub(super) struct TableRequests {
     answered: Arc<Mutex<BTreeSet<LeaseKey>>>,
     /// This process.
     me: Arc<str>,
+    /// The pipeline's name in the audit.
+    audited_as: Arc<str>,
 }
 
 /// A request that isn't answered yet.
@@ -259,7 +261,7 @@ pub(super) struct OpenRequest {
 
 impl TableRequests {
     /// Looks for requests to the lake at `lake_url`, until the handle is aborted; `status` shows them.
-    pub(super) fn look(state: &StateStore, lake_url: &str, status: &Status) -> (Self, JoinHandle<()>) {
+    pub(super) fn look(state: &StateStore, lake_url: &str, audited_as: &str, status: &Status) -> (Self, JoinHandle<()>) {
         let (sender, open) = watch::channel(Arc::default());
         let (looked, prefix, status) = (state.clone(), prefix(lake_url), status.clone());
         let looking = tokio::spawn(async move {
@@ -280,7 +282,10 @@ impl TableRequests {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         });
-        (Self { state: state.clone(), open, answered: Arc::default(), me: worker_id().0.into() }, looking)
+        (
+            Self { state: state.clone(), open, answered: Arc::default(), me: worker_id().0.into(), audited_as: audited_as.into() },
+            looking,
+        )
     }
 
     /// Those that are open.
@@ -317,6 +322,11 @@ impl TableRequests {
 
     pub(super) fn state(&self) -> &StateStore {
         &self.state
+    }
+
+    /// A run of the pipeline in the audit that does what is asked for.
+    pub(super) fn run(&self, command: &'static str) -> RunLabel {
+        RunLabel::begin(&self.audited_as, command)
     }
 
     async fn note(&self, open: &OpenRequest, progress: RequestProgress) {
@@ -397,7 +407,7 @@ mod tests {
         let state = state(&folder).await;
         let asked = Asked::ask(&state, "file:/lake/", &table(), Work::erase(&["a person".to_owned()])).await.unwrap();
         let status = Status::new();
-        let (mut erasures, looking) = TableRequests::look(&state, "file:/lake", &status);
+        let (mut erasures, looking) = TableRequests::look(&state, "file:/lake", "the stream", &status);
         while erasures.open().is_empty() {
             erasures.changed().await;
         }
@@ -433,7 +443,7 @@ mod tests {
         let asked = Asked::ask(&state, "file:/lake", &table(), Work::erase(&[])).await.unwrap();
         let open = open_requests(&state, &prefix("file:/lake")).await.unwrap().0.remove(0);
         assert!(open_requests(&state, &prefix("file:/another")).await.unwrap().1.is_empty());
-        let (erasures, looking) = TableRequests::look(&state, "file:/lake", &Status::new());
+        let (erasures, looking) = TableRequests::look(&state, "file:/lake", "the stream", &Status::new());
         erasures.answered(&open, RequestProgress::Failed { area: Area::Config, reason: "`x` is no key".into() }).await;
         let error = asked.answer(|_, _| {}).await.unwrap_err();
         assert!(error.to_string().contains("`x` is no key") && error.exit_code() == 2, "{error}");

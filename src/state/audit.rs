@@ -34,7 +34,7 @@ pub struct RunLabel {
     pub run_id: String,
     /// The pipeline: its stream's id.
     pub pipeline: String,
-    /// `run`, `capture`, `merge` or `backfill`.
+    /// `run`, `capture`, `merge` or `backfill`; `erase`, `restore`, `savepoint` or `cluster`.
     pub command: String,
     /// When it began.
     pub started_at: Timestamp,
@@ -57,7 +57,7 @@ pub struct RunRow {
     pub pipeline: String,
     /// The table; empty: the row is the run's own.
     pub table: String,
-    /// `run`, `capture`, `merge` or `backfill`.
+    /// `run`, `capture`, `merge` or `backfill`; `erase`, `restore`, `savepoint` or `cluster`.
     pub command: String,
     /// When the run began.
     pub started_at: String,

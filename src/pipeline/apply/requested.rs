@@ -14,7 +14,7 @@ use crate::pipeline::maintenance::note_maintained;
 use crate::pipeline::share::Need;
 use crate::pipeline::table_requests::{Done, OpenRequest, RequestProgress, TableRequests, Work};
 use crate::pipeline::{Applied, AppliedCommit, Maintenance, TableServices};
-use crate::state::{LeaseKey, RunLabel};
+use crate::state::LeaseKey;
 use crate::stream::{CutReached, EventLog};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -278,7 +278,7 @@ async fn erased(
     services: &TableServices,
 ) -> Result<Done> {
     let table = &one.request.table;
-    let label = RunLabel::begin(&table.to_string(), "erase");
+    let label = requests.run("erase");
     let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
     let work = async {
         let done = services.erase(table, keys, key, || _ = sender.send(())).await;
@@ -307,7 +307,7 @@ async fn maintained(
     services: &TableServices,
     log: &dyn EventLog,
 ) -> Result<Done> {
-    let label = RunLabel::begin(&table.to_string(), maintenance.name());
+    let label = requests.run(maintenance.name());
     let maintained = services.maintain(table, maintenance, Some(log)).await?;
     tracing::info!(%table, work = maintenance.name(), "done");
     let noted = note_maintained(requests.state(), &label, &maintained).await;

@@ -93,6 +93,8 @@ async fn a_person_is_gone_from_every_file() {
     let state = rusqlite::Connection::open(scene.pipeline.path().join("data/state.db")).unwrap();
     let audit = "SELECT sum(rows_deleted) FROM runs WHERE command = 'erase' AND status = 'Complete'";
     assert_eq!(state.query_row(audit, [], |row| row.get::<_, i64>(0)).unwrap(), gone as i64);
+    let runs = scene.pipeline.ok(&["runs", "--table", &format!("{table}_history")]);
+    assert!(runs.lines().any(|line| line.starts_with("erase")), "{runs}");
     // the service goes on from where it was
     let service = scene.pipeline.run();
     scene.run(&["INSERT INTO people VALUES (43, 'Ford', 'Guildford')"]).await;
