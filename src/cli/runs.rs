@@ -81,7 +81,7 @@ fn shown(pipeline: &str, rows: &[RunRow]) -> String {
         if run != Some(&row.run_id) {
             run = Some(&row.run_id);
             let ended = row.ended_at.as_deref().map_or("now", |time| clipped(time, 19));
-            out += &format!("{:8} {} -> {ended:19}  {}\n", row.command, clipped(&row.started_at, 19), row.status);
+            out += &format!("{:9} {} -> {ended:19}  {}\n", row.command, clipped(&row.started_at, 19), row.status);
             if let Some(error) = &row.error {
                 out += &clipped_line(&format!("  {error}"));
             }
