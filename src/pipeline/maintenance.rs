@@ -117,7 +117,13 @@ impl TableServices {
         if !view.instants().iter().any(|completed| completed.instant == *instant) {
             return Err(no_such_commit(table, instant));
         }
-        if is_read { view.slices(Some(instant)).map(drop) } else { Ok(()) }
+        match view.slices(Some(instant)) {
+            Err(_) if is_read => Err(Error::new(Area::Lake, Kind::Refused, "the commit's files are cleaned away")
+                .with("table", table)
+                .with("instant", instant)
+                .remedy("name a later commit; a savepoint, or a larger lake.retained_commits, keeps more of them")),
+            _ => Ok(()),
+        }
     }
 
     /// A table that can be named here.
@@ -146,7 +152,7 @@ impl TableServices {
         self.ensure_maintainable(table, maintenance).await?;
         let tables = match maintenance {
             Maintenance::GoBack { to, skips_changes, request } => match self.gone_back(table, to, request).await? {
-                Some(done) => vec![done],
+                Some(done) => done,
                 None => self.go_back(table, (to, request), *skips_changes, log).await?,
             },
             Maintenance::Cluster => self.cluster(table).await?,
@@ -178,17 +184,26 @@ impl TableServices {
     }
 
     /// What was done for a request already, by a process that is gone.
-    async fn gone_back(&self, table: &TableId, to: &InstantTime, request: &str) -> Result<Option<MaintainedTable>> {
+    async fn gone_back(&self, table: &TableId, to: &InstantTime, request: &str) -> Result<Option<Vec<MaintainedTable>>> {
         // settles what a crash left of the last commit
         let open = self.open(table).await?;
         let view = self.known(table).await?;
-        let files = open.slices(None)?.len();
         for completed in view.instants().iter().rev().filter(|completed| completed.instant > *to) {
             if view.commit_extra_metadata(completed).await?.get(REQUEST_KEY).is_some_and(|known| known == request) {
-                let between = |other: &&CompletedInstant| other.instant > *to && other.instant < completed.instant;
-                let undone = view.instants().iter().filter(between).count();
-                let instant = Some(completed.instant.clone());
-                return Ok(Some(MaintainedTable { table: table.clone(), instant, undone, files_before: files, files }));
+                let mut done = vec![gone_back_to(table, &view, open.slices(None)?.len(), to.as_str(), &completed.instant)];
+                let own = format!("{}@{}", folder(&view), completed.instant);
+                for OpenFollower { name, open, view } in self.followers_of(table).await? {
+                    for instant in view.instants().iter().rev() {
+                        let extra = view.commit_extra_metadata(instant).await?;
+                        if let (Some(with), Some(to)) = (extra.get(COMMITTED_WITH), extra.get(RESTORED_KEY))
+                            && *with == own
+                        {
+                            done.push(gone_back_to(&name, &view, open.slices(None)?.len(), to, &instant.instant));
+                            break;
+                        }
+                    }
+                }
+                return Ok(Some(done));
             }
         }
         Ok(None)
@@ -210,6 +225,7 @@ impl TableServices {
             return Ok(vec![nothing]);
         }
         let then = view.extra_metadata_as_of(to).await?;
+        view.ensure_same_key(to, &then).map_err(|error| error.with("table", table))?;
         let goes_on = match skips_changes {
             true => Some(goes_on(table, &view, to, &then).await?),
             false => {
@@ -296,6 +312,13 @@ struct OpenFollower {
     name: TableId,
     open: Table,
     view: TableView,
+}
+
+/// What was done to a table that went back with the commit `instant`.
+fn gone_back_to(table: &TableId, view: &TableView, files: usize, to: &str, instant: &InstantTime) -> MaintainedTable {
+    let between = |other: &&CompletedInstant| other.instant.as_str() > to && other.instant < *instant;
+    let undone = view.instants().iter().filter(between).count();
+    MaintainedTable { table: table.clone(), instant: Some(instant.clone()), undone, files_before: files, files }
 }
 
 async fn kept(name: TableId, table: &mut Table, instant: InstantTime, is_kept: bool) -> Result<MaintainedTable> {

@@ -221,9 +221,9 @@ impl Asked {
                 RequestProgress::Waiting => Err((0, None)),
                 RequestProgress::Taken { steps, waits, .. } => Err((steps, waits)),
                 RequestProgress::Done { done } => Ok(Ok(done)),
-                RequestProgress::Failed { area, reason } => Ok(Err(Error::new(area, Kind::Refused, "the service can't do it")
-                    .caused_by(std::io::Error::other(reason))
-                    .remedy("ask again then"))),
+                RequestProgress::Failed { area, reason } => {
+                    Ok(Err(Error::new(area, Kind::Refused, "the service can't do it").caused_by(std::io::Error::other(reason))))
+                }
             };
             match outcome {
                 Err((steps, waits)) => {

@@ -76,6 +76,13 @@ impl AsOf {
         }
     }
 
+    /// Whether it is the very instant of a commit of the table that can still be read: then that commit is meant, whatever is known by now.
+    pub(super) fn is_commit_of(&self, view: &TableView) -> bool {
+        let Moment::Instant(instant) = &self.moment else { return false };
+        let is_written = InstantTime::parse(&self.text).is_some();
+        is_written && view.instants().iter().any(|known| known.instant == *instant) && view.slices(Some(instant)).is_ok()
+    }
+
     /// The latest instant of the table that counts.
     pub(super) async fn resolve(&self, view: &TableView) -> Result<InstantTime> {
         match &self.moment {

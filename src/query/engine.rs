@@ -194,6 +194,9 @@ impl Engine {
                 Some(until) => return Err(not_kept(&database, &history::history_name(&name), until)),
                 None => None,
             },
+            Some(as_of) if !is_history && self.options.valid_at.is_none() && as_of.is_commit_of(&view) => {
+                return Ok(Arc::new(self.open_as_of(&view, spelling).await?));
+            }
             Some(as_of) => match history::system_time(as_of, &view, &of_history).await? {
                 Some(time) if until.is_none_or(|until| time <= until) => Some(time),
                 // where it is over, the table's own commits know

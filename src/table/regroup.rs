@@ -8,7 +8,7 @@ use super::commit::{FIELD_IDS_KEY, Files, Prepared};
 use super::group::take_effect;
 use super::rewrite::Regroup;
 use super::view::RECORD_KEY_KEY;
-use super::{CommitSummary, CompletedInstant, FileSlice, InstantTime, Table};
+use super::{CommitSummary, CompletedInstant, FileSlice, InstantTime, Table, TableView};
 use crate::error::{Area, Error, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,13 +58,7 @@ impl Table {
     async fn prepare_going_back(&mut self, to: Option<InstantTime>, mut extra: BTreeMap<String, String>) -> Result<Prepared> {
         self.refresh().await?;
         if let Some(to) = &to {
-            // files of another key are sorted otherwise
-            let now = self.view.extra_metadata(RECORD_KEY_KEY);
-            if now.is_some() && now != extra.get(RECORD_KEY_KEY).map(String::as_str) {
-                return Err(Error::new(Area::Lake, Kind::Refused, "the table had another key then")
-                    .with("instant", to)
-                    .remedy("go back to a later commit, or have the table copied anew (`binlake backfill --table`)"));
-            }
+            self.view.ensure_same_key(to, &extra)?;
         }
         let columns = self.view.columns(to.as_ref()).await?;
         let (now, then) = (self.view.slices(None)?, to.as_ref().map_or_else(|| Ok(Vec::new()), |to| self.view.slices(Some(to)))?);
@@ -100,6 +94,19 @@ impl Table {
             ordering: None,
             regroup: Some(regroup),
         }
+    }
+}
+
+impl TableView {
+    /// Refuses to go back to a commit, which said `then`, where the table had another key: its files are sorted otherwise.
+    pub fn ensure_same_key(&self, to: &InstantTime, then: &BTreeMap<String, String>) -> Result<()> {
+        let now = self.extra_metadata(RECORD_KEY_KEY);
+        if now.is_none() || now == then.get(RECORD_KEY_KEY).map(String::as_str) {
+            return Ok(());
+        }
+        Err(Error::new(Area::Lake, Kind::Refused, "the table had another key then")
+            .with("instant", to)
+            .remedy("go back to a later commit, or have the table copied anew (`binlake backfill --table`)"))
     }
 }
 

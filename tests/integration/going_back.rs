@@ -116,6 +116,8 @@ async fn goes_back(flavour: Flavour, name: &str) {
     let said = scene.pipeline.ok(&["rollback", &scene.quotes(), &wrong, "--skip-changes"]);
     assert!(said.contains("is left out"), "{said}");
     assert_eq!(read(&scene.pipeline, &scene.database, "quotes"), rows(&[(1, 11), (3, 30), (4, 40)]));
+    let then = scene.answer("SELECT DISTINCT price FROM quotes", &["--as-of", &wrong]);
+    assert_eq!(then, "999", "what is undone is as it was");
     scene.run(&["UPDATE quotes SET price = 12 WHERE id = 1"]).await;
     eventually("it goes on", async || scene.answer("SELECT price FROM quotes WHERE id = 1", &[]) == "12").await;
     assert_eq!(read(&scene.pipeline, &scene.database, "quotes"), rows(&[(1, 12), (3, 30), (4, 40)]));
