@@ -180,6 +180,11 @@ impl Lookup {
         content
     }
 
+    /// Of a table: something else than its changes was done to it, and its last commit is called as the one before.
+    pub fn forget_commit(&self) {
+        *self.at_commit.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// What was read last.
     pub fn content(&self) -> Option<Arc<Content>> {
         self.content.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -2,12 +2,17 @@
 
 use super::amend::Amended;
 use super::commit::Outcome;
+use super::delivery::WrittenItems;
 use super::ruled::Edge;
 use super::tables::AppliedTable;
 use super::{Applied, AppliedCommit, Apply, Contents, is_past};
 use crate::error::{Kind, Result};
 use crate::event::TableId;
 use crate::merge::Checkpoint;
+use crate::pipeline::status::{CommittedRows, LastCommit, Status};
+use crate::table::CommitSummary;
+use crate::time::Timestamp;
+use std::time::Duration;
 
 /// A task that has ended.
 #[derive(Debug)]
@@ -122,4 +127,35 @@ impl Apply {
         }
         outlives
     }
+}
+
+/// A commit is visible, from the moment on that is given.
+pub(super) fn tell(
+    status: &Status,
+    table: &TableId,
+    summary: Option<&CommitSummary>,
+    items: Option<WrittenItems>,
+    checkpoint: &Checkpoint,
+    took: Duration,
+) -> Timestamp {
+    let visible_at = Timestamp::now();
+    let rows = summary.map(CommittedRows::from).or(items.map(CommittedRows::from)).unwrap_or_default();
+    tracing::info!(
+        table = %status.shown(table),
+        cut = %checkpoint.at(),
+        inserted = rows.inserted,
+        updated = rows.updated,
+        deleted = rows.deleted,
+        millis = took.as_millis() as u64,
+        "committed"
+    );
+    let last = LastCommit {
+        instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
+        visible_at,
+        source_commit_time: checkpoint.source_commit_time,
+        position: checkpoint.position_text(),
+        took,
+    };
+    status.committed(table, rows, last);
+    visible_at
 }

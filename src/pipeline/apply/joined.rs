@@ -103,6 +103,18 @@ impl Apply {
         transform.map_or_else(Vec::new, |transform| joined_tables(transform).filter(|(_, other)| other != table).collect())
     }
 
+    /// Something else than its changes was done to a table: what those that join it know of its last commit is void, and they are joined anew.
+    pub(super) fn forget_joined(&mut self, table: &TableId) {
+        let joins = |other: &TableId| self.all_joins(other).into_iter().filter(|(_, joined)| joined == table).collect::<Vec<_>>();
+        let joining: Vec<_> = self.tables.keys().map(|other| (other.clone(), joins(other))).collect();
+        for (other, lookups) in joining.into_iter().filter(|(_, lookups)| !lookups.is_empty()) {
+            lookups.iter().for_each(|(lookup, _)| lookup.forget_commit());
+            if let Some(applied) = self.tables.get_mut(&other) {
+                applied.look_at_joined();
+            }
+        }
+    }
+
     /// Whether tables of a copy, at its end, wait for what its other tables fill. Those that have waited too long are stopped.
     pub(super) fn waits_for_lookups(&mut self) -> Result<bool> {
         let Some(cut) = self.last_cut.as_ref().filter(|_| self.is_copy) else { return Ok(false) };

@@ -138,7 +138,8 @@ impl Apply {
     /// Whether nothing writes the table.
     fn is_free(&self, one: &OpenRequest) -> bool {
         let is_waiting = self.requested.known.get(&one.key).is_some_and(|noticed| noticed.stage == Stage::Waiting);
-        is_waiting && !self.tables.iter().any(|(other, applied)| is_of(other, &one.request.table) && applied.is_running)
+        let table = &one.request.table;
+        is_waiting && !self.is_seen(table) && !self.tables.iter().any(|(other, applied)| is_of(other, table) && applied.is_running)
     }
 
     /// Whether all that the source had when it was asked for is in the table, and nothing writes it.
@@ -163,7 +164,7 @@ impl Apply {
         let Some(cut) = cut else { return Ok(false) };
         let Some(until) = noticed.until else { return Ok(false) };
         let table = one.request.table.clone();
-        if self.tables.iter().any(|(other, applied)| is_of(other, &table) && applied.is_running) {
+        if self.is_seen(&table) || self.tables.iter().any(|(other, applied)| is_of(other, &table) && applied.is_running) {
             return Ok(false);
         }
         let due: Vec<TableId> = self
@@ -224,6 +225,7 @@ impl Apply {
             if let Some(applied) = self.tables.get_mut(table) {
                 applied.take_back();
             }
+            self.forget_joined(table);
         }
         if let Some(table) = ended.went_back {
             let commit = ended.commits.iter().find(|commit| commit.table == table);

@@ -4,6 +4,7 @@ use super::amend::{Amend, Amended};
 use super::cadence::Cadence;
 use super::commit::Job;
 use super::delivery::WrittenItems;
+use super::ended::tell;
 use super::history::OpenTable;
 use super::lake::LakeWriter;
 use crate::error::{Area, Error, Kind, Result};
@@ -11,8 +12,8 @@ use crate::event::{CutPoint, Epoch, Lane, Section, SourcePosition, TableId, Tabl
 use crate::format::ChildSpecs;
 use crate::merge::{Checkpoint, Fold, HistoryRule, Resume, SpillFolder, TablePending, TableRule, TableRules, Treatment};
 use crate::metrics as names;
-use crate::pipeline::lookups::ring_lookups;
-use crate::pipeline::status::{CommittedRows, LastCommit, Status};
+use crate::pipeline::lookups::{joined_tables, ring_lookups};
+use crate::pipeline::status::Status;
 use crate::stream::CutReached;
 use crate::table::CommitSummary;
 use crate::time::Timestamp;
@@ -65,8 +66,8 @@ pub(super) struct AppliedTable {
     owner: Option<(TableId, &'static str)>,
     last_started: Option<Instant>,
     last_cost: Duration,
-    /// When the checkpoint was last known to be current.
-    last_moved: Instant,
+    /// When the checkpoint was last known to be current; `None`: what the table joins may be another since, and a commit looks.
+    last_moved: Option<Instant>,
     /// When dead letters that are to be tried again are looked for next.
     next_look: Instant,
     /// Whether there may be some of a time when the rules were others: until it was looked.
@@ -92,6 +93,10 @@ impl AppliedTable {
         let treatment = rules.rule_for(table).map(TableRule::treatment).unwrap_or_default();
         let treatment = Treatment { kept, ..treatment };
         let history = rules.rule_for(table).and_then(|rule| rule.history.clone());
+        let joins_anew = treatment
+            .transform
+            .as_ref()
+            .is_some_and(|transform| transform.reapplies() && joined_tables(transform).next().is_some());
         let committed = checkpoint.as_ref().map(|checkpoint| checkpoint.committed(stream_id));
         Self {
             pending: TablePending::new(table.clone(), treatment, committed),
@@ -108,7 +113,7 @@ impl AppliedTable {
                 .or_else(|| Some((rules.child_owner(table)?, "the table has the name of another table's child"))),
             last_started: None,
             last_cost: Duration::ZERO,
-            last_moved: Instant::now(),
+            last_moved: (!joins_anew).then(Instant::now),
             next_look: Instant::now(),
             may_have_letters: true,
         }
@@ -128,6 +133,11 @@ impl AppliedTable {
     /// The table is ours again.
     pub(super) fn take_back(&mut self) {
         self.is_running = false;
+    }
+
+    /// What the table joins may be another.
+    pub(super) fn look_at_joined(&mut self) {
+        self.last_moved = None;
     }
 
     /// A table that was fed by another stream before: positions on that one say nothing on this one.
@@ -288,7 +298,8 @@ impl AppliedTable {
         if self.lacks_others() {
             return Some(Instant::now());
         }
-        Some(self.last_moved + cadence.checkpoint_wait(checkpoint.position != position))
+        let wait = cadence.checkpoint_wait(checkpoint.position != position);
+        Some(self.last_moved.map_or_else(Instant::now, |moved| moved + wait))
     }
 
     /// When it is to be looked whether rows are to be joined anew or dead letters are to be tried again; `None`: that can't be.
@@ -417,7 +428,7 @@ impl AppliedTable {
         self.writer = writer;
         self.is_running = false;
         self.last_cost = took;
-        self.last_moved = Instant::now();
+        self.last_moved = Some(Instant::now());
         self.pending.done(checkpoint.at(), checkpoint.position.clone(), fold.shape().source().clone());
         self.checkpoint = Some(checkpoint.clone());
         let visible_at = tell(status, table, summary, items, checkpoint, took);
@@ -425,37 +436,6 @@ impl AppliedTable {
             metrics::histogram!(names::FRESHNESS_SECONDS).record(visible_at.since(Timestamp::from_micros(time)));
         }
     }
-}
-
-/// A commit is visible, from the moment on that is given.
-fn tell(
-    status: &Status,
-    table: &TableId,
-    summary: Option<&CommitSummary>,
-    items: Option<WrittenItems>,
-    checkpoint: &Checkpoint,
-    took: Duration,
-) -> Timestamp {
-    let visible_at = Timestamp::now();
-    let rows = summary.map(CommittedRows::from).or(items.map(CommittedRows::from)).unwrap_or_default();
-    tracing::info!(
-        table = %status.shown(table),
-        cut = %checkpoint.at(),
-        inserted = rows.inserted,
-        updated = rows.updated,
-        deleted = rows.deleted,
-        millis = took.as_millis() as u64,
-        "committed"
-    );
-    let last = LastCommit {
-        instant: summary.map(|summary| summary.instant.to_string()).unwrap_or_default(),
-        visible_at,
-        source_commit_time: checkpoint.source_commit_time,
-        position: checkpoint.position_text(),
-        took,
-    };
-    status.committed(table, rows, last);
-    visible_at
 }
 
 /// Whether `position` has all of `before` behind it.

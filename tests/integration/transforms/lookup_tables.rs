@@ -75,6 +75,60 @@ async fn rows_are_joined_anew_when_the_other_table_has_a_commit() {
     pipeline.assert_calm_log();
 }
 
+/// What was done to the other table beside its changes counts at once, though no commit brings anything.
+#[tokio::test]
+async fn rows_follow_a_joined_table_that_goes_back_or_is_erased_from() {
+    for on_change in ["reapply", "keep"] {
+        let (server, database, mut client) = sales(&format!("lookup_back_{on_change}")).await;
+        countries(&mut client, "IN-India").await;
+        let pipeline = Pipeline::new(server, &format!("{}on_change = '{on_change}'\n", tables(&database, "1h")));
+        let service = pipeline.run();
+        let columns = ["id", "location", "combinedname"];
+        let rows = |first: &str, others: &[&str]| -> Vec<String> {
+            let all = [
+                format!("1 India {first}"),
+                "2 Chad NULL".into(),
+                "3 NULL NULL".into(),
+                "4 USA NULL".into(),
+                format!("5 India {first}"),
+            ];
+            let others = others.iter().zip(6..).map(|(name, id)| format!("{id} India {name}"));
+            all.into_iter().chain(others).collect()
+        };
+        let sells = "INSERT INTO sales SELECT MAX(id) + 1, 'India', 2026, 'x' FROM sales";
+        comes_to(&pipeline, &database, "sales", &columns, &rows("IN-India", &[]).iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
+        client.run("UPDATE country SET combinedname = 'WRONG'").await;
+        client.run(sells).await;
+        let was = if on_change == "keep" { "IN-India" } else { "WRONG" };
+        comes_to(&pipeline, &database, "sales", &columns, &rows(was, &["WRONG"]).iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
+        let country = format!("{database}.country");
+        let wrong = pipeline.table(&database, "country").instants().pop().unwrap();
+        pipeline.ok(&["rollback", &country, &wrong, "--skip-changes"]);
+        client.run(sells).await;
+        let was = if on_change == "keep" { "WRONG" } else { "IN-India" };
+        comes_to(
+            &pipeline,
+            &database,
+            "sales",
+            &columns,
+            &rows("IN-India", &[was, "IN-India"]).iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+        .await;
+        pipeline.ok(&["erase", &country, "India"]);
+        client.run(sells).await;
+        let all = if on_change == "keep" {
+            rows("IN-India", &["WRONG", "IN-India", "NULL"])
+        } else {
+            rows("NULL", &["NULL", "NULL", "NULL"])
+        };
+        comes_to(&pipeline, &database, "sales", &columns, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert!(service.terminate().success(), "{}", pipeline.log_tail());
+        pipeline.assert_calm_log();
+    }
+}
+
 /// Each transaction gives India another name and sells a ticket there.
 async fn sell(client: &mut Client, first: u32, last: u32) {
     for id in first..=last {
