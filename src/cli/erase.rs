@@ -1,6 +1,6 @@
 //! `binlake erase`: a person's rows go.
 
-use super::maintain::table_options;
+use super::maintain::{PATIENCE, table_options};
 use super::{Answer, Global, Ruled};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -12,10 +12,6 @@ use crate::state::{RunLabel, StateStore};
 use crate::stream::{Consumer, LaneEvent, LogPosition};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::time::Duration;
-
-/// How long a running service may take to notice that it is asked.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Removes keys from a table, its history, and every retained file
 ///

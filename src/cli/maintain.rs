@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::event::TableId;
 use crate::pipeline::{
-    Asked, Done, Maintained, MaintainedTable, Maintenance, TableServices, Work, audited_as, note_maintained, open_stream_to_read,
+    Asked, Done, Maintained, MaintainedTable, Maintenance, TableServices, Work, audited_as, no_such_commit, note_maintained,
+    open_stream_to_read,
 };
 use crate::query::find_table;
 use crate::state::{RunLabel, StateStore};
@@ -15,7 +16,7 @@ use indicatif::ProgressBar;
 use std::time::Duration;
 
 /// How long a running service may take to notice that it is asked.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Undoes a commit of a table, and all that came behind it
 ///
@@ -117,7 +118,7 @@ impl Rollback {
         let undone = instant(&self.instant)?;
         maintain(global, &self.table, |table, view| {
             let instants = view.instants();
-            let at = instants.iter().position(|known| known.instant == undone).ok_or_else(|| no_commit(table, &undone))?;
+            let at = instants.iter().position(|known| known.instant == undone).ok_or_else(|| no_such_commit(table, &undone))?;
             if instants[at].is_undone {
                 return Err(Error::config("the commit is undone already")
                     .with("table", table)
@@ -171,13 +172,6 @@ fn instant(text: &str) -> Result<InstantTime> {
     InstantTime::parse(text).ok_or_else(|| {
         Error::config(format!("`{text}` is no instant")).remedy("write its 17 digits: `binlake timeline` lists the table's")
     })
-}
-
-fn no_commit(table: &TableId, instant: &InstantTime) -> Error {
-    Error::config("the table has no commit of that instant")
-        .with("table", table)
-        .with("instant", instant)
-        .remedy("`binlake timeline` lists those that there are")
 }
 
 /// How a command writes tables.

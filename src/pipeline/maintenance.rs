@@ -94,7 +94,8 @@ fn does_not_come_again(table: &TableId, to: &InstantTime, what: &'static str) ->
     )
 }
 
-fn no_such_commit(table: &TableId, instant: &InstantTime) -> Error {
+/// A commit that isn't there.
+pub fn no_such_commit(table: &TableId, instant: &InstantTime) -> Error {
     Error::config("the table has no commit of that instant")
         .with("table", table)
         .with("instant", instant)

@@ -35,7 +35,7 @@ pub use erase_desk::EraseDesk;
 pub use erase_keys::joined_key;
 pub use foreign::{RETRY_FOLDER, retry_lot, waiting_letters};
 pub use lookups::read_lookups;
-pub use maintenance::{Maintained, MaintainedTable, Maintenance, note_maintained};
+pub use maintenance::{Maintained, MaintainedTable, Maintenance, no_such_commit, note_maintained};
 pub use registrar::describe_table;
 pub use requests::Requests;
 pub use row_letters::{ask_row_retry, row_letters_of};

@@ -1,6 +1,7 @@
 //! `binlake rollback`, `restore`, `savepoint` and `cluster` by the whole program, read by readers that know nothing of them.
 
 use crate::capture::Scene;
+use crate::history::FED;
 use crate::lake::Values;
 use crate::mysql::{Flavour, Server, eventually};
 use crate::readers::{duckdb, hudi_rs};
@@ -193,25 +194,6 @@ async fn without_a_service_the_command_does_it() {
     scene.pipeline.ok(&["restore", &quotes, &first, "--skip-changes"]);
     assert_eq!(read(&scene.pipeline, &scene.database, "quotes"), rows(&[(1, 10), (2, 20)]));
 }
-
-const FED: &str = r#"
-[lake]
-url = "file:./data/lake"
-commit_interval = "100ms"
-[state]
-url = "sqlite:./data/state.db"
-[admin]
-listen = "off"
-[[table]]
-stream = "jsonl:./prices/"
-name = "index.prices"
-columns = { id = "int", price = "int", day = { type = "date", format = "yyyy-MM-dd" } }
-key = ["id"]
-ordering = "day"
-history = { valid_time = "day" }
-[table.children.parts]
-columns = { name = "string" }
-"#;
 
 #[tokio::test]
 async fn records_that_were_wrong_are_taken_back_with_history_and_children() {

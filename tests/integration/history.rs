@@ -8,6 +8,8 @@ mod letters;
 mod mariadb;
 mod positions;
 
+pub(crate) use fed::CONFIG as FED;
+
 use crate::capture::Scene;
 use crate::lake::Values;
 use crate::mysql::{Flavour, Server};

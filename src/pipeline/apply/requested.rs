@@ -1,8 +1,9 @@
-//! Requested, asked of the running service: see [`TableRequests`].
+//! Work on a table that the running service is asked for: see [`TableRequests`].
 //!
-//! The table's owner does it, between two commits. What the source had committed when it was asked for is committed first, so that nothing of the key which was under way
-//! comes after: it waits for a cut that has all of that ([`Cut::complete_until`](crate::event::Cut)), however far behind the capture is. Where others write the stream, what
-//! they had put on it by then counts.
+//! The table's owner does it, between two commits. Before an erasure, what the source had committed when it was asked for is committed, so that nothing of the key which was
+//! under way comes after: it waits for a cut that has all of that ([`Cut::complete_until`](crate::event::Cut)), however far behind the capture is. Where others write the
+//! stream, what they had put on it by then counts. Behind a table that went back the loop ends, once the others are committed: the next one reads the stream from where
+//! that table is.
 
 use super::{Apply, Contents};
 use crate::error::{Error, Kind, Result};
@@ -196,9 +197,8 @@ impl Apply {
                 Work::Erase { keys, .. } => erased(&requests, &one, keys, &key, &services).await,
                 Work::Maintain { maintenance } => maintained(&requests, &table, maintenance, &services, log.as_ref()).await,
             };
-            // it may have gone back though an error came after that
-            let is_behind = !matches!(&done, Err(error) if matches!(error.kind(), Kind::Config | Kind::Refused));
             let goes_back = matches!(&one.request.work, Work::Maintain { maintenance: Maintenance::GoBack { .. } });
+            let went_back = goes_back && may_have_gone_back(&done);
             let commits = commits_of(&services, &table).await;
             let progress = match done {
                 Ok(done) => RequestProgress::Done { done },
@@ -212,7 +212,7 @@ impl Apply {
                 }
             };
             requests.answered(&one, progress).await;
-            Ended { key: one.key, tables, commits, went_back: (goes_back && is_behind).then_some(table) }
+            Ended { key: one.key, tables, commits, went_back: went_back.then_some(table) }
         });
     }
 
@@ -265,6 +265,15 @@ fn wanting(one: &OpenRequest, cut: Option<&CutReached>, has_arrived: bool) -> Op
 /// Whether `other` holds dead letters of `table`.
 fn is_letters_of(other: &TableId, table: &TableId) -> bool {
     other.database().strip_prefix(DEAD_LETTERS) == Some(table.database()) && other.name() == table.name()
+}
+
+/// Also where an error came after that.
+fn may_have_gone_back(done: &Result<Done>) -> bool {
+    match done {
+        Ok(Done::Maintained(done)) => done.tables.iter().any(|one| one.instant.is_some()),
+        Ok(Done::Erased(_)) => false,
+        Err(error) => !matches!(error.kind(), Kind::Config | Kind::Refused),
+    }
 }
 
 /// Whether `other` is the table, or holds its dead letters.

@@ -4,7 +4,7 @@ use super::OPEN_END;
 use crate::mysql::{PATIENCE, within};
 use crate::service::{Pipeline, append};
 
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [lake]
 url = "file:./data/lake"
 commit_interval = "100ms"
