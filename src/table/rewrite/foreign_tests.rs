@@ -1,5 +1,6 @@
 //! Files of other writers, and damaged ones.
 
+use super::Regroup;
 use super::model_tests::{Change, Harness, ModelKey, Row, instant, upserts};
 use crate::error::Kind;
 use crate::table::FileSlice;
@@ -77,6 +78,23 @@ fn overlapping_and_unsorted_files_of_another_writer_are_restored() {
     table.check();
     ids.reverse();
     table.commit(upserts(ids.into_iter().step_by(50), 4), 10, false, None);
+    table.check();
+}
+
+#[test]
+fn clustering_joins_ours_with_another_writers_and_sorts_them() {
+    let mut table = Harness::new(false, false, 1 << 20);
+    table.commit(upserts((0..500).map(|i| i * 2), 1), 100, false, None);
+    table.foreign("aaaaaaaa-0", &(0..400).map(|i| i * 5 % 997 * 2 + 1).collect::<Vec<_>>());
+    table.foreign("cccccccc-0", &[9_002, 9_000, 9_001]);
+    table.foreign("dddddddd-0", &(10_000..10_300).collect::<Vec<_>>());
+    table.foreign("eeeeeeee-0", &(11_000..11_300).collect::<Vec<_>>());
+    table.regroup = Some(Regroup::SmallFiles);
+    let output = table.commit(Vec::new(), 1, false, None);
+    assert_eq!((table.live.len(), output.stats.len(), output.replaced[""].len()), (1, 1, 5));
+    table.check();
+    table.commit(upserts([3, 9_001, 10_500, 12_000].into_iter(), 3), 2, false, None);
+    assert_eq!(table.live.len(), 1);
     table.check();
 }
 

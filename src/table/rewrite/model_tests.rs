@@ -2,7 +2,7 @@
 
 use super::super::base_file::MAX_ROW_GROUP_ROWS;
 use super::super::{FileSlice, InstantTime, SortedChanges, TableOptions};
-use super::{KeyIndex, RewriteInput, RewriteOutput, SharedColumns, rewrite};
+use super::{KeyIndex, Regroup, RewriteInput, RewriteOutput, SharedColumns, rewrite};
 use crate::error::Result;
 use crate::table::partition_path::partition_path;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -51,6 +51,8 @@ pub(super) struct Harness {
     pub(super) shared: Option<Arc<SharedColumns>>,
     /// Whether the greater number is the newer row.
     pub(super) ordered: bool,
+    /// What the next commit does in the place of changes.
+    pub(super) regroup: Option<Regroup>,
 }
 
 pub(super) fn instant(commit: u32) -> InstantTime {
@@ -74,6 +76,7 @@ impl Harness {
             added: false,
             shared: None,
             ordered: false,
+            regroup: None,
         }
     }
 
@@ -182,7 +185,7 @@ impl Harness {
             live: self.live.clone(),
             avro_schema: "{}".to_owned(),
             field_ids: self.field_ids.clone(),
-            regroup: None,
+            regroup: self.regroup.take(),
             index: self.index.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -9,6 +9,7 @@ use super::cursor::ChangeCursor;
 use super::output::Step;
 use super::plan::Planner;
 use super::pool::Dispatcher;
+use super::restore::in_turn;
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +33,10 @@ impl Planner<'_> {
                 for (path, slices) in partitions {
                     let (units, _) = self.units(slices)?;
                     for Unit { slices, restore, .. } in units {
-                        self.move_rows(dispatcher, &path, &slices, restore, changes)?;
+                        let (path, files): (Arc<str>, _) = (path.as_str().into(), self.open(&slices)?);
+                        self.begin(dispatcher, &path, Vec::new(), self.cut_bytes(&slices), true)?;
+                        self.rows(dispatcher, &path, &files, restore, None, changes)?;
+                        dispatcher.step(Step::End)?;
                     }
                 }
             }
@@ -42,9 +46,8 @@ impl Planner<'_> {
                     if !empty.is_empty() {
                         dispatcher.step(Step::Replace(empty))?;
                     }
-                    for small in small_runs(units, self.target_bytes()) {
-                        self.move_rows(dispatcher, &path, &small, true, changes)?;
-                        dispatcher.step(Step::Replace(small))?;
+                    for run in small_runs(units, self.target_bytes()) {
+                        self.join(dispatcher, &path, run, changes)?;
                     }
                 }
             }
@@ -52,44 +55,46 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The rows of `slices`, in the order of their keys, in new file groups.
-    fn move_rows(
-        &mut self,
-        dispatcher: &Dispatcher,
-        path: &str,
-        slices: &[FileSlice],
-        restore: bool,
-        changes: &mut ChangeCursor,
-    ) -> Result<()> {
+    /// The rows of neighbours in one file group, or as many as their sizes want.
+    fn join(&mut self, dispatcher: &Dispatcher, path: &str, run: Vec<Unit>, changes: &mut ChangeCursor) -> Result<()> {
         let path: Arc<str> = path.into();
-        let files = self.open(slices)?;
-        self.begin(dispatcher, &path, Vec::new(), self.cut_bytes(slices), true)?;
-        self.rows(dispatcher, &path, &files, restore, None, changes)?;
-        dispatcher.step(Step::End)
+        let slices: Vec<FileSlice> = run.iter().flat_map(|unit| &unit.slices).cloned().collect();
+        self.begin(dispatcher, &path, Vec::new(), self.cut_bytes(&slices), true)?;
+        // only what overlaps or isn't sorted needs all of its files at once
+        for units in run.chunk_by(|a, b| !a.restore && !b.restore) {
+            let of: Vec<FileSlice> = units.iter().flat_map(|unit| &unit.slices).cloned().collect();
+            let files = self.open(&of)?;
+            match units.iter().any(|unit| unit.restore) {
+                true => self.rows(dispatcher, &path, &files, true, None, changes)?,
+                false => in_turn(self, dispatcher, &files)?,
+            }
+        }
+        dispatcher.step(Step::End)?;
+        dispatcher.step(Step::Replace(slices))
     }
 }
 
 /// Neighbours of at most half the target size each that together don't exceed it: so the next time they aren't among them. Files that overlap
 /// or aren't sorted are, whatever their number.
-fn small_runs(units: Vec<Unit>, target: u64) -> Vec<Vec<FileSlice>> {
-    let mut runs: Vec<(Vec<FileSlice>, bool)> = Vec::new();
+fn small_runs(units: Vec<Unit>, target: u64) -> Vec<Vec<Unit>> {
+    let mut runs: Vec<Vec<Unit>> = Vec::new();
     let (mut bytes, mut is_open) = (0, false);
-    for Unit { slices, restore, .. } in units {
-        let own: u64 = slices.iter().map(|slice| slice.file_bytes).sum();
+    for unit in units {
+        let own: u64 = unit.slices.iter().map(|slice| slice.file_bytes).sum();
         let is_small = own <= target / 2;
         match runs.last_mut().filter(|_| is_open && is_small && bytes + own <= target) {
-            Some((run, is_needed)) => {
-                run.extend(slices);
-                *is_needed = true;
+            Some(run) => {
+                run.push(unit);
                 bytes += own;
             }
             None => {
-                runs.push((slices, restore));
+                runs.push(vec![unit]);
                 (bytes, is_open) = (own, is_small);
             }
         }
     }
-    runs.into_iter().filter(|(_, is_needed)| *is_needed).map(|(run, _)| run).collect()
+    runs.retain(|run| run.len() > 1 || run.iter().any(|unit| unit.restore));
+    runs
 }
 
 #[cfg(test)]
@@ -104,7 +109,7 @@ mod tests {
                 Unit { slices: vec![slice], min: Box::new([]), restore: *restore }
             });
             let runs = small_runs(units.collect(), 100);
-            runs.iter().map(|run| run.iter().map(|slice| slice.file_bytes).collect()).collect()
+            runs.iter().map(|run| run.iter().map(|unit| unit.slices[0].file_bytes).collect()).collect()
         };
         let sorted = |sizes: &[u64]| runs(&sizes.iter().map(|bytes| (*bytes, false)).collect::<Vec<_>>());
         assert_eq!(sorted(&[10, 20, 30, 40, 5]), [[10, 20, 30, 40]], "5 more is too much, and has no neighbour");

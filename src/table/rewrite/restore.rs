@@ -29,7 +29,7 @@ pub(super) fn restore(
 ) -> Result<()> {
     let mut streams = Vec::with_capacity(files.len());
     for file in files {
-        let mut stream = FileStream { file: Arc::clone(file), next: 0, batches: Vec::new(), sorted_all: false };
+        let mut stream = FileStream::of(file);
         if let Some(head) = stream.advance(planner)? {
             streams.push((stream, head));
         }
@@ -44,6 +44,36 @@ pub(super) fn restore(
         slice_by_slice(planner, dispatcher, path, &batch, &keys, Vec::new(), end, changes)?;
     }
     Ok(())
+}
+
+/// The rows of sorted files whose keys follow one another, in row groups as large as they may be. What waits for the next one is all that is in memory.
+pub(super) fn in_turn(planner: &mut Planner<'_>, dispatcher: &Dispatcher, files: &[Arc<BaseFile>]) -> Result<()> {
+    let mut waiting: Vec<RecordBatch> = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
+    for file in files {
+        let stream = FileStream::of(file);
+        for (row_group, said) in file.metadata.row_groups().iter().enumerate() {
+            let whole = usize::try_from(said.total_byte_size()).unwrap_or(0);
+            let row_bytes = whole / file.row_group_rows(row_group).max(1) + 1;
+            for batch in stream.read(planner, row_group)? {
+                let (more_rows, more_bytes) = (batch.num_rows(), batch.num_rows() * row_bytes);
+                if rows + more_rows > MAX_ROW_GROUP_ROWS || bytes + more_bytes > planner.limit.bytes {
+                    hand_on(planner, dispatcher, &mut waiting)?;
+                    (rows, bytes) = (0, 0);
+                }
+                (rows, bytes) = (rows + more_rows, bytes + more_bytes);
+                waiting.push(batch);
+            }
+        }
+    }
+    hand_on(planner, dispatcher, &mut waiting)
+}
+
+fn hand_on(planner: &mut Planner<'_>, dispatcher: &Dispatcher, waiting: &mut Vec<RecordBatch>) -> Result<()> {
+    let Some(first) = waiting.first() else { return Ok(()) };
+    let rows = concat_batches(&first.schema(), waiting.iter()).map_err(unexpected)?;
+    waiting.clear();
+    planner.dispatch(dispatcher, OldRows::Memory(rows), Vec::new(), UNKNOWN)
 }
 
 /// Merges a row group with more changes than one job may hold; `first` are the first of them.
@@ -110,6 +140,10 @@ struct Head {
 }
 
 impl FileStream {
+    fn of(file: &Arc<BaseFile>) -> Self {
+        Self { file: Arc::clone(file), next: 0, batches: Vec::new(), sorted_all: false }
+    }
+
     fn advance(&mut self, planner: &Planner<'_>) -> Result<Option<Head>> {
         loop {
             if let Some(batch) = self.batches.pop() {
