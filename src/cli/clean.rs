@@ -3,9 +3,10 @@
 use super::maintain::table_options;
 use super::{Answer, Global};
 use crate::error::{Error, Result};
-use crate::merge::COMMIT_TS;
+use crate::event::TableId;
+use crate::pipeline::TableServices;
 use crate::query::find_table;
-use crate::table::{Lake, Table, TableOptions, TableSpec, TableView};
+use crate::table::{Lake, TableOptions};
 use clap::Args;
 
 /// Removes a table's old file versions beyond the retained commits
@@ -29,23 +30,13 @@ impl Clean {
         let config = global.lake_config()?;
         let lake = Lake::open(&config.lake.url)?;
         let (database, name) = find_table(&lake.tables().await?, &self.table)?;
-        let base = lake.table_path(&database, &name);
-        let view = TableView::open(lake.store().clone(), base.clone()).await?;
-        let spec = TableSpec {
-            columns: view.latest_columns(),
-            record_key: view.record_key(),
-            sort_prefix: view.sort_prefix(),
-            ordering_field: COMMIT_TS.into(),
-            partition_columns: view.partition_columns(),
-            database,
-            name,
-        };
+        let table = TableId::new(database, name);
         let retained = self.retain.unwrap_or(config.lake.retained_commits).max(1);
         let options = TableOptions { retained_commits: retained, ..table_options(&config, "clean") };
         let stop_it = |error: Error| error.remedy("stop the service that writes the table; it cleans by itself");
-        let mut table = Table::open(lake.store().clone(), base, &spec, options).await.map_err(stop_it)?;
-        let files = table.clean(retained).await?;
-        println!("{}.{}: {files} files deleted; the last {retained} commits can be queried", spec.database, spec.name);
+        let mut open = TableServices::new(lake, options).open(&table).await.map_err(stop_it)?;
+        let files = open.clean(retained).await?;
+        println!("{table}: {files} files deleted; the last {retained} commits can be queried");
         Ok(Answer::Done)
     }
 }

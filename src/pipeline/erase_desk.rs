@@ -1,8 +1,9 @@
 //! Where a running service is asked to erase: the admin interface's way to what `binlake erase` asks for.
 
 use super::apply::LakeWriter;
+use super::asked::Asked;
 use super::rules::RulesBook;
-use super::table_requests::{Asked, Work};
+use super::table_requests::Work;
 use super::table_services::TableServices;
 use crate::error::{Error, Result};
 use crate::event::TableId;

@@ -152,10 +152,7 @@ impl TableServices {
     pub async fn maintain(&self, table: &TableId, maintenance: &Maintenance, log: Option<&dyn EventLog>) -> Result<Maintained> {
         self.ensure_maintainable(table, maintenance).await?;
         let tables = match maintenance {
-            Maintenance::GoBack { to, skips_changes, request } => match self.gone_back(table, to, request).await? {
-                Some(done) => done,
-                None => self.go_back(table, (to, request), *skips_changes, log).await?,
-            },
+            Maintenance::GoBack { to, skips_changes, request } => self.go_back(table, (to, request), *skips_changes, log).await?,
             Maintenance::Cluster => self.cluster(table).await?,
             Maintenance::Keep { instant } => self.keep(table, instant, true).await?,
             Maintenance::KeepNoLonger { instant } => self.keep(table, instant, false).await?,
@@ -185,21 +182,23 @@ impl TableServices {
     }
 
     /// What was done for a request already, by a process that is gone.
-    async fn gone_back(&self, table: &TableId, to: &InstantTime, request: &str) -> Result<Option<Vec<MaintainedTable>>> {
-        // settles what a crash left of the last commit
-        let open = self.open(table).await?;
-        let view = self.known(table).await?;
+    async fn gone_back(
+        &self,
+        table: &TableId,
+        view: &TableView,
+        (to, request): (&InstantTime, &str),
+    ) -> Result<Option<Vec<MaintainedTable>>> {
         for completed in view.instants().iter().rev().filter(|completed| completed.instant > *to) {
             if view.commit_extra_metadata(completed).await?.get(REQUEST_KEY).is_some_and(|known| known == request) {
-                let mut done = vec![gone_back_to(table, &view, open.slices(None)?.len(), to.as_str(), &completed.instant)];
-                let own = format!("{}@{}", folder(&view), completed.instant);
-                for OpenFollower { name, open, view } in self.followers_of(table).await? {
+                let mut done = vec![gone_back_to(table, view, to.as_str(), &completed.instant)?];
+                let own = format!("{}@{}", view.folder(), completed.instant);
+                for OpenFollower { name, view, .. } in self.followers_of(table).await? {
                     for instant in view.instants().iter().rev() {
                         let extra = view.commit_extra_metadata(instant).await?;
                         if let (Some(with), Some(to)) = (extra.get(COMMITTED_WITH), extra.get(RESTORED_KEY))
                             && *with == own
                         {
-                            done.push(gone_back_to(&name, &view, open.slices(None)?.len(), to, &instant.instant));
+                            done.push(gone_back_to(&name, &view, to, &instant.instant)?);
                             break;
                         }
                     }
@@ -220,6 +219,9 @@ impl TableServices {
         // who decides is opened first: that settles what a crash left of its last commit
         let mut open = vec![(table.clone(), self.open(table).await?)];
         let view = self.known(table).await?;
+        if let Some(done) = self.gone_back(table, &view, (to, request)).await? {
+            return Ok(done);
+        }
         if view.instants().last().is_some_and(|last| last.instant == *to) {
             let files = view.slices(None)?.len();
             let nothing = MaintainedTable { table: table.clone(), instant: None, undone: 0, files_before: files, files };
@@ -240,7 +242,7 @@ impl TableServices {
         let mut said = vec![own];
         let newest = view.extra_metadata(CHECKPOINT_KEY);
         for OpenFollower { name, open: opened, view: of } in self.followers_of(table).await? {
-            let Some(place) = place_of(&name, &of, &folder(&view), to).await? else { continue };
+            let Some(place) = place_of(&name, &of, &view.folder(), to).await? else { continue };
             let goes_on = goes_on.as_ref().filter(|_| of.extra_metadata(CHECKPOINT_KEY) == newest);
             said.push(match &place {
                 Some(place) => said_again(of.extra_metadata_as_of(place).await?, goes_on),
@@ -288,7 +290,7 @@ impl TableServices {
         let view = self.known(table).await?;
         let mut places = Vec::new();
         for OpenFollower { name, open, view: of } in self.followers_of(table).await? {
-            let place = match place_of(&name, &of, &folder(&view), instant).await? {
+            let place = match place_of(&name, &of, &view.folder(), instant).await? {
                 Some(place) => place,
                 None => of.instants().last().map(|last| last.instant.clone()),
             };
@@ -316,10 +318,10 @@ struct OpenFollower {
 }
 
 /// What was done to a table that went back with the commit `instant`.
-fn gone_back_to(table: &TableId, view: &TableView, files: usize, to: &str, instant: &InstantTime) -> MaintainedTable {
+fn gone_back_to(table: &TableId, view: &TableView, to: &str, instant: &InstantTime) -> Result<MaintainedTable> {
     let between = |other: &&CompletedInstant| other.instant.as_str() > to && other.instant < *instant;
-    let undone = view.instants().iter().filter(between).count();
-    MaintainedTable { table: table.clone(), instant: Some(instant.clone()), undone, files_before: files, files }
+    let (undone, files) = (view.instants().iter().filter(between).count(), view.slices(None)?.len());
+    Ok(MaintainedTable { table: table.clone(), instant: Some(instant.clone()), undone, files_before: files, files })
 }
 
 async fn kept(name: TableId, table: &mut Table, instant: InstantTime, is_kept: bool) -> Result<MaintainedTable> {
@@ -331,10 +333,6 @@ async fn kept(name: TableId, table: &mut Table, instant: InstantTime, is_kept: b
 /// Its commits that aren't undone.
 fn standing(table: &Table) -> BTreeSet<InstantTime> {
     table.instants().iter().filter(|completed| !completed.is_undone).map(|completed| completed.instant.clone()).collect()
-}
-
-fn folder(view: &TableView) -> String {
-    view.location().1.parts().next_back().map(|part| part.as_ref().to_owned()).unwrap_or_default()
 }
 
 fn checkpoint_of(view: &TableView) -> Result<Option<Checkpoint>> {

@@ -2,6 +2,7 @@
 
 mod after_commit;
 mod apply;
+mod asked;
 mod backfill;
 mod capture;
 mod deliver;
@@ -27,6 +28,7 @@ mod turn;
 
 pub use after_commit::{AuditedRuns, audited_runs, stopped_tables};
 pub use apply::{Applied, AppliedCommit, Apply, ApplyConfig, Cadence, Contents, LakeWriter, LoopEnd, WrittenItems};
+pub use asked::Asked;
 pub use backfill::backfill;
 pub use capture::{BackfillRequest, Follower, Link, Pace, Snapshots, Until};
 pub use deliver::{delivered_checkpoint, delivery_name};
@@ -46,6 +48,6 @@ pub use rules::{
 pub use run::{Halves, audited_as, open_stream_to_read, run};
 pub use scale::{Capacity, ScaleRequest, Workers, capacity, scale};
 pub use status::{CaptureState, CommittedRows, LastCommit, Status, StatusView, TableStage, TableStatus};
-pub use table_requests::{Asked, Done, RequestProgress, SeenRequest, TableRequest, Work};
+pub use table_requests::{Done, RequestProgress, SeenRequest, TableRequest, Work};
 pub use table_services::TableServices;
 pub use turn::others_at_work;

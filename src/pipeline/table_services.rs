@@ -67,7 +67,11 @@ impl TableServices {
         publisher.write().await.map(drop)
     }
 
-    pub(super) async fn open(&self, table: &TableId) -> Result<Table> {
+    /// Opens a table as it is for writing.
+    ///
+    /// # Errors
+    /// `Conflict` if a service has it.
+    pub async fn open(&self, table: &TableId) -> Result<Table> {
         let base = self.lake.table_path(table.database(), table.name());
         let view = TableView::open(self.lake.store().clone(), base.clone()).await.map_err(|error| error.with("table", table))?;
         let spec = TableSpec {

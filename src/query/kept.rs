@@ -15,8 +15,7 @@ pub async fn left_behind_at(table: &TableView, history: &TableView) -> Result<Op
     if of_table.stream_id == of_history.stream_id && of_table.at() <= of_history.at() {
         return Ok(None);
     }
-    let base = history.location().1;
-    let folder = base.parts().next_back().map(|part| part.as_ref().to_owned()).unwrap_or_default();
+    let folder = history.folder();
     // of a commit on both the table's instant is there first
     for instant in table.instants().iter().rev() {
         let extra = table.commit_extra_metadata(instant).await?;

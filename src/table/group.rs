@@ -19,7 +19,6 @@ use super::commit::Prepared;
 use super::fence::{Awaited, Entry, Fence};
 use super::rewrite::SharedColumns;
 use super::store::TableStore;
-use super::view::TableView;
 use super::{CommitRequest, CommitSummary, InstantTime, Table};
 use crate::error::{Area, Error, Kind, Result};
 use crate::time::Timestamp;
@@ -185,7 +184,7 @@ pub(super) async fn take_effect(
 /// Makes what was written count; the leader is the first.
 async fn decide(tables: &mut [&mut Table], mut prepared: Vec<Prepared>) -> Result<Vec<CommitSummary>> {
     let names: Vec<String> =
-        tables.iter().zip(&prepared).map(|(table, prepared)| format!("{}@{}", folder(&table.view), prepared.time)).collect();
+        tables.iter().zip(&prepared).map(|(table, prepared)| format!("{}@{}", table.view.folder(), prepared.time)).collect();
     let [leader_name, follower_names @ ..] = &names[..] else { return Err(Error::bug("a commit on no table")) };
     for (number, prepared) in prepared.iter_mut().enumerate().filter(|_| !follower_names.is_empty()) {
         let with = if number == 0 { follower_names.join(",") } else { leader_name.clone() };
@@ -238,11 +237,6 @@ fn found_by(from: &Path, way: &str) -> Result<Path> {
         }
     }
     Ok(Path::from_iter(parts))
-}
-
-/// The name of a table's folder.
-fn folder(view: &TableView) -> String {
-    view.store.base().parts().next_back().map(|part| part.as_ref().to_owned()).unwrap_or_default()
 }
 
 /// The last entry of a fence log as it counts: one that awaited another table's is a commit if that was made, else none.

@@ -408,6 +408,11 @@ impl TableView {
         }
     }
 
+    /// The name of the table's folder, by which commits on several tables name each other ([`COMMITTED_WITH`](super::COMMITTED_WITH)).
+    pub fn folder(&self) -> String {
+        self.store.base().parts().next_back().map(|part| part.as_ref().to_owned()).unwrap_or_default()
+    }
+
     /// The store below, and the table's path in it.
     pub fn location(&self) -> (&Arc<dyn ObjectStore>, &Path) {
         (self.store.object_store(), self.store.base())

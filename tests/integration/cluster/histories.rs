@@ -9,6 +9,14 @@ use serde_json::Value;
 const OPEN_END: &str = "9999-12-31 23:59:59.999999";
 
 impl Scene {
+    /// Three tables, each with its history.
+    async fn with_histories() -> Self {
+        let scene = Self::new(3).await;
+        let rules = format!("[[table]]\nsource = \"{}.*\"\n", scene.database);
+        scene.set(&rules, &format!("{rules}history = true\n"));
+        scene
+    }
+
     /// What row 1 of a table was, one after the other, as is known now.
     fn past_of_one(&self, table: &str) -> Vec<String> {
         let history = self.pipeline.table(&self.database, &format!("{table}_history"));
@@ -23,9 +31,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_share_tables_with_histories() {
-    let mut scene = Scene::new(3).await;
-    let rules = format!("[[table]]\nsource = \"{}.*\"\n", scene.database);
-    scene.set(&rules, &format!("{rules}history = true\n"));
+    let mut scene = Scene::with_histories().await;
     let capture = scene.pipeline.start(&["capture"]);
     eventually("there is a stream", async || scene.pipeline.path().join("data/stream/stream.json").exists()).await;
     let first = scene.pipeline.start(&["merge"]);
@@ -68,9 +74,7 @@ async fn workers_share_tables_with_histories() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_of_several_workers_go_back() {
-    let mut scene = Scene::new(3).await;
-    let rules = format!("[[table]]\nsource = \"{}.*\"\n", scene.database);
-    scene.set(&rules, &format!("{rules}history = true\n"));
+    let mut scene = Scene::with_histories().await;
     let capture = scene.pipeline.start(&["capture"]);
     eventually("there is a stream", async || scene.pipeline.path().join("data/stream/stream.json").exists()).await;
     let first = scene.pipeline.start(&["merge"]);
@@ -120,9 +124,7 @@ async fn last_erasure(address: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_worker_can_be_asked_to_erase() {
-    let mut scene = Scene::new(3).await;
-    let rules = format!("[[table]]\nsource = \"{}.*\"\n", scene.database);
-    scene.set(&rules, &format!("{rules}history = true\n"));
+    let mut scene = Scene::with_histories().await;
     let start = |half: &str| -> (Service, String) {
         let address = free_address();
         let config = scene.pipeline.config();

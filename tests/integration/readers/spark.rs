@@ -62,18 +62,24 @@ impl Drop for Spark {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spark_reads_our_tables_and_writes_into_them_and_we_go_on() {
-    if std::env::var_os("BINLAKE_TEST_SPARK").is_none() {
-        println!("skipped: Spark; `make test-spark` runs it");
-        return;
-    }
+/// Tables of which the service has changed some rows, before and after that.
+async fn changed_tables() -> (Scene, Vec<Moment>, Vec<Moment>) {
     let scene = Scene::new("").await;
     let service = scene.pipeline.run();
     let first = scene.moments().await;
     scene.sql(CHANGES).await;
     let second = scene.moments().await;
     assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    (scene, first, second)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spark_reads_our_tables_and_writes_into_them_and_we_go_on() {
+    if std::env::var_os("BINLAKE_TEST_SPARK").is_none() {
+        println!("skipped: Spark; `make test-spark` runs it");
+        return;
+    }
+    let (scene, first, second) = changed_tables().await;
 
     let mut spark = Spark::start();
     for (i, name) in TABLES.into_iter().enumerate() {
@@ -131,12 +137,7 @@ async fn spark_reads_tables_that_went_back_and_writes_into_them() {
         println!("skipped: Spark; `make test-spark` runs it");
         return;
     }
-    let scene = Scene::new("").await;
-    let service = scene.pipeline.run();
-    let first = scene.moments().await;
-    scene.sql(CHANGES).await;
-    let second = scene.moments().await;
-    assert!(service.terminate().success(), "{}", scene.pipeline.log_tail());
+    let (scene, first, second) = changed_tables().await;
     let mut spark = Spark::start();
     for (i, name) in TABLES.into_iter().enumerate() {
         let table = format!("{}.{name}", scene.database);
